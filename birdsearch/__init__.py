@@ -1,0 +1,23 @@
+"""birdsearch: embedding vector search for bird photos.
+
+Importing this package is cheap: torch, faiss and onnxruntime are loaded when they are first needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from birdsearch.search.engine import Catalog
+
+__all__ = ["Catalog", "__version__"]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name == "Catalog":
+        from birdsearch.search.engine import Catalog
+
+        return Catalog
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

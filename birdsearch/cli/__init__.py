@@ -1,0 +1,84 @@
+"""The command line: one file per command group, each loaded only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+
+from birdsearch import __version__
+from birdsearch.errors import BirdsearchError
+
+__all__ = ["cli", "main"]
+
+# Command -> "module:attribute". Each module imports torch, faiss and sqlalchemy inside its functions only.
+COMMANDS = {
+    "index": "birdsearch.cli.index:index",
+    "query": "birdsearch.cli.query:query",
+    "status": "birdsearch.cli.catalog:status",
+    "check": "birdsearch.cli.catalog:check",
+    "rebuild": "birdsearch.cli.catalog:rebuild",
+    "model": "birdsearch.cli.model:model",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        target = COMMANDS.get(cmd_name)
+        if target is None:
+            return None
+        module, attribute = target.split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="birdsearch")
+def cli() -> None:
+    """Search bird photos by how the bird looks: index an archive once, then ask.
+
+    \b
+    birdsearch index ./archive      embed every photo, incrementally
+    birdsearch query photo.jpg      similar photos and the likely species
+    """
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived: unwinds like KeyboardInterrupt, so that the batch in hand is finished."""
+
+
+def _on_sigterm(signum: int, frame: object) -> NoReturn:  # noqa: ARG001
+    raise _Terminated
+
+
+def main() -> NoReturn:
+    """Run the command line; exit 0 ok, 1 failed, 2 usage, 130 interrupted, 143 terminated."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except BirdsearchError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = 1
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        code = 130
+    except _Terminated:
+        click.echo("Terminated.", err=True)
+        code = 143
+    except BrokenPipeError:
+        # The reader (`| head`) went away; what it wanted it got.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,418 @@
+"""The catalog: a folder with one SQLite file that is the truth, and what follows from it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+import sqlalchemy as sa
+
+from birdsearch.errors import CatalogError, CatalogReadOnlyError
+from birdsearch.indexer import database, tables
+from birdsearch.indexer.lock import WriterLock
+from birdsearch.indexer.migrations import SCHEMA_VERSION
+from birdsearch.indexer.records import Box, CatalogCounts, FailureRecord, ModelRecord, PhotoRecord, ViewRecord
+
+if TYPE_CHECKING:
+    from birdsearch.model.runtime import Model
+
+__all__ = ["CatalogStore", "chunks", "now"]
+
+T = TypeVar("T")
+
+# SQLite's limit on the variables of one statement is far above; beyond this size nothing is gained.
+_CHUNK = 500
+
+# A file whose content is known and that is not known to be gone keeps its photo searchable.
+live_file = sa.and_(tables.file.c.photo_id.is_not(None), tables.file.c.state != "missing")
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
+    """Cut a sequence into runs of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+class CatalogStore:
+    """An open catalog. Many may be open for reading beside one for writing.
+
+    Use `CatalogStore.open`; close it, or use it as a context manager.
+    """
+
+    def __init__(
+        self, path: Path, reader: sa.Engine, writer: sa.Engine | None = None, lock: WriterLock | None = None
+    ) -> None:
+        self.path = path
+        self._reader = reader
+        self._writer = writer
+        self._lock = lock
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        mode: Literal["read", "write", "create"] = "read",
+        *,
+        purpose: str = "birdsearch",
+    ) -> CatalogStore:
+        """Open a catalog.
+
+        Args:
+            path: The catalog's folder.
+            mode: `read` never writes; `write` takes the writer lock; `create` is `write` that makes a new
+                catalog where there is none.
+            purpose: What the writer does, shown to others who find the catalog taken.
+
+        Returns:
+            The open catalog, at the current schema version.
+
+        Raises:
+            CatalogError: There is no catalog, it is damaged, not a catalog, or of a newer version.
+            CatalogLockedError: Another process writes to it.
+            CatalogReadOnlyError: It is to be written and cannot be.
+        """
+        folder = Path(path).expanduser().absolute()
+        file = folder / database.DATABASE_NAME
+        if mode == "create" and not file.exists():
+            _make_folder(folder)
+        elif not file.exists():
+            raise CatalogError(
+                f"{folder}: there is no catalog here; make one with `birdsearch index FOLDER --catalog {folder}`"
+            )
+        if mode == "read":
+            store = cls(folder, database.open_reader(file))
+            store._check_readable(file)
+            return store
+        lock = WriterLock(folder / "lock", purpose)
+        lock.acquire()
+        try:
+            writer = database.open_writer(file)
+            database.migrate(writer, file)
+            store = cls(folder, database.open_reader(file), writer, lock)
+            store._ensure_uid()
+        except BaseException:
+            lock.release()
+            raise
+        return store
+
+    def _check_readable(self, file: Path) -> None:
+        with database.database_errors(file), self._reader.begin() as connection:
+            version = database.check_version(connection, file)
+        if version < SCHEMA_VERSION:
+            raise CatalogError(
+                f"{self.path}: the catalog has schema version {version} and this birdsearch needs "
+                f"{SCHEMA_VERSION}; `birdsearch rebuild --catalog {self.path}` brings it up to date"
+            )
+
+    def _ensure_uid(self) -> None:
+        with self.writing() as connection:
+            if self._meta(connection, "uid") is None:
+                self._set_meta(connection, "uid", secrets.token_hex(16))
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        return self.path / database.DATABASE_NAME
+
+    @property
+    def writable(self) -> bool:
+        """True if the catalog was opened for writing, which holds the writer lock."""
+        return self._writer is not None
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one state of the catalog, whatever is written meanwhile."""
+        with database.database_errors(self.database_path), self._reader.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction that is committed whole or not at all.
+
+        Raises:
+            CatalogReadOnlyError: The catalog was opened for reading.
+        """
+        if self._writer is None:
+            raise CatalogReadOnlyError(f"{self.path}: the catalog was opened for reading")
+        with database.database_errors(self.database_path), self._writer.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection and give the writer lock back."""
+        self._reader.dispose()
+        # The writer closes last: its closing folds the write-ahead log back into the main file.
+        if self._writer is not None:
+            self._writer.dispose()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> CatalogStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- the model in use ------------------------------------------------------------------------------
+
+    def _meta(self, connection: sa.Connection, key: str) -> str | None:
+        return connection.execute(
+            sa.select(tables.meta.c.value).where(tables.meta.c.key == key)
+        ).scalar_one_or_none()
+
+    def _set_meta(self, connection: sa.Connection, key: str, value: str) -> None:
+        connection.execute(sa.insert(tables.meta).prefix_with("OR REPLACE").values(key=key, value=value))
+
+    @property
+    def uid(self) -> str:
+        """A random name that tells this catalog's derived files from another's."""
+        with self.reading() as connection:
+            uid = self._meta(connection, "uid")
+        if uid is None:
+            raise CatalogError(f"{self.path}: the catalog has no identity; run `birdsearch rebuild`")
+        return uid
+
+    def active_model(self) -> ModelRecord | None:
+        """The model that new photos are embedded with and queries are answered by, or None before the first."""
+        with self.reading() as connection:
+            model_id = self._meta(connection, "model")
+            if model_id is None:
+                return None
+            row = connection.execute(
+                sa.select(tables.model).where(tables.model.c.id == int(model_id))
+            ).one()
+        return _model_record(row)
+
+    def use_model(self, model: Model) -> ModelRecord:
+        """Register a model and make it the one in use.
+
+        Args:
+            model: A loaded model.
+
+        Returns:
+            Its record.
+        """
+        known = tables.model.c
+        weights_path = os.fsencode(model.path)
+        with self.writing() as connection:
+            model_id = connection.execute(
+                sa.select(known.id).where(
+                    known.sha256 == model.sha256, known.preprocessing == model.preprocessing
+                )
+            ).scalar_one_or_none()
+            if model_id is None:
+                model_id = connection.execute(
+                    sa.insert(tables.model)
+                    .values(
+                        name=model.name,
+                        network=model.network,
+                        sha256=model.sha256,
+                        preprocessing=model.preprocessing,
+                        embedding_size=model.embedding_size,
+                        classes=json.dumps(list(model.classes), ensure_ascii=False),
+                        head_weight=model.head_weight.astype("<f4").tobytes(),
+                        head_bias=model.head_bias.astype("<f4").tobytes(),
+                        weights_path=weights_path,
+                    )
+                    .returning(known.id)
+                ).scalar_one()
+            else:
+                connection.execute(
+                    sa.update(tables.model).where(known.id == model_id).values(weights_path=weights_path)
+                )
+            self._set_meta(connection, "model", str(model_id))
+            row = connection.execute(sa.select(tables.model).where(known.id == model_id)).one()
+        return _model_record(row)
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def roots(self) -> list[tuple[int, bytes]]:
+        """The folders that were indexed: (id, absolute path), in order of their paths."""
+        with self.reading() as connection:
+            rows = connection.execute(sa.select(tables.root.c.id, tables.root.c.path)).all()
+        return sorted(((row.id, row.path) for row in rows), key=lambda item: item[1])
+
+    def photos(self, photo_ids: Sequence[int]) -> dict[int, PhotoRecord]:
+        """Photos by id; ids that do not exist are left out."""
+        records: dict[int, PhotoRecord] = {}
+        file, root = tables.file.c, tables.root.c
+        with self.reading() as connection:
+            for ids in chunks(list(photo_ids)):
+                paths: dict[int, tuple[bytes, bool]] = {}
+                for row in connection.execute(
+                    sa.select(file.photo_id, file.state, root.path.label("root"), file.path)
+                    .join(tables.root, root.id == file.root_id)
+                    .where(file.photo_id.in_(ids))
+                    .order_by(file.state == "missing", root.path, file.path)
+                ):
+                    paths.setdefault(
+                        row.photo_id, (os.path.join(row.root, row.path), row.state == "missing")  # noqa: PTH118
+                    )
+                for row in connection.execute(sa.select(tables.photo).where(tables.photo.c.id.in_(ids))):
+                    path, missing = paths.get(row.id, (b"", True))
+                    records[row.id] = PhotoRecord(
+                        id=row.id,
+                        path=path,
+                        missing=missing,
+                        sha256=row.digest.hex(),
+                        size=row.size,
+                        format=row.format,
+                        width=row.width,
+                        height=row.height,
+                        captured_at=row.captured_at,
+                        offset_minutes=row.offset_minutes,
+                        latitude=row.latitude,
+                        longitude=row.longitude,
+                        altitude_m=row.altitude_m,
+                        camera=row.camera,
+                        lens=row.lens,
+                    )
+        return records
+
+    def views(self, view_ids: Sequence[int]) -> dict[int, ViewRecord]:
+        """Views by id; ids that do not exist are left out."""
+        records: dict[int, ViewRecord] = {}
+        with self.reading() as connection:
+            for ids in chunks(list(view_ids)):
+                for row in connection.execute(sa.select(tables.view).where(tables.view.c.id.in_(ids))):
+                    box = Box(row.x, row.y, row.w, row.h)
+                    records[row.id] = ViewRecord(id=row.id, photo_id=row.photo_id, kind=row.kind, box=box)
+        return records
+
+    def photo_ids(self, *, digests: Sequence[bytes]) -> dict[bytes, int]:
+        """Photo ids by content hash; contents that are not in the catalog are left out."""
+        found: dict[bytes, int] = {}
+        photo = tables.photo.c
+        with self.reading() as connection:
+            for some in chunks(list(digests)):
+                rows = connection.execute(sa.select(photo.digest, photo.id).where(photo.digest.in_(some)))
+                found.update((row.digest, row.id) for row in rows)
+        return found
+
+    def photo_at(self, path: bytes) -> int | None:
+        """Id of the photo at an absolute path, or None.
+
+        A file belongs to the innermost root, but every root that is a prefix of the path is tried.
+        """
+        file = tables.file.c
+        with self.reading() as connection:
+            for row in connection.execute(sa.select(tables.root.c.id, tables.root.c.path)):
+                prefix = row.path.rstrip(b"/") + b"/"
+                if path.startswith(prefix):
+                    photo_id = connection.execute(
+                        sa.select(file.photo_id).where(
+                            file.root_id == row.id, file.path == path[len(prefix) :]
+                        )
+                    ).scalar_one_or_none()
+                    if photo_id is not None:
+                        return int(photo_id)
+        return None
+
+    def embeddings(self, model_id: int, view_ids: Sequence[int]) -> dict[int, np.ndarray]:
+        """Stored un-normalised vectors by view id: (C,) float32 each; views without one are left out."""
+        vectors: dict[int, np.ndarray] = {}
+        embedding = tables.embedding.c
+        with self.reading() as connection:
+            for ids in chunks(list(view_ids)):
+                for row in connection.execute(
+                    sa.select(embedding.view_id, embedding.vector).where(
+                        embedding.model_id == model_id, embedding.view_id.in_(ids)
+                    )
+                ):
+                    vectors[row.view_id] = np.frombuffer(row.vector, dtype="<f4").astype(np.float32)
+        return vectors
+
+    def failures(self) -> list[FailureRecord]:
+        """Files that could not be indexed, in order of their paths."""
+        file, root = tables.file.c, tables.root.c
+        with self.reading() as connection:
+            rows = connection.execute(
+                sa.select(root.path.label("root"), file.path, file.stage, file.code, file.reason, file.transient)
+                .join(tables.root, root.id == file.root_id)
+                .where(file.state == "error")
+                .order_by(root.path, file.path)
+            ).all()
+        return [
+            FailureRecord(
+                path=os.path.join(row.root, row.path),  # noqa: PTH118
+                stage=row.stage,
+                code=row.code,
+                reason=row.reason,
+                transient=bool(row.transient),
+            )
+            for row in rows
+        ]
+
+    def counts(self) -> CatalogCounts:
+        """How much the catalog holds."""
+        file = tables.file.c
+        with self.reading() as connection:
+            model_id = self._meta(connection, "model")
+            by_state = dict(
+                connection.execute(sa.select(file.state, sa.func.count()).group_by(file.state)).tuples().all()
+            )
+            by_code = dict(
+                connection.execute(
+                    sa.select(file.code, sa.func.count())
+                    .where(file.state == "error")
+                    .group_by(file.code)
+                    .order_by(file.code)
+                )
+                .tuples()
+                .all()
+            )
+            total = connection.execute(sa.select(sa.func.count()).select_from(tables.photo)).scalar_one()
+            live = connection.execute(
+                sa.select(sa.func.count(sa.distinct(file.photo_id))).where(live_file)
+            ).scalar_one()
+            embeddings = connection.execute(
+                sa.select(sa.func.count()).where(tables.embedding.c.model_id == int(model_id or 0))
+            ).scalar_one()
+        size = sum(entry.stat().st_size for entry in self.path.rglob("*") if entry.is_file())
+        return CatalogCounts(
+            photos=live,
+            missing_photos=total - live,
+            files=by_state.get("present", 0),
+            missing_files=by_state.get("missing", 0),
+            failures=by_code,
+            embeddings=embeddings,
+            bytes=size,
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CatalogReadOnlyError(f"{folder}: cannot make a catalog here ({error.strerror})") from error
+
+
+def _model_record(row: sa.Row[tuple[object, ...]]) -> ModelRecord:
+    classes = tuple(json.loads(row.classes))
+    head_bias = np.frombuffer(row.head_bias, dtype="<f4").astype(np.float32)
+    return ModelRecord(
+        id=row.id,
+        name=row.name,
+        network=row.network,
+        sha256=row.sha256,
+        preprocessing=row.preprocessing,
+        embedding_size=row.embedding_size,
+        classes=classes,
+        head_weight=np.frombuffer(row.head_weight, dtype="<f4").astype(np.float32).reshape(len(classes), -1),
+        head_bias=head_bias,
+        weights_path=row.weights_path,
+    )

@@ -1,0 +1,171 @@
+"""Opening the catalog's SQLite file: the settings every connection gets, versions and migrations."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from birdsearch.errors import CatalogError, CatalogLockedError, CatalogReadOnlyError
+from birdsearch.indexer.migrations import MIGRATIONS, SCHEMA_VERSION
+
+__all__ = ["DATABASE_NAME", "database_errors", "migrate", "open_reader", "open_writer"]
+
+DATABASE_NAME = "birdsearch.sqlite"
+
+# "bird" in ASCII: tells a catalog from any other SQLite file.
+_APPLICATION_ID = 0x62697264
+_BUSY_TIMEOUT_MS = 30_000
+
+
+def open_writer(path: Path) -> sa.Engine:
+    """Engine whose transactions take the write lock at once (`BEGIN IMMEDIATE`).
+
+    Args:
+        path: The SQLite file; made if it does not exist.
+
+    Returns:
+        An engine with WAL, `synchronous=FULL` and `foreign_keys=ON` on every connection.
+    """
+    return _engine(f"file:{quote(str(path))}?mode=rwc", begin="BEGIN IMMEDIATE", wal=True)
+
+
+def open_reader(path: Path) -> sa.Engine:
+    """Engine that can only read; each transaction sees one state of the catalog.
+
+    A catalog on a read-only medium is opened too, as long as nothing is left in its write-ahead log.
+
+    Args:
+        path: The SQLite file.
+
+    Returns:
+        A read-only engine.
+
+    Raises:
+        CatalogError: The catalog is on a read-only medium and its last writer did not finish.
+    """
+    uri = f"file:{quote(str(path))}?mode=ro"
+    if not os.access(path.parent, os.W_OK):
+        # SQLite needs a shared-memory file beside a WAL database even to read it. Where that file cannot
+        # be made, `immutable` reads the main file alone: right only if the log holds nothing.
+        log = path.with_name(path.name + "-wal")
+        if not log.exists() or log.stat().st_size == 0:
+            uri += "&immutable=1"
+        elif not path.with_name(path.name + "-shm").exists():
+            raise CatalogError(
+                f"{path.parent}: the folder is read-only and its last writer did not finish; open the "
+                "catalog once where it can be written (`birdsearch status` there is enough)"
+            )
+    return _engine(uri, begin="BEGIN", wal=False)
+
+
+def _engine(uri: str, *, begin: str, wal: bool) -> sa.Engine:
+    engine = sa.create_engine(
+        "sqlite+pysqlite://",
+        creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None),
+        poolclass=sa.pool.QueuePool,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        if wal:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+@contextlib.contextmanager
+def database_errors(path: Path) -> Iterator[None]:
+    """Translate SQLite's errors into the catalog's own, with the path and what to do.
+
+    Args:
+        path: The SQLite file, for the message.
+
+    Raises:
+        CatalogError: SQLite failed: a damaged file, a full disk, a lock held too long.
+    """
+    try:
+        yield
+    except (sa.exc.DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        if not isinstance(cause, sqlite3.Error):
+            raise
+        name = getattr(cause, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise CatalogError(
+                f"{path}: the catalog is damaged ({cause}); nothing was changed. Restore it from a backup, "
+                "or move it away and index again"
+            ) from error
+        if name == "SQLITE_FULL":
+            raise CatalogError(
+                f"{path}: the disk is full; what was committed is safe. Free some space and run again"
+            ) from error
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise CatalogLockedError(f"{path}: another process holds the catalog; try again") from error
+        if name.startswith("SQLITE_READONLY"):
+            raise CatalogReadOnlyError(f"{path}: the catalog cannot be written ({cause})") from error
+        raise CatalogError(f"{path}: {cause}") from error
+
+
+def check_version(connection: sa.Connection, path: Path) -> int:
+    """The schema version of an open catalog.
+
+    Args:
+        connection: An open connection.
+        path: The SQLite file, for the message.
+
+    Returns:
+        The version, 0 for a file with nothing in it.
+
+    Raises:
+        CatalogError: The file is not a catalog, or was made by a newer version.
+    """
+    application_id = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
+    if application_id != _APPLICATION_ID and (tables or version or application_id):
+        raise CatalogError(f"{path}: a SQLite file, but not a birdsearch catalog; it was left as it is")
+    if version > SCHEMA_VERSION:
+        raise CatalogError(
+            f"{path}: the catalog has schema version {version}, this birdsearch knows up to "
+            f"{SCHEMA_VERSION}; use the newer birdsearch that made it"
+        )
+    return int(version)
+
+
+def migrate(engine: sa.Engine, path: Path) -> None:
+    """Bring a catalog to the current schema, each version in a transaction of its own.
+
+    A migration that is cut short leaves the version it started from, and is run again the next time.
+
+    Args:
+        engine: A writer.
+        path: The SQLite file, for messages.
+
+    Raises:
+        CatalogError: The file is not a catalog, is damaged, or was made by a newer version.
+    """
+    with database_errors(path):
+        with engine.begin() as connection:
+            version = check_version(connection, path)
+        for number in range(version, SCHEMA_VERSION):
+            with engine.begin() as connection:
+                for statement in MIGRATIONS[number]:
+                    connection.exec_driver_sql(statement)
+                connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
+                connection.exec_driver_sql(f"PRAGMA user_version = {number + 1}")

@@ -1,0 +1,81 @@
+"""One writer a catalog: an advisory lock that names its holder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from birdsearch.errors import CatalogLockedError, CatalogReadOnlyError
+
+__all__ = ["WriterLock"]
+
+
+class WriterLock:
+    """Exclusive `flock` on a file in the catalog; released by the kernel when the process ends.
+
+    Args:
+        path: The lock file.
+        purpose: What the holder does, shown to whoever finds the lock taken.
+    """
+
+    def __init__(self, path: Path, purpose: str) -> None:
+        self._path = path
+        self._purpose = purpose
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            CatalogLockedError: Another process holds it; the message names that process.
+            CatalogReadOnlyError: The lock file cannot be written.
+        """
+        try:
+            file = self._path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise CatalogReadOnlyError(
+                f"{self._path.parent}: the catalog cannot be written ({error.strerror}); searching it still works"
+            ) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = _describe(file.read())
+            file.close()
+            raise CatalogLockedError(
+                f"{self._path.parent}: {holder} is writing to this catalog; wait for it to end or stop it "
+                "(searching works meanwhile)"
+            ) from error
+        file.seek(0)
+        file.truncate()
+        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "purpose": self._purpose}, file)
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        """Give the lock back; does nothing if it is not held."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> WriterLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _describe(text: str) -> str:
+    try:
+        holder = json.loads(text)
+        return f"process {holder['pid']} on {holder['host']} ({holder['purpose']})"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,14 @@
+"""Numbered schema migrations: each brings a catalog from one version to the next in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from birdsearch.indexer.migrations import m001_first_schema
+
+__all__ = ["MIGRATIONS", "SCHEMA_VERSION"]
+
+# Statements that bring a catalog from version i to version i + 1. Those already released never change.
+MIGRATIONS: tuple[Sequence[str], ...] = (m001_first_schema.STATEMENTS,)
+
+SCHEMA_VERSION = len(MIGRATIONS)

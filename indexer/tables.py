@@ -1,0 +1,197 @@
+"""The catalog's tables, as they are after the last migration.
+
+Migrations hold the statements that make them; a test compares the two. Paths are bytes, since a file name
+need not be text. Ids are never used twice (`AUTOINCREMENT`), so that an old id cannot come to mean
+another photo.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+__all__ = [
+    "change",
+    "embedding",
+    "file",
+    "meta",
+    "metadata",
+    "model",
+    "photo",
+    "root",
+    "run",
+    "snapshot",
+    "view",
+]
+
+metadata = MetaData()
+
+# One row a fact about the catalog itself: `uid` (random, names the catalog), `model` (id of the model in use).
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", Text, primary_key=True, nullable=False),
+    Column("value", Text, nullable=False),
+)
+
+# A folder that the user named. A file belongs to the innermost root that holds it.
+root = Table(
+    "root",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("path", LargeBinary, nullable=False, unique=True),
+    Column("added_at", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# What was run on the catalog, by which version, and what came of it (`counts`: JSON).
+run = Table(
+    "run",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("command", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("model_id", Integer, ForeignKey("model.id")),
+    Column("started_at", Text, nullable=False),
+    Column("finished_at", Text),
+    Column("outcome", Text),
+    Column("counts", Text),
+    sqlite_autoincrement=True,
+)
+
+# A network with its weights and preprocessing, and its linear head: logits = embedding @ head_weight.T + head_bias.
+model = Table(
+    "model",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("network", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("preprocessing", Text, nullable=False),
+    Column("embedding_size", Integer, nullable=False),
+    Column("classes", Text, nullable=False),
+    Column("head_weight", LargeBinary, nullable=False),
+    Column("head_bias", LargeBinary, nullable=False),
+    Column("weights_path", LargeBinary),
+    UniqueConstraint("sha256", "preprocessing"),
+    sqlite_autoincrement=True,
+)
+
+# One row a distinct content: a rename or a copy adds a `file`, never a `photo`.
+photo = Table(
+    "photo",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("size", Integer, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("captured_at", Text),
+    Column("offset_minutes", Integer),
+    Column("latitude", Float),
+    Column("longitude", Float),
+    Column("altitude_m", Float),
+    Column("camera", Text),
+    Column("lens", Text),
+    Column("serial", Text),
+    Column("phash", LargeBinary),
+    Column("sharpness", Float),
+    Column("run_id", Integer, ForeignKey("run.id")),
+    Index("photo_captured_at", "captured_at"),
+    sqlite_autoincrement=True,
+)
+
+# A path under a root, and what was found there when it was last looked at. An `error` row keeps its photo
+# where the failure says nothing about the content (an I/O error, a folder without permission): a file that
+# cannot be read for now is not a deleted one.
+file = Table(
+    "file",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("root_id", Integer, ForeignKey("root.id"), nullable=False),
+    Column("path", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("photo_id", Integer, ForeignKey("photo.id")),
+    Column("size", Integer, nullable=False),
+    Column("mtime_ns", Integer, nullable=False),
+    Column("ctime_ns", Integer, nullable=False),
+    Column("device", Integer, nullable=False),
+    Column("inode", Integer, nullable=False),
+    Column("stage", Text),
+    Column("code", Text),
+    Column("reason", Text),
+    Column("transient", Integer, nullable=False),
+    Column("run_id", Integer, ForeignKey("run.id")),
+    UniqueConstraint("root_id", "path"),
+    CheckConstraint("state IN ('present', 'missing', 'error')"),
+    CheckConstraint("state = 'error' OR photo_id IS NOT NULL"),
+    Index("file_photo", "photo_id"),
+    sqlite_autoincrement=True,
+)
+
+# A region of a photo, relative to its upright frame: `whole` is 0, 0, 1, 1.
+view = Table(
+    "view",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("photo_id", Integer, ForeignKey("photo.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("x", Float, nullable=False),
+    Column("y", Float, nullable=False),
+    Column("w", Float, nullable=False),
+    Column("h", Float, nullable=False),
+    UniqueConstraint("photo_id", "kind", "x", "y", "w", "h"),
+    CheckConstraint("kind IN ('whole', 'tile', 'box')"),
+    sqlite_autoincrement=True,
+)
+
+# The un-normalised float32 little-endian vector of a view, with the crc32 of its bytes.
+embedding = Table(
+    "embedding",
+    metadata,
+    Column("view_id", Integer, ForeignKey("view.id"), primary_key=True, nullable=False),
+    Column("model_id", Integer, ForeignKey("model.id"), primary_key=True, nullable=False),
+    Column("vector", LargeBinary, nullable=False),
+    Column("crc32", Integer, nullable=False),
+)
+
+# Append-only: followers replay it from the seq they have seen. `add` and `remove` of (view, model).
+change = Table(
+    "change",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("op", Text, nullable=False),
+    Column("view_id", Integer, ForeignKey("view.id"), nullable=False),
+    Column("model_id", Integer, ForeignKey("model.id"), nullable=False),
+    CheckConstraint("op IN ('add', 'remove')"),
+    sqlite_autoincrement=True,
+)
+
+# A vector index on disk: it holds what `change` said up to `seq`, and its bytes hash to `sha256`.
+snapshot = Table(
+    "snapshot",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model_id", Integer, ForeignKey("model.id"), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("dim", Integer, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("file", Text, nullable=False),
+    Column("created_at", Text, nullable=False),
+    UniqueConstraint("model_id", "generation"),
+    sqlite_autoincrement=True,
+)
