@@ -362,19 +362,15 @@ class CatalogStore:
         file = tables.file.c
         with self.reading() as connection:
             model_id = self._meta(connection, "model")
-            by_state = dict(
-                connection.execute(sa.select(file.state, sa.func.count()).group_by(file.state)).tuples().all()
+            states = connection.execute(sa.select(file.state, sa.func.count()).group_by(file.state))
+            by_state = {state: count for state, count in states}
+            codes = connection.execute(
+                sa.select(file.code, sa.func.count())
+                .where(file.state == "error")
+                .group_by(file.code)
+                .order_by(file.code)
             )
-            by_code = dict(
-                connection.execute(
-                    sa.select(file.code, sa.func.count())
-                    .where(file.state == "error")
-                    .group_by(file.code)
-                    .order_by(file.code)
-                )
-                .tuples()
-                .all()
-            )
+            by_code = {code: count for code, count in codes}
             total = connection.execute(sa.select(sa.func.count()).select_from(tables.photo)).scalar_one()
             live = connection.execute(
                 sa.select(sa.func.count(sa.distinct(file.photo_id))).where(live_file)

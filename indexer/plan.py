@@ -18,7 +18,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks, live_file, now
 from birdsearch.indexer.crawl import CrawlProblem, FoundFile, IgnoredFile, crawl, display_path
 
-__all__ = ["FileTask", "IdSet", "Plan", "Scope", "make_plan", "resolve_roots"]
+__all__ = ["FileTask", "IdSet", "Plan", "Scope", "make_plan", "refuse_emptied", "resolve_roots"]
 
 # Tasks beyond this many bytes wait in a temporary file, so that memory does not grow with the archive.
 _SPOOL_BYTES = 32 << 20
@@ -175,11 +175,8 @@ def make_plan(
         The plan; close it after use.
 
     Raises:
-        MissingFilesError: A root is absent, empty, or has lost most of its files. Nothing was changed.
+        MissingFilesError: A root has lost most of its files; nothing was marked missing.
     """
-    if not confirm_missing:
-        for path in roots:
-            _refuse_if_emptied(store, path)
     scopes = _register(store, roots)
     plan = Plan(scopes)
     try:
@@ -210,22 +207,47 @@ def is_most(gone: int, live: int) -> bool:
     return gone > live * _MOST
 
 
-def count_unseen(store: CatalogStore, scope: Scope, plan: Plan) -> tuple[int, int]:
-    """Files of a scope that the catalog holds as there: (all, of which the crawl did not see)."""
+def count_unseen(store: CatalogStore, scope: Scope, plan: Plan, created: IdSet | None = None) -> tuple[int, int]:
+    """Count the files of a scope that the catalog holds as there.
+
+    Args:
+        store: An open catalog.
+        scope: The root.
+        plan: What the crawl saw.
+        created: Rows that the run itself made; they do not count.
+
+    Returns:
+        How many there are, and how many of them the crawl did not see.
+    """
     file = tables.file.c
     live = unseen = 0
     with store.reading() as connection:
         for row in connection.execute(
             sa.select(file.id, file.path).where(file.root_id == scope.root_id, live_file)
         ):
+            if created is not None and row.id in created:
+                continue
             live += 1
             unseen += row.id not in plan.seen and not plan.unreadable(scope.root_id, row.path)
     return live, unseen
 
 
+def refuse_emptied(store: CatalogStore, roots: Sequence[bytes]) -> None:
+    """Refuse folders that hold no picture at all where the catalog knows some: an unmounted disk.
+
+    Args:
+        store: An open catalog; nothing is written.
+        roots: Real absolute paths.
+
+    Raises:
+        MissingFilesError: Names the folder and how many files are known in it.
+    """
+    for path in roots:
+        _refuse_if_emptied(store, path)
+
+
 def _refuse_if_emptied(store: CatalogStore, path: bytes) -> None:
-    """Raise if a folder holds no picture at all where the catalog knows some: an unmounted disk."""
-    file, root = tables.file.c, tables.root.c
+    file = tables.file.c
     prefix = path.rstrip(b"/") + b"/"
     with store.reading() as connection:
         known = 0
@@ -236,7 +258,7 @@ def _refuse_if_emptied(store: CatalogStore, path: bytes) -> None:
             elif not prefix.startswith(row.path.rstrip(b"/") + b"/"):
                 continue
             known += connection.execute(
-                sa.select(sa.func.count()).where(file.root_id == row.id, live_file, inside, root.id == row.id)
+                sa.select(sa.func.count()).where(file.root_id == row.id, live_file, inside)
             ).scalar_one()
     if known and not any(not isinstance(item, IgnoredFile) for item in crawl(path)):
         raise MissingFilesError(

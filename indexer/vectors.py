@@ -53,13 +53,23 @@ class VectorIndex:
         model_id: The model whose vectors it holds.
         seq: The last row of the change log that it has seen.
         warnings: What was found wrong with snapshots while opening, for a person.
+        is_saved: True if the newest registered snapshot holds the same.
     """
 
-    def __init__(self, index: faiss.IndexIDMap2, model_id: int, seq: int, warnings: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        index: faiss.IndexIDMap2,
+        model_id: int,
+        seq: int,
+        *,
+        warnings: Sequence[str] = (),
+        is_saved: bool = False,
+    ) -> None:
         self.index = index
         self.model_id = model_id
         self.seq = seq
         self.warnings = tuple(warnings)
+        self.is_saved = is_saved
 
     @classmethod
     def open(cls, store: CatalogStore, model_id: int, dim: int) -> VectorIndex:
@@ -88,10 +98,27 @@ class VectorIndex:
             except (OSError, RuntimeError, CatalogError) as error:
                 warnings.append(f"vector index {row.file}: {error}; it is made again from the catalog")
                 continue
-            found = cls(index, model_id, row.seq, warnings)
+            found = cls(index, model_id, row.seq, warnings=warnings, is_saved=not warnings)
             found.replay(store)
             return found
-        found = cls(_empty(dim), model_id, 0, warnings)
+        return cls.build(store, model_id, dim, warnings=warnings)
+
+    @classmethod
+    def build(
+        cls, store: CatalogStore, model_id: int, dim: int, *, warnings: Sequence[str] = ()
+    ) -> VectorIndex:
+        """The current vectors of a model, from the stored embeddings alone.
+
+        Args:
+            store: An open catalog; reading is enough.
+            model_id: The model.
+            dim: Its embedding size.
+            warnings: What to keep as `warnings`.
+
+        Returns:
+            An index that holds exactly what the catalog says.
+        """
+        found = cls(faiss.IndexIDMap2(faiss.IndexFlatIP(dim)), model_id, 0, warnings=warnings)
         found._fill(store)
         return found
 
@@ -133,6 +160,7 @@ class VectorIndex:
                 latest[row.view_id] = row.op
                 seen += 1
             if latest:
+                self.is_saved = False
                 self.index.remove_ids(np.fromiter(latest, dtype=np.int64, count=len(latest)))
             added = sorted(view_id for view_id, op in latest.items() if op == "add")
             for ids in _runs(added):
@@ -150,10 +178,18 @@ class VectorIndex:
         return seen
 
     def _add(self, view_ids: Sequence[int], blobs: Sequence[bytes]) -> None:
-        if not view_ids:
+        # A damaged row is left out here and named by `check_catalog`; it must not take the others with it.
+        size = 4 * self.index.d
+        whole = [(view_id, blob) for view_id, blob in zip(view_ids, blobs, strict=True) if len(blob) == size]
+        if len(whole) < len(view_ids):
+            self.warnings += (
+                f"{len(view_ids) - len(whole)} stored vectors are damaged; `birdsearch check` names their photos",
+            )
+        if not whole:
             return
-        vectors = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(blobs), -1)
-        self.index.add_with_ids(normalised(vectors), np.asarray(view_ids, dtype=np.int64))
+        vectors = np.frombuffer(b"".join(blob for _, blob in whole), dtype="<f4").reshape(len(whole), -1)
+        ids = np.fromiter((view_id for view_id, _ in whole), dtype=np.int64, count=len(whole))
+        self.index.add_with_ids(normalised(vectors), ids)
 
     def __len__(self) -> int:
         return int(self.index.ntotal)
@@ -231,11 +267,8 @@ class VectorIndex:
         for stale in folder.iterdir():
             if stale.name not in kept:
                 stale.unlink(missing_ok=True)
+        self.is_saved = True
         return path
-
-
-def _empty(dim: int) -> faiss.IndexIDMap2:
-    return faiss.IndexIDMap2(faiss.IndexFlatIP(dim))
 
 
 def _last_seq(connection: sa.Connection) -> int:

@@ -1,0 +1,98 @@
+"""`birdsearch status`, `check` and `rebuild`: the state of a catalog, its verification, its repair."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from birdsearch.cli.output import catalog_option, format_option, write_rows
+
+__all__ = ["check", "rebuild", "status"]
+
+
+@click.command()
+@catalog_option
+@click.option("--failures", is_flag=True, help="List every file that could not be indexed, with its reason.")
+@format_option
+def status(catalog: Path, failures: bool, output_format: str) -> None:
+    """Show what the catalog holds: photos, folders, the model, and what failed."""
+    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.crawl import display_path
+
+    with CatalogStore.open(catalog) as store:
+        if failures:
+            listed: list[dict[str, object]] = [
+                {
+                    "path": display_path(failure.path),
+                    "stage": failure.stage,
+                    "code": failure.code,
+                    "reason": failure.reason,
+                }
+                for failure in store.failures()
+            ]
+            columns = [("path", "Path"), ("stage", "Stage"), ("code", "Code"), ("reason", "Reason")]
+            write_rows(listed, columns, output_format)
+            return
+        counts, model, roots = store.counts(), store.active_model(), store.roots()
+    rows: list[tuple[str, object]] = [("catalog", str(catalog))]
+    if model is not None:
+        rows += [("model", model.name), ("model sha256", model.sha256), ("classes", len(model.classes))]
+    rows += [("folder", display_path(path)) for _, path in roots]
+    rows += [
+        ("photos", counts.photos),
+        ("photos missing", counts.missing_photos),
+        ("files", counts.files),
+        ("files missing", counts.missing_files),
+        ("vectors", counts.embeddings),
+        ("size", f"{counts.bytes / 1e6:.1f} MB" if output_format == "table" else counts.bytes),
+    ]
+    rows += [(f"failed: {code}", count) for code, count in counts.failures.items()]
+    write_rows(
+        [{"what": what, "value": value} for what, value in rows],
+        [("what", "What"), ("value", "Value")],
+        output_format,
+    )
+
+
+@click.command()
+@catalog_option
+@click.option("--files", is_flag=True, help="Read every photo again and compare its hash.")
+@format_option
+def check(catalog: Path, files: bool, output_format: str) -> None:
+    """Verify the database, every stored vector and the vector index; exit 1 if anything is wrong."""
+    from tqdm import tqdm
+
+    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.verify import check_catalog
+
+    bar = tqdm(desc="checking", unit=" items", disable=not sys.stderr.isatty(), leave=False)
+    with CatalogStore.open(catalog) as store, bar:
+        report = check_catalog(store, files=files, progress=lambda done: bool(bar.update(done - bar.n)))
+    rows: list[dict[str, object]] = [
+        {"part": problem.part, "where": problem.where, "problem": problem.what} for problem in report.problems
+    ]
+    if rows or output_format != "table":
+        write_rows(rows, [("part", "Part"), ("where", "Where"), ("problem", "Problem")], output_format)
+    if output_format == "table":
+        hashed = f" and {report.files} files" if files else ""
+        click.echo(f"{report.vectors} vectors{hashed} verified, {len(rows)} problems")
+    if rows:
+        sys.exit(1)
+
+
+@click.command()
+@catalog_option
+def rebuild(catalog: Path) -> None:
+    """Make the vector index anew from the stored vectors; drop vectors that are damaged."""
+    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.verify import rebuild_catalog
+
+    with CatalogStore.open(catalog, "write", purpose="birdsearch rebuild") as store:
+        report = rebuild_catalog(store)
+    click.echo(f"Vector index made anew: {report.vectors} vectors.")
+    for path in report.dropped:
+        click.echo(f"Dropped a damaged vector: {path}")
+    if report.dropped:
+        click.echo("`birdsearch index` embeds the dropped photos again.")

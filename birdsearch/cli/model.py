@@ -1,0 +1,216 @@
+"""`birdsearch model`: networks and weights."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from birdsearch.config import Settings
+    from birdsearch.model.weights import Progress, WeightsEntry
+
+__all__ = ["model"]
+
+_format_option = click.option(
+    "--format",
+    "fmt",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="How results are printed.",
+)
+
+
+@click.group()
+def model() -> None:
+    """List, fetch, verify and look into models."""
+
+
+@model.command("list")
+@_format_option
+def list_models(fmt: str) -> None:
+    """List the published weights, and where they are on this machine."""
+    from birdsearch.cli.output import write_rows
+    from birdsearch.config import Settings
+    from birdsearch.model.weights import WEIGHTS
+
+    settings = Settings.from_environment()
+    rows: list[dict[str, object]] = [
+        {
+            "name": entry.name,
+            "network": entry.network,
+            "classes": entry.classes,
+            "input": f"{entry.input_size[0]}x{entry.input_size[1]}",
+            "size_mb": round(entry.size / 1e6, 1),
+            "where": _where(entry, settings),
+            "licence": entry.licence,
+            "description": entry.description,
+        }
+        for entry in WEIGHTS.values()
+    ]
+    columns = [
+        ("name", "Name"),
+        ("network", "Network"),
+        ("classes", "Classes"),
+        ("input", "Input"),
+        ("size_mb", "MB"),
+        ("where", "Where"),
+        ("licence", "Licence"),
+        ("description", "Description"),
+    ]
+    write_rows(rows, columns, fmt)
+
+
+@model.command()
+@click.argument("name_or_file", metavar="[NAME|FILE]", required=False)
+@_format_option
+def info(name_or_file: str | None, fmt: str) -> None:
+    """Show what a weights file holds; the default is the default model's."""
+    from birdsearch.cli.output import write_rows
+    from birdsearch.model.runtime import load_model
+    from birdsearch.model.weights import DEFAULT_WEIGHTS
+
+    loaded = load_model(name_or_file or DEFAULT_WEIGHTS, download=False)
+    facts: dict[str, object] = {
+        "name": loaded.name,
+        "path": str(loaded.path),
+        "sha256": loaded.sha256,
+        "network": loaded.network,
+        "parameters": loaded.parameters,
+        "classes": len(loaded.classes),
+        "embedding": loaded.embedding_size,
+        "input": f"{loaded.input_size[0]}x{loaded.input_size[1]}",
+        "mean": " ".join(f"{value:g}" for value in loaded.stats.mean),
+        "std": " ".join(f"{value:g}" for value in loaded.stats.std),
+        "preprocessing": loaded.preprocessing,
+        "birder_version": loaded.birder_version,
+    }
+    if fmt == "table":
+        rows = [{"fact": key, "value": value} for key, value in facts.items()]
+        write_rows(rows, [("fact", "Fact"), ("value", "Value")], fmt)
+    else:
+        write_rows([facts], [(key, key) for key in facts], fmt)
+
+
+@model.command()
+@click.argument("name", required=False)
+def pull(name: str | None) -> None:
+    """Download published weights into the cache, unless they are on this machine."""
+    from birdsearch.config import Settings
+    from birdsearch.errors import WeightsError
+    from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, resolve_weights
+
+    name = name or DEFAULT_WEIGHTS
+    if name not in WEIGHTS:
+        raise WeightsError(f"no published weights are called {name!r}; known: {', '.join(WEIGHTS)}")
+    with _progress_bar(name) as progress:
+        path = resolve_weights(name, Settings.from_environment(), download=True, progress=progress)
+    click.echo(str(path))
+
+
+@model.command()
+@click.argument("name_or_file", metavar="[NAME|FILE]", required=False)
+def verify(name_or_file: str | None) -> None:
+    """Check a weights file: its SHA-256 if it is published, its content, and that the network loads it."""
+    from birdsearch.model.runtime import load_model
+    from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS
+
+    loaded = load_model(name_or_file or DEFAULT_WEIGHTS, download=False)
+    published = [entry.name for entry in WEIGHTS.values() if entry.sha256 == loaded.sha256]
+    known = f"the published {published[0]}" if published else "not one of the published files"
+    click.echo(f"ok: {loaded.path} is {known}, {loaded.network}, {len(loaded.classes)} classes")
+    click.echo(f"sha256 {loaded.sha256}")
+
+
+@model.command()
+@click.argument("photo", type=click.Path(path_type=Path))
+@click.option("--weights", type=click.Path(path_type=Path), help="Weights file (.pt or .safetensors).")
+@click.option("--model", "name", help="Name of published weights; the default unless --weights is given.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Folder to write to, or a path that the names of the files start with.  [default: current folder]",
+)
+def features(photo: Path, weights: Path | None, name: str | None, out: Path) -> None:
+    """Write a photo's feature maps as arrays (.npz) and as a picture (.png)."""
+    import numpy as np
+
+    from birdsearch.model import feature_picture, load_model, open_photo, read_photo
+    from birdsearch.model.weights import DEFAULT_WEIGHTS
+
+    if weights is not None and name is not None:
+        raise click.UsageError("--weights and --model exclude each other")
+    with _progress_bar(name or DEFAULT_WEIGHTS) as progress:
+        loaded = load_model(weights or name or DEFAULT_WEIGHTS, progress=progress)
+    with _photo_errors(photo):
+        image = open_photo(read_photo(photo), suffix=photo.suffix)
+    maps = loaded.detection_features([image])
+    prefix = str(out / photo.stem) if out.is_dir() else str(out)
+    arrays, picture = Path(f"{prefix}.features.npz"), Path(f"{prefix}.features.png")
+    with _write_errors(arrays.parent):
+        np.savez_compressed(
+            arrays, allow_pickle=False, **{stage: values[0] for stage, values in maps.items()}
+        )
+        feature_picture(image, maps).save(picture)
+    click.echo(str(arrays))
+    click.echo(str(picture))
+
+
+def _where(entry: WeightsEntry, settings: Settings) -> str:
+    from birdsearch.model.weights import cache_folder, find_local
+
+    path = find_local(entry.name, settings)
+    if path is None:
+        return "not here"
+    return "cached" if path.parent == cache_folder(settings) else "weights dir"
+
+
+@contextlib.contextmanager
+def _progress_bar(name: str) -> Iterator[Progress | None]:
+    """A bar on stderr that appears with the first bytes, and only on a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    bar = None
+
+    def update(received: int, total: int | None) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(desc=name, total=total, unit="B", unit_scale=True, file=sys.stderr)
+        bar.update(received - bar.n)
+
+    try:
+        yield update
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+@contextlib.contextmanager
+def _photo_errors(photo: Path) -> Iterator[None]:
+    """Name the photo in its error."""
+    from birdsearch.errors import PhotoError
+
+    try:
+        yield
+    except PhotoError as error:
+        reason = f"{photo}: {error.reason}"
+        raise PhotoError(error.stage, error.code, reason, transient=error.transient) from error
+
+
+@contextlib.contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    from birdsearch.errors import InvalidInputError
+
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInputError(f"{folder} cannot be written to: {error.strerror or error}") from error

@@ -1,0 +1,179 @@
+"""`birdsearch query`: photos of the catalog that look alike, and what is on a photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from birdsearch.cli.output import Column, catalog_option, emit, format_option, write_json, write_rows
+
+if TYPE_CHECKING:
+    from birdsearch.errors import PhotoError
+    from birdsearch.search.filters import Where
+    from birdsearch.search.inputs import Photo
+    from birdsearch.search.results import Hit, QueryResult
+
+__all__ = ["query"]
+
+_SHEET_SUFFIXES = (".png", ".html")
+
+_TABLE: list[Column] = [
+    ("rank", "Rank"),
+    ("similarity", "Similarity"),
+    ("label", "Label"),
+    ("path", "Path"),
+    ("time", "Time"),
+    ("place", "Place"),
+]
+_CSV_KEYS = "query rank path similarity photo_id view box label captured_at lat lon"
+_CSV: list[Column] = [(key, key) for key in _CSV_KEYS.split()]
+
+
+def _sheet_path(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None and value.suffix.lower() not in _SHEET_SUFFIXES:
+        raise click.BadParameter(f"{value} must end in {' or '.join(_SHEET_SUFFIXES)}")
+    return value
+
+
+@click.command()
+@click.argument("photos", metavar="PHOTO...", nargs=-1, required=True)
+@catalog_option
+@click.option("-k", default=20, show_default=True, type=click.IntRange(min=0), help="Hits for each photo.")
+@click.option(
+    "--box", metavar="X,Y,W,H", help="Ask about this region, in parts of the upright photo (0 to 1)."
+)
+@click.option(
+    "--since", metavar="TIME", help="Taken then or later, local time: 2023, 2023-05, 2023-05-14T06:30."
+)
+@click.option(
+    "--until", metavar="TIME", help="Taken then or earlier; a year, month or day counts to its end."
+)
+@click.option("--near", metavar="LAT,LON,KM", help="Taken within so many kilometres of a place.")
+@click.option("--bbox", metavar="S,W,N,E", help="Taken within these degrees; W > E crosses the antimeridian.")
+@click.option(
+    "--camera", metavar="TEXT", help="Part of the camera's make and model, or a pattern: 'nikon*z*'."
+)
+@click.option("--under", metavar="DIR", multiple=True, help="Has a file in this folder. May be repeated.")
+@click.option(
+    "--exclude-under",
+    metavar="DIR",
+    multiple=True,
+    help="Leave out what is only in this folder. May be repeated.",
+)
+@click.option("--include-self", is_flag=True, help="Let the photo itself be a hit.")
+@click.option(
+    "--weights",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The catalog's weights, if they are not where they were.",
+)
+@click.option(
+    "--sheet",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_sheet_path,
+    help="Write a contact sheet: .png or .html.",
+)
+@format_option
+def query(
+    photos: tuple[str, ...],
+    catalog: Path,
+    k: int,
+    box: str | None,
+    since: str | None,
+    until: str | None,
+    near: str | None,
+    bbox: str | None,
+    camera: str | None,
+    under: tuple[str, ...],
+    exclude_under: tuple[str, ...],
+    include_self: bool,
+    weights: Path | None,
+    sheet: Path | None,
+    fmt: str,
+) -> None:
+    """Find the photos that look most like each PHOTO, and name what is on it.
+
+    PHOTO is a file, or "#12" for the photo of the catalog with this id. Conditions such as --since hold for
+    the hits and are applied before the search.
+    """
+    from birdsearch.search.engine import Catalog
+    from birdsearch.search.filters import Where, parse_bbox, parse_near
+    from birdsearch.search.inputs import parse_box
+
+    where = Where(
+        since=since,
+        until=until,
+        near=None if near is None else parse_near(near),
+        bbox=None if bbox is None else parse_bbox(bbox),
+        camera=camera,
+        under=under,
+        exclude_under=exclude_under,
+    )
+    region = None if box is None else parse_box(box)
+    failed = 0
+
+    def on_error(_photo: Photo, error: PhotoError) -> None:
+        nonlocal failed
+        failed += 1
+        click.echo(f"Error: {error}", err=True)
+
+    with Catalog.open(catalog, "read") as opened:
+        results = opened.query_many(photos, k, where, region, include_self, weights, on_error)
+    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
+        click.echo(f"Warning: {warning}", err=True)
+    _print(results, fmt, _nothing(k, where))
+    if sheet is not None and results:
+        from birdsearch.search.sheet import write_sheet
+
+        write_sheet(sheet, results)
+        click.echo(f"wrote {sheet}", err=True)
+    if failed:
+        click.get_current_context().exit(1)
+
+
+def _print(results: list[QueryResult], fmt: str, nothing: str) -> None:
+    if fmt == "json":
+        write_json([result.to_dict() for result in results])
+    elif fmt == "csv":
+        write_rows(
+            [{"query": result.query.path, **hit.to_dict()} for result in results for hit in result.hits],
+            _CSV,
+            fmt,
+        )
+    else:
+        for place, result in enumerate(results):
+            if place:
+                emit("")
+            _print_table(result, nothing)
+
+
+def _print_table(result: QueryResult, nothing: str) -> None:
+    emit(result.query.path)
+    labels = [f"{label.name} {label.probability:.1%}" for label in result.labels]
+    emit(f"  {', '.join(labels)}" if labels else "  no labels: the model has no classes")
+    if result.hits:
+        write_rows([_table_row(hit) for hit in result.hits], _TABLE, "table")
+    else:
+        emit(f"  {nothing}")
+
+
+def _nothing(k: int, where: Where) -> str:
+    """What a table says where there are no hits."""
+    if k == 0:
+        return "no hits were asked for"
+    return "no similar photos" if where.is_empty else "no photo meets the conditions"
+
+
+def _table_row(hit: Hit) -> dict[str, object]:
+    has_place = hit.latitude is not None and hit.longitude is not None
+    return {
+        "rank": hit.rank,
+        "similarity": f"{hit.similarity:.4f}",
+        "label": hit.label,
+        "path": hit.path,
+        "time": None if hit.captured_at is None else hit.captured_at[:19].replace("T", " "),
+        "place": f"{hit.latitude:.5f}, {hit.longitude:.5f}" if has_place else None,
+    }

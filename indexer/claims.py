@@ -1,0 +1,90 @@
+"""Which contents a run has taken on, so that equal files are decoded and embedded once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+
+import sqlalchemy as sa
+
+from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.decoders import Decoded, DecodeResult, Failed, Known
+
+__all__ = ["Claims"]
+
+
+class Claims:
+    """Contents by hash: in the catalog, embedded and waiting to be committed, or being decoded.
+
+    `is_known` and `in_order` belong to the thread that runs the decoders; `committed` and `release` may be
+    called from any other.
+
+    Args:
+        store: An open catalog.
+        model_id: A content without an embedding of this model is not known.
+    """
+
+    def __init__(self, store: CatalogStore, model_id: int) -> None:
+        self._store = store
+        self._model_id = model_id
+        self._lock = threading.Lock()
+        self._claimed: set[bytes] = set()
+        self._decoding: set[bytes] = set()
+        self._waiting: dict[bytes, list[Known]] = {}
+
+    def is_known(self, digest: bytes) -> bool:
+        """Say whether a content needs no decoding; if it does, the caller has it to decode from now on."""
+        with self._lock:
+            if digest in self._claimed:
+                return True
+        if self._in_catalog(digest):
+            return True
+        with self._lock:
+            self._claimed.add(digest)
+        self._decoding.add(digest)
+        return False
+
+    def _in_catalog(self, digest: bytes) -> bool:
+        photo, view, embedding = tables.photo.c, tables.view.c, tables.embedding.c
+        with self._store.reading() as connection:
+            found = connection.execute(
+                sa.select(photo.id)
+                .join(tables.view, view.photo_id == photo.id)
+                .join(tables.embedding, embedding.view_id == view.id)
+                .where(photo.digest == digest, view.kind == "whole", embedding.model_id == self._model_id)
+            ).first()
+        return found is not None
+
+    def in_order(self, result: DecodeResult) -> Iterator[DecodeResult]:
+        """Hold back a file until the equal one that is being decoded is done.
+
+        Args:
+            result: The next result of the decoders.
+
+        Yields:
+            Results that may be written in this order: a `Known` after what makes it known. What equals a
+            failed file has failed for the same reason.
+        """
+        digest = result.digest
+        if isinstance(result, Known) and digest in self._decoding:
+            self._waiting.setdefault(result.digest, []).append(result)
+            return
+        yield result
+        if digest is None or isinstance(result, Known):
+            return
+        self._decoding.discard(digest)
+        if isinstance(result, Failed):
+            self.release(digest)
+        for held in self._waiting.pop(digest, ()):
+            yield held if isinstance(result, Decoded) else Failed(held.task, digest, result.error)
+
+    def release(self, digest: bytes) -> None:
+        """A content could not be embedded after all: an equal file is tried for itself."""
+        with self._lock:
+            self._claimed.discard(digest)
+
+    def committed(self, digests: Iterable[bytes]) -> None:
+        """Contents are in the catalog now, which answers for them from here on."""
+        with self._lock:
+            self._claimed.difference_update(digests)

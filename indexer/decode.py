@@ -1,0 +1,209 @@
+"""From the bytes of one photo to what the catalog stores about it and what the network looks at."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from birdsearch.errors import PhotoError
+from birdsearch.indexer.exif import Capture, read_exif
+from birdsearch.model.photo import PhotoLimits, load_photo, read_error, read_regular_file
+from birdsearch.model.preprocess import resize
+
+__all__ = ["DecodedPhoto", "decode_photo", "file_digest", "perceptual_hash", "read_file", "sharpness"]
+
+_LIMITS = PhotoLimits()
+_MEASURE_SIDE = 1024
+_HASH_SIDE, _HASH_FREQUENCIES = 32, 8
+# Coefficients are rounded to this many decimals, so that a flat picture gives no hash of rounding errors.
+_HASH_DECIMALS = 3
+_RETRIED = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN})
+_RETRY_PAUSES_S = (0.05, 0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedPhoto:
+    """A photo, ready to be embedded.
+
+    Attributes:
+        format: Format of the file, such as `JPEG`.
+        width: Width of the upright picture in pixels.
+        height: Height of the upright picture in pixels.
+        pixels: What the network takes, (H, W, 3) uint8 of the asked size.
+        capture: What the EXIF says.
+        phash: Perceptual hash, 8 bytes; see `perceptual_hash`.
+        sharpness: Higher is sharper; see `sharpness`.
+    """
+
+    format: str
+    width: int
+    height: int
+    pixels: NDArray[np.uint8]
+    capture: Capture
+    phash: bytes
+    sharpness: float
+
+
+class FileStatus(Protocol):
+    """What the crawl saw of a file."""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+
+    @property
+    def mtime_ns(self) -> int:
+        """Time of the last change of its content, in nanoseconds."""
+
+
+def file_digest(data: bytes) -> bytes:
+    """The identity of a photo: the SHA-256 of the whole file, 32 bytes."""
+    return hashlib.sha256(data).digest()
+
+
+def read_file(path: bytes, expected: FileStatus, limits: PhotoLimits = _LIMITS) -> bytes:
+    """Read a file that the crawl found, if it still is the file that the crawl saw.
+
+    I/O errors are tried again twice, after short pauses.
+
+    Args:
+        path: Absolute path.
+        expected: Size and time of change that the crawl saw.
+        limits: `max_bytes` is the most that is read.
+
+    Returns:
+        The content.
+
+    Raises:
+        PhotoError: With stage `read`: `changed`, `vanished`, `unreadable`, `not-a-file`, `too-many-bytes`,
+            `io-error`.
+    """
+    for pause in (*_RETRY_PAUSES_S, None):
+        try:
+            data, before, after = read_regular_file(path, limits)
+            break
+        except OSError as error:
+            if pause is None or error.errno not in _RETRIED:
+                raise read_error(error) from error
+            time.sleep(pause)
+    seen = (expected.size, expected.mtime_ns)
+    statuses = [(status.st_size, status.st_mtime_ns) for status in (before, after)]
+    if statuses != [seen, seen] or len(data) != expected.size:
+        reason = "the file changed while it was read; the next run takes it up again"
+        raise PhotoError("read", "changed", reason, transient=True)
+    return data
+
+
+def decode_photo(
+    data: bytes, *, input_size: tuple[int, int], limits: PhotoLimits = _LIMITS, suffix: str = ""
+) -> DecodedPhoto:
+    """Decode a photo and measure it.
+
+    Args:
+        data: The whole file.
+        input_size: (height, width) that the network takes.
+        limits: What the photo may cost.
+        suffix: Suffix of the file's name; it tells camera RAW files from other TIFFs.
+
+    Returns:
+        The photo.
+
+    Raises:
+        PhotoError: With stage `format` or `decode`, as `birdsearch.model.photo.open_photo` says.
+    """
+    loaded = load_photo(data, limits, suffix=suffix)
+    grey = _measured_grey(loaded.image)
+    return DecodedPhoto(
+        format=loaded.format,
+        width=loaded.image.width,
+        height=loaded.image.height,
+        pixels=resize(loaded.image, input_size),
+        capture=read_exif(loaded.exif),
+        phash=_hash(grey),
+        sharpness=_sharpness(grey),
+    )
+
+
+def perceptual_hash(image: Image.Image) -> bytes:
+    """A 64-bit hash that copies of a picture share up to a few bits.
+
+    The picture is reduced to grey (ITU-R 601-2 luma) of at most 1024 pixels a side, then to 32 x 32
+    (Lanczos), and transformed by the orthonormal two-dimensional DCT-II. Of its coefficients the 8 x 8 block
+    of rows and columns 1..8 (without the constant ones) is kept, each rounded to 3 decimals. A bit is 1
+    where the coefficient is greater than the median of the 64. Bits are row by row, the first being the
+    highest bit of the first byte. A flat picture hashes to zeros.
+
+    Source: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section
+    3.2.1.
+
+    NOTE: the source blurs with a 7 x 7 mean before it shrinks; here the antialiased reduction does that.
+
+    Args:
+        image: A picture of mode RGB.
+
+    Returns:
+        8 bytes. The fewer bits differ, the more alike.
+    """
+    return _hash(_measured_grey(image))
+
+
+def sharpness(image: Image.Image) -> float:
+    """How sharp a picture is: the variance of its Laplacian, higher is sharper.
+
+    The picture is reduced to grey (ITU-R 601-2 luma, 0..255) of at most 1024 pixels on its longer side, so
+    that values compare between pictures of one scene from different sizes. The Laplacian is the 4-neighbour
+    one (centre -4), taken where all neighbours exist; a picture of less than 3 pixels on a side has
+    sharpness 0.
+
+    Source: J. L. Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy: a comparative study",
+    ICPR 2000.
+
+    Args:
+        image: A picture of mode RGB.
+
+    Returns:
+        The variance, at least 0.
+    """
+    return _sharpness(_measured_grey(image))
+
+
+def _measured_grey(image: Image.Image) -> Image.Image:
+    longest = max(image.size)
+    if longest <= _MEASURE_SIDE:
+        return image.convert("L")
+    width, height = (max(1, round(side * _MEASURE_SIDE / longest)) for side in image.size)
+    # Reducing before converting would cost three channels; a grey copy costs one.
+    return image.convert("L").resize((width, height), Image.Resampling.BOX)
+
+
+def _dct_matrix(side: int) -> NDArray[np.float64]:
+    frequency, place = np.mgrid[0:side, 0:side]
+    matrix = np.cos(np.pi * frequency * (2 * place + 1) / (2 * side)) * np.sqrt(2 / side)
+    matrix[0] /= np.sqrt(2)
+    return np.asarray(matrix, np.float64)
+
+
+def _hash(grey: Image.Image) -> bytes:
+    small = np.asarray(grey.resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.LANCZOS), np.float64)
+    rows = _dct_matrix(_HASH_SIDE)[1 : 1 + _HASH_FREQUENCIES]
+    # einsum sums in one fixed order, whichever linear algebra library NumPy was built with.
+    block = np.einsum("ux,xy,vy->uv", rows, small, rows)
+    block = np.round(block, _HASH_DECIMALS)
+    bits: NDArray[Any] = block > np.median(block)
+    return np.packbits(bits).tobytes()
+
+
+def _sharpness(grey: Image.Image) -> float:
+    values = np.asarray(grey, np.int32)
+    if min(values.shape) < 3:
+        return 0.0
+    laplacian = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:]
+    laplacian = laplacian - 4 * values[1:-1, 1:-1]
+    return float(laplacian.var())

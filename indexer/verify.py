@@ -1,0 +1,232 @@
+"""Verification: is the catalog what it says it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+
+from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.vectors import VectorIndex
+
+__all__ = ["CheckReport", "Problem", "RebuildReport", "check_catalog", "rebuild_catalog"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        part: `database`, `vector`, `index` or `file`.
+        where: The photo's path, or the part of the catalog.
+        what: What is wrong and how to mend it.
+    """
+
+    part: str
+    where: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What was verified, and what was found.
+
+    Attributes:
+        vectors: Stored vectors that were verified by checksum.
+        files: Files whose content was hashed; 0 unless asked for.
+        problems: Everything that is wrong; empty is good.
+    """
+
+    vectors: int
+    files: int
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What a rebuild did.
+
+    Attributes:
+        vectors: Vectors in the new vector index.
+        dropped: Paths of photos whose stored vector was damaged; the next index run embeds them again.
+    """
+
+    vectors: int
+    dropped: tuple[str, ...]
+
+
+def check_catalog(
+    store: CatalogStore, *, files: bool = False, progress: Callable[[int], None] | None = None
+) -> CheckReport:
+    """Verify the database, every stored vector, the vector index and, on request, every file.
+
+    Args:
+        store: An open catalog; reading is enough.
+        files: Read every present file again and compare its hash.
+        progress: Told the number of vectors and files verified so far.
+
+    Returns:
+        The report. Nothing is changed.
+    """
+    problems = list(_database_problems(store))
+    vectors, hashed = 0, 0
+    for problem in _vector_problems(store):
+        vectors += 1
+        if problem is not None:
+            problems.append(problem)
+        if progress is not None:
+            progress(vectors)
+    problems += _index_problems(store)
+    if files:
+        for problem in _file_problems(store):
+            hashed += 1
+            if problem is not None:
+                problems.append(problem)
+            if progress is not None:
+                progress(vectors + hashed)
+    return CheckReport(vectors=vectors, files=hashed, problems=tuple(problems))
+
+
+def _database_problems(store: CatalogStore) -> Iterator[Problem]:
+    name = store.database_path.name
+    with store.reading() as connection:
+        for (message,) in connection.exec_driver_sql("PRAGMA integrity_check"):
+            if message != "ok":
+                yield Problem("database", name, f"{message}; restore the catalog from a backup, or index again")
+        for row in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+            yield Problem("database", name, f"row {row[1]} of table {row[0]} points to a missing {row[2]}")
+
+
+def _vector_problems(store: CatalogStore) -> Iterator[Problem | None]:
+    """One item a stored vector: what is wrong with it, or None."""
+    embedding, view, model = tables.embedding.c, tables.view.c, tables.model.c
+    with store.reading() as connection:
+        for row in connection.execute(
+            sa.select(
+                embedding.view_id, embedding.vector, embedding.crc32, view.photo_id, model.embedding_size
+            )
+            .join(tables.view, view.id == embedding.view_id)
+            .join(tables.model, model.id == embedding.model_id)
+            .order_by(embedding.view_id)
+            .execution_options(yield_per=10_000)
+        ):
+            wrong = _vector_fault(row.vector, row.crc32, row.embedding_size)
+            if wrong is None:
+                yield None
+                continue
+            photo = store.photos([row.photo_id]).get(row.photo_id)
+            where = f"{display_path(photo.path)} (photo {photo.id})" if photo else f"photo {row.photo_id}"
+            yield Problem("vector", where, f"{wrong}; `birdsearch rebuild` drops it, and the next `birdsearch index` embeds the photo again")
+
+
+def _vector_fault(blob: bytes, crc32: int, size: int) -> str | None:
+    if len(blob) != 4 * size:
+        return f"the stored vector has {len(blob)} bytes instead of {4 * size}"
+    if zlib.crc32(blob) != crc32:
+        return "the stored vector does not match its checksum"
+    vector = np.frombuffer(blob, dtype="<f4")
+    if not np.isfinite(vector).all() or not vector.any():
+        return "the stored vector is zero or not finite"
+    return None
+
+
+def _index_problems(store: CatalogStore) -> list[Problem]:
+    model = store.active_model()
+    if model is None:
+        return []
+    followed = VectorIndex.open(store, model.id, model.embedding_size)
+    problems = [Problem("index", "vectors", warning) for warning in followed.warnings]
+    truth = VectorIndex.build(store, model.id, model.embedding_size)
+    ids, true_ids = followed.view_ids, truth.view_ids
+    if set(ids.tolist()) != set(true_ids.tolist()):
+        problems.append(
+            Problem(
+                "index",
+                "vectors",
+                f"holds {len(ids)} views and the catalog {len(true_ids)}, or others; `birdsearch rebuild` mends it",
+            )
+        )
+    elif not np.array_equal(followed.vectors[np.argsort(ids)], truth.vectors[np.argsort(true_ids)]):
+        problems.append(
+            Problem("index", "vectors", "differs from the stored vectors; `birdsearch rebuild` mends it")
+        )
+    return problems
+
+
+def _file_problems(store: CatalogStore) -> Iterator[Problem | None]:
+    """One item a file that is held to be there: what is wrong with it, or None."""
+    file, photo, root = tables.file.c, tables.photo.c, tables.root.c
+    with store.reading() as connection:
+        for row in connection.execute(
+            sa.select(root.path.label("root"), file.path, photo.digest)
+            .join(tables.root, root.id == file.root_id)
+            .join(tables.photo, photo.id == file.photo_id)
+            .where(file.state == "present")
+            .order_by(root.path, file.path)
+            .execution_options(yield_per=1_000)
+        ):
+            path = os.path.join(row.root, row.path)  # noqa: PTH118
+            try:
+                with open(path, "rb") as content:  # noqa: PTH123
+                    digest = hashlib.file_digest(content, "sha256").digest()
+            except OSError as error:
+                yield Problem("file", display_path(path), f"cannot be read: {error.strerror}")
+                continue
+            if digest == row.digest:
+                yield None
+            else:
+                yield Problem("file", display_path(path), "its content changed since it was indexed; index again")
+
+
+def rebuild_catalog(store: CatalogStore) -> RebuildReport:
+    """Drop damaged vectors and make the vector index of the model in use anew from the stored ones.
+
+    Args:
+        store: A catalog open for writing.
+
+    Returns:
+        What was done.
+
+    Raises:
+        CatalogError: The catalog or the vector index could not be written.
+    """
+    embedding, view, model = tables.embedding.c, tables.view.c, tables.model.c
+    with store.reading() as connection:
+        damaged = [
+            (row.view_id, row.model_id, row.photo_id)
+            for row in connection.execute(
+                sa.select(tables.embedding, view.photo_id, model.embedding_size)
+                .join(tables.view, view.id == embedding.view_id)
+                .join(tables.model, model.id == embedding.model_id)
+                .order_by(embedding.view_id)
+                .execution_options(yield_per=10_000)
+            )
+            if _vector_fault(row.vector, row.crc32, row.embedding_size) is not None
+        ]
+    photos = store.photos([photo_id for _, _, photo_id in damaged])
+    if damaged:
+        with store.writing() as connection:
+            for view_id, model_id, _ in damaged:
+                connection.execute(
+                    sa.delete(tables.embedding).where(
+                        embedding.view_id == view_id, embedding.model_id == model_id
+                    )
+                )
+                connection.execute(
+                    sa.insert(tables.change).values(op="remove", view_id=view_id, model_id=model_id)
+                )
+    active = store.active_model()
+    count = 0
+    if active is not None:
+        vectors = VectorIndex.build(store, active.id, active.embedding_size)
+        vectors.save(store)
+        count = len(vectors)
+    paths = tuple(display_path(photos[photo_id].path) for _, _, photo_id in damaged if photo_id in photos)
+    return RebuildReport(vectors=count, dropped=paths)

@@ -1,0 +1,433 @@
+"""Writing a run into the catalog: one transaction a batch, and the reckoning at the end."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+
+from birdsearch import __version__
+from birdsearch.errors import PhotoError
+from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import CatalogStore, chunks, live_file, now
+from birdsearch.indexer.crawl import FoundFile
+from birdsearch.indexer.decode import DecodedPhoto
+from birdsearch.indexer.plan import FileTask, IdSet, Plan, count_unseen, is_most, most_is_gone
+
+__all__ = ["CatalogWriter", "EmbeddedFile", "FailedFile", "KnownFile", "Outcome"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedFile:
+    """A file that was read, decoded and embedded: `vector` is (C,) float32, un-normalised."""
+
+    task: FileTask
+    digest: bytes
+    photo: DecodedPhoto
+    vector: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file whose content the catalog has, or will have from an earlier file of this run."""
+
+    task: FileTask
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFile:
+    """A file that could not be read, and why."""
+
+    task: FileTask
+    error: PhotoError
+
+
+Outcome = EmbeddedFile | KnownFile | FailedFile
+
+
+class CatalogWriter:
+    """Writes one run. Not for use from several threads at once.
+
+    Attributes:
+        counts: What became of the files so far, by kind: `new`, `copies`, `changed`, `returned`, `moved`,
+            `reembedded`, `touched`, `missing`.
+        failed: Files that could not be read, by failure code.
+        embedded: Vectors stored.
+    """
+
+    def __init__(self, store: CatalogStore, model_id: int, command: str) -> None:
+        self._store = store
+        self._model_id = model_id
+        self._created = IdSet()
+        self.counts: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self.embedded = 0
+        with store.writing() as connection:
+            self._run_id: int = connection.execute(
+                sa.insert(tables.run)
+                .values(command=command, version=__version__, model_id=model_id, started_at=now())
+                .returning(tables.run.c.id)
+            ).scalar_one()
+
+    def commit(self, outcomes: Sequence[Outcome]) -> None:
+        """Write a batch in one transaction: all of it or nothing.
+
+        Args:
+            outcomes: In the order in which they are to be written; a `KnownFile` after the file it equals.
+
+        Raises:
+            CatalogError: The catalog could not be written; nothing of the batch was.
+        """
+        counts: Counter[str] = Counter()
+        failed: Counter[str] = Counter()
+        embedded = 0
+        created = []
+        with self._store.writing() as connection:
+            digests = {item.digest for item in outcomes if not isinstance(item, FailedFile)}
+            photo_ids = _photo_ids(connection, list(digests))
+            fresh = [
+                item for item in outcomes if isinstance(item, EmbeddedFile) and item.digest not in photo_ids
+            ]
+            touched = {item.task.photo_id for item in outcomes} | set(photo_ids.values())
+            before = _live_pairs(connection, touched)
+            photo_ids |= self._insert_photos(connection, fresh)
+            embedded += self._insert_embeddings(connection, outcomes, photo_ids)
+            for item in outcomes:
+                photo_id = None if isinstance(item, FailedFile) else photo_ids.get(item.digest)
+                if isinstance(item, KnownFile) and photo_id is None:
+                    item = FailedFile(item.task, _SIBLING_FAILED)
+                file_id = self._write_file(connection, item, photo_id)
+                if item.task.file_id is None:
+                    created.append(file_id)
+                if isinstance(item, FailedFile):
+                    failed[item.error.code] += 1
+                else:
+                    counts[_kind(item, photo_id)] += 1
+            self._write_changes(connection, before, touched | set(photo_ids.values()))
+        for file_id in created:
+            self._created.add(file_id)
+        self.counts += counts
+        self.failed += failed
+        self.embedded += embedded
+
+    def _insert_photos(self, connection: sa.Connection, fresh: Sequence[EmbeddedFile]) -> dict[bytes, int]:
+        distinct = {item.digest: item for item in fresh}
+        if not distinct:
+            return {}
+        rows = [_photo_row(item, self._run_id) for item in distinct.values()]
+        ids = connection.execute(
+            sa.insert(tables.photo).returning(tables.photo.c.id, sort_by_parameter_order=True), rows
+        ).scalars()
+        photo_ids = dict(zip(distinct, ids, strict=True))
+        connection.execute(
+            sa.insert(tables.view),
+            [
+                {"photo_id": photo_id, "kind": "whole", "x": 0.0, "y": 0.0, "w": 1.0, "h": 1.0}
+                for photo_id in photo_ids.values()
+            ],
+        )
+        return photo_ids
+
+    def _insert_embeddings(
+        self, connection: sa.Connection, outcomes: Sequence[Outcome], photo_ids: dict[bytes, int]
+    ) -> int:
+        vectors = {
+            photo_ids[item.digest]: np.ascontiguousarray(item.vector, dtype="<f4").tobytes()
+            for item in outcomes
+            if isinstance(item, EmbeddedFile)
+        }
+        if not vectors:
+            return 0
+        view, embedding = tables.view.c, tables.embedding.c
+        has_one = sa.exists().where(embedding.view_id == view.id, embedding.model_id == self._model_id)
+        views = connection.execute(
+            sa.select(view.id, view.photo_id)
+            .where(view.photo_id.in_(list(vectors)), view.kind == "whole", ~has_one)
+            .order_by(view.id)
+        ).all()
+        rows = [
+            {
+                "view_id": row.id,
+                "model_id": self._model_id,
+                "vector": vectors[row.photo_id],
+                "crc32": zlib.crc32(vectors[row.photo_id]),
+            }
+            for row in views
+        ]
+        if rows:
+            connection.execute(sa.insert(tables.embedding), rows)
+        return len(rows)
+
+    def _write_file(self, connection: sa.Connection, item: Outcome, photo_id: int | None) -> int:
+        found = item.task.found
+        values: dict[str, object] = _stat_values(found) | {
+            "root_id": item.task.root_id,
+            "path": found.path,
+            "state": "present",
+            "photo_id": photo_id,
+            "stage": None,
+            "code": None,
+            "reason": None,
+            "transient": 0,
+            "run_id": self._run_id,
+        }
+        if isinstance(item, FailedFile):
+            error = item.error
+            values |= {
+                "state": "error",
+                # A failure that says nothing about the content leaves the photo findable.
+                "photo_id": item.task.photo_id if error.transient else None,
+                "stage": error.stage,
+                "code": error.code,
+                "reason": error.reason,
+                "transient": int(error.transient),
+            }
+        return _upsert_file(connection, values)
+
+    def _write_changes(
+        self, connection: sa.Connection, before: set[tuple[int, int]], touched: Iterable[int | None]
+    ) -> None:
+        after = _live_pairs(connection, touched)
+        rows = [
+            {"op": op, "view_id": view_id, "model_id": model_id}
+            for op, pairs in (("remove", before - after), ("add", after - before))
+            for view_id, model_id in sorted(pairs)
+        ]
+        if rows:
+            connection.execute(sa.insert(tables.change), rows)
+
+    def reconcile(self, plan: Plan, *, confirm_missing: bool) -> None:
+        """After every task is committed: record what the crawl could not enter, what moved and what is gone.
+
+        Args:
+            plan: The plan whose tasks were committed.
+            confirm_missing: Believe it when most files of a root are gone.
+
+        Raises:
+            MissingFilesError: Most files of a root are gone; nothing was marked missing.
+        """
+        self._write_problems(plan)
+        if not confirm_missing:
+            for scope in plan.scopes:
+                live, unseen = count_unseen(self._store, scope, plan, self._created)
+                gone = self._count_gone(plan, scope.root_id) if unseen else 0
+                if is_most(gone, live):
+                    raise most_is_gone(scope, gone, live)
+        for scope in plan.scopes:
+            self._reconcile_root(plan, scope.root_id)
+
+    def _write_problems(self, plan: Plan) -> None:
+        file = tables.file.c
+        for some in chunks(plan.problems):
+            with self._store.writing() as connection:
+                for scope, problem in some:
+                    self.failed[problem.code] += 1
+                    known = connection.execute(
+                        sa.select(file.photo_id).where(
+                            file.root_id == scope.root_id, file.path == problem.path
+                        )
+                    ).scalar_one_or_none()
+                    file_id = _upsert_file(
+                        connection,
+                        {
+                            "root_id": scope.root_id,
+                            "path": problem.path,
+                            "state": "error",
+                            "photo_id": known,
+                            "size": 0,
+                            "mtime_ns": 0,
+                            "ctime_ns": 0,
+                            "device": 0,
+                            "inode": 0,
+                            "stage": "crawl",
+                            "code": problem.code,
+                            "reason": problem.reason,
+                            "transient": 1,
+                            "run_id": self._run_id,
+                        },
+                    )
+                    plan.seen.add(file_id)
+
+    def _unseen(self, connection: sa.Connection, plan: Plan, root_id: int) -> list[tuple[int, int | None]]:
+        file = tables.file.c
+        return [
+            (row.id, row.photo_id)
+            for row in connection.execute(
+                sa.select(file.id, file.photo_id, file.path)
+                .where(file.root_id == root_id, file.state != "missing")
+                .order_by(file.id)
+            )
+            if row.id not in plan.seen
+            and row.id not in self._created
+            and not plan.unreadable(root_id, row.path)
+        ]
+
+    def _elsewhere(
+        self, connection: sa.Connection, photo_ids: Iterable[int], unseen: set[int]
+    ) -> dict[int, list[int]]:
+        """Files by photo, in order of their ids, that show the photo and were not found gone."""
+        file = tables.file.c
+        found: dict[int, list[int]] = {}
+        for some in chunks(sorted(set(photo_ids))):
+            for row in connection.execute(
+                sa.select(file.id, file.photo_id)
+                .where(file.photo_id.in_(some), file.state != "missing")
+                .order_by(file.id)
+            ):
+                if row.id not in unseen:
+                    found.setdefault(row.photo_id, []).append(row.id)
+        return found
+
+    def _count_gone(self, plan: Plan, root_id: int) -> int:
+        with self._store.reading() as connection:
+            unseen = self._unseen(connection, plan, root_id)
+            photos = [photo_id for _, photo_id in unseen if photo_id is not None]
+            elsewhere = self._elsewhere(connection, photos, {file_id for file_id, _ in unseen})
+        return sum(photo_id not in elsewhere for photo_id in photos)
+
+    def _reconcile_root(self, plan: Plan, root_id: int) -> None:
+        file = tables.file.c
+        moved = missing = 0
+        with self._store.writing() as connection:
+            unseen = self._unseen(connection, plan, root_id)
+            photos = {photo_id for _, photo_id in unseen if photo_id is not None}
+            before = _live_pairs(connection, photos)
+            elsewhere = self._elsewhere(connection, photos, {file_id for file_id, _ in unseen})
+            # Each new path takes over the row of one old path of the same content: the file moved.
+            heirs = {
+                photo_id: [file_id for file_id in ids if file_id in self._created]
+                for photo_id, ids in elsewhere.items()
+            }
+            for file_id, photo_id in unseen:
+                if photo_id is None:
+                    connection.execute(sa.delete(tables.file).where(file.id == file_id))
+                elif heirs.get(photo_id):
+                    _move_row(connection, file_id, heirs[photo_id].pop(0))
+                    plan.seen.add(file_id)
+                    moved += 1
+                else:
+                    connection.execute(
+                        sa.update(tables.file)
+                        .where(file.id == file_id)
+                        .values(state="missing", stage=None, code=None, reason=None, run_id=self._run_id)
+                    )
+                    missing += 1
+            self._write_changes(connection, before, photos)
+        self.counts["moved"] += moved
+        self.counts["copies"] -= moved
+        self.counts["missing"] += missing
+
+    def finish(self, outcome: str, counts: dict[str, object]) -> None:
+        """Record how the run ended.
+
+        Args:
+            outcome: `done`, `interrupted` or `failed`.
+            counts: The summary, for `run.counts`.
+        """
+        with self._store.writing() as connection:
+            connection.execute(
+                sa.update(tables.run)
+                .where(tables.run.c.id == self._run_id)
+                .values(finished_at=now(), outcome=outcome, counts=json.dumps(counts))
+            )
+
+
+_SIBLING_FAILED = PhotoError(
+    "decode", "copy-failed", "another file with the same content could not be decoded; see its reason", transient=True
+)
+
+
+def _kind(item: EmbeddedFile | KnownFile, photo_id: int | None) -> str:
+    task = item.task
+    if task.file_id is None or task.photo_id is None:
+        return "new" if isinstance(item, EmbeddedFile) else "copies"
+    if task.photo_id != photo_id:
+        return "changed"
+    return "reembedded" if isinstance(item, EmbeddedFile) else "touched"
+
+
+def _photo_ids(connection: sa.Connection, digests: Sequence[bytes]) -> dict[bytes, int]:
+    photo = tables.photo.c
+    found: dict[bytes, int] = {}
+    for some in chunks(digests):
+        rows = connection.execute(sa.select(photo.digest, photo.id).where(photo.digest.in_(some)))
+        found.update((row.digest, row.id) for row in rows)
+    return found
+
+
+def _live_pairs(connection: sa.Connection, photo_ids: Iterable[int | None]) -> set[tuple[int, int]]:
+    """(view, model) pairs of the photos that a search may find: those with a file that is not known to be gone."""
+    view, embedding, file = tables.view.c, tables.embedding.c, tables.file.c
+    live = sa.exists().where(file.photo_id == view.photo_id, live_file)
+    pairs: set[tuple[int, int]] = set()
+    for some in chunks(sorted(photo_id for photo_id in set(photo_ids) if photo_id is not None)):
+        pairs.update(
+            (row.view_id, row.model_id)
+            for row in connection.execute(
+                sa.select(embedding.view_id, embedding.model_id)
+                .join(tables.view, view.id == embedding.view_id)
+                .where(view.photo_id.in_(some), live)
+            )
+        )
+    return pairs
+
+
+def _photo_row(item: EmbeddedFile, run_id: int) -> dict[str, object]:
+    photo, capture = item.photo, item.photo.capture
+    return {
+        "digest": item.digest,
+        "size": item.task.found.size,
+        "format": photo.format,
+        "width": photo.width,
+        "height": photo.height,
+        "captured_at": capture.captured_at,
+        "offset_minutes": capture.offset_minutes,
+        "latitude": capture.latitude,
+        "longitude": capture.longitude,
+        "altitude_m": capture.altitude_m,
+        "camera": capture.camera,
+        "lens": capture.lens,
+        "serial": capture.serial,
+        "phash": photo.phash,
+        "sharpness": photo.sharpness,
+        "run_id": run_id,
+    }
+
+
+def _stat_values(found: FoundFile) -> dict[str, object]:
+    return {
+        "size": found.size,
+        "mtime_ns": found.mtime_ns,
+        "ctime_ns": found.ctime_ns,
+        "device": _signed(found.device),
+        "inode": _signed(found.inode),
+    }
+
+
+def _signed(value: int) -> int:
+    """A 64-bit unsigned number as the signed one that SQLite stores."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _upsert_file(connection: sa.Connection, values: dict[str, object]) -> int:
+    insert = sa.dialects.sqlite.insert(tables.file).values(values)
+    statement = insert.on_conflict_do_update(
+        index_elements=["root_id", "path"],
+        set_={key: insert.excluded[key] for key in values if key not in {"root_id", "path"}},
+    )
+    return int(connection.execute(statement.returning(tables.file.c.id)).scalar_one())
+
+
+def _move_row(connection: sa.Connection, file_id: int, heir_id: int) -> None:
+    """Let the old row `file_id` describe the file that the new row `heir_id` was made for."""
+    file = tables.file.c
+    heir = connection.execute(sa.select(tables.file).where(file.id == heir_id)).one()._asdict()
+    connection.execute(sa.delete(tables.file).where(file.id == heir_id))
+    del heir["id"]
+    connection.execute(sa.update(tables.file).where(file.id == file_id).values(heir))

@@ -1,0 +1,213 @@
+"""The catalog's file: its settings, versions, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from birdsearch.errors import CatalogError, CatalogLockedError, CatalogReadOnlyError
+from birdsearch.indexer import database, tables
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.migrations import MIGRATIONS, SCHEMA_VERSION
+
+
+def _schema(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
+    """Columns, keys and indexes of every table, without regard to how the statements are written."""
+    described = {}
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):
+        if name.startswith("sqlite_"):
+            continue
+        described[name] = [
+            *connection.execute(f"PRAGMA table_xinfo({name})"),
+            *sorted(row[2:] for row in connection.execute(f"PRAGMA foreign_key_list({name})")),
+            *sorted(row[2:] for row in connection.execute(f"PRAGMA index_list({name})")),
+        ]
+    return described
+
+
+def test_the_migrated_schema_is_the_one_that_the_code_uses(tmp_path: Path) -> None:
+    CatalogStore.open(tmp_path / "catalog", "create").close()
+    migrated = sqlite3.connect(tmp_path / "catalog" / database.DATABASE_NAME)
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'declared.sqlite'}")
+    tables.metadata.create_all(engine)
+    engine.dispose()
+    declared = sqlite3.connect(tmp_path / "declared.sqlite")
+    assert _schema(migrated) == _schema(declared)
+    for connection in (migrated, declared):
+        connection.close()
+
+
+@pytest.mark.parametrize("version", range(SCHEMA_VERSION))
+def test_every_older_version_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
+    folder = tmp_path / "catalog"
+    folder.mkdir()
+    old = sqlite3.connect(folder / database.DATABASE_NAME, isolation_level=None)
+    for statements in MIGRATIONS[:version]:
+        for statement in statements:
+            old.execute(statement)
+    if version:
+        old.execute(f"PRAGMA user_version = {version}")
+        old.execute(f"PRAGMA application_id = {0x62697264}")
+    old.close()
+    CatalogStore.open(folder, "write").close()
+    connection = sqlite3.connect(folder / database.DATABASE_NAME)
+    assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    connection.close()
+
+
+def test_a_migration_that_fails_halfway_changes_nothing_and_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "catalog"
+    cut_short = (*MIGRATIONS[0][:3], "SELECT * FROM nowhere")
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "MIGRATIONS", (cut_short,))
+        with pytest.raises(CatalogError, match="no such table"):
+            CatalogStore.open(folder, "create")
+    connection = sqlite3.connect(folder / database.DATABASE_NAME)
+    assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    connection.close()
+    CatalogStore.open(folder, "create").close()
+
+
+def test_every_connection_is_durable_and_checks_foreign_keys(tmp_path: Path) -> None:
+    with CatalogStore.open(tmp_path, "create") as store:
+        for transaction in (store.reading, store.writing, store.reading):
+            with transaction() as connection:
+                for pragma, value in (("foreign_keys", 1), ("synchronous", 2), ("journal_mode", "wal")):
+                    assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() == value
+        with pytest.raises(CatalogError, match="FOREIGN KEY"), store.writing() as connection:
+            connection.execute(sa.insert(tables.change).values(op="add", view_id=7, model_id=7))
+
+
+def test_a_catalog_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    CatalogStore.open(tmp_path, "create").close()
+    file = tmp_path / database.DATABASE_NAME
+    connection = sqlite3.connect(file)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    before = file.read_bytes()
+    for mode in ("read", "write", "create"):
+        with pytest.raises(CatalogError, match=f"version {SCHEMA_VERSION + 1}.*newer birdsearch"):
+            CatalogStore.open(tmp_path, mode)  # type: ignore[arg-type]
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("mode", ["read", "write", "create"])
+def test_a_damaged_catalog_is_refused_and_never_made_anew_over_it(tmp_path: Path, mode: str) -> None:
+    file = tmp_path / database.DATABASE_NAME
+    file.write_bytes(b"this was a catalog once" * 1000)
+    before = file.read_bytes()
+    with pytest.raises(CatalogError, match="damaged"):
+        CatalogStore.open(tmp_path, mode)  # type: ignore[arg-type]
+    assert file.read_bytes() == before
+
+
+def test_another_programs_sqlite_file_is_not_taken_for_a_catalog(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / database.DATABASE_NAME)
+    connection.execute("CREATE TABLE invoices (id INTEGER)")
+    connection.close()
+    with pytest.raises(CatalogError, match="not a birdsearch catalog"):
+        CatalogStore.open(tmp_path, "create")
+
+
+def test_a_missing_catalog_is_an_error_that_says_how_to_make_one(tmp_path: Path) -> None:
+    for mode in ("read", "write"):
+        with pytest.raises(CatalogError, match="birdsearch index FOLDER"):
+            CatalogStore.open(tmp_path / "none", mode)  # type: ignore[arg-type]
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_second_writer_is_refused_at_once_and_told_who_holds_the_catalog(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from birdsearch.indexer.catalog import CatalogStore\n"
+        "with CatalogStore.open(sys.argv[1], 'create', purpose='birdsearch index'):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(CatalogLockedError, match=rf"process {holder.pid} .*\(birdsearch index\)"):
+            CatalogStore.open(tmp_path, "write")
+        with CatalogStore.open(tmp_path) as reader:
+            assert reader.counts().photos == 0
+        holder.stdin.close()
+        holder.wait()
+    CatalogStore.open(tmp_path, "write").close()
+
+
+def test_a_readers_transaction_does_not_see_what_is_committed_meanwhile(tmp_path: Path) -> None:
+    with CatalogStore.open(tmp_path, "create") as writer, CatalogStore.open(tmp_path) as reader:
+        with reader.reading() as before:
+            count = sa.select(sa.func.count()).select_from(tables.root)
+            assert before.execute(count).scalar_one() == 0
+            with writer.writing() as connection:
+                connection.execute(sa.insert(tables.root).values(path=b"/a", added_at="now"))
+            assert before.execute(count).scalar_one() == 0
+        assert len(reader.roots()) == 1
+
+
+def test_a_catalog_on_a_read_only_folder_can_be_read_but_not_written(tmp_path: Path) -> None:
+    # As a user without rights: root may write anywhere.
+    program = (
+        "import os, sys\n"
+        "from birdsearch.indexer.catalog import CatalogStore\n"
+        "from birdsearch.errors import CatalogReadOnlyError\n"
+        "import sqlalchemy.dialects.sqlite\n"
+        "if os.getuid() == 0:\n"
+        "    os.setgid(65534); os.setuid(65534)\n"
+        "with CatalogStore.open(sys.argv[1]) as store:\n"
+        "    print(len(store.roots()))\n"
+        "try:\n"
+        "    CatalogStore.open(sys.argv[1], 'write')\n"
+        "except CatalogReadOnlyError as error:\n"
+        "    print(error)\n"
+    )
+    # Not below pytest's own folder, which only its owner may enter.
+    shared = Path("/tmp") / f"birdsearch-test-{tmp_path.name}-{id(tmp_path)}"  # noqa: S108
+    try:
+        with CatalogStore.open(shared, "create") as store, store.writing() as connection:
+            connection.execute(sa.insert(tables.root).values(path=b"/a", added_at="now"))
+        for path in (*shared.iterdir(), shared):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(shared)], capture_output=True, text=True, check=False
+        )
+    finally:
+        shared.chmod(0o755)
+        shutil.rmtree(shared)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "1"
+    assert "cannot be written" in done.stdout
+
+
+def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    CatalogStore.open(tmp_path, "create").close()
+    with CatalogStore.open(tmp_path) as store:
+        with pytest.raises(CatalogReadOnlyError, match="opened for reading"), store.writing():
+            pass
+        with pytest.raises(CatalogReadOnlyError), store.reading() as connection:
+            connection.execute(sa.insert(tables.root).values(path=b"/a", added_at="now"))
+
+
+def test_ids_of_deleted_rows_are_not_used_again(tmp_path: Path) -> None:
+    with CatalogStore.open(tmp_path, "create") as store:
+        ids = []
+        for _ in range(3):
+            with store.writing() as connection:
+                new = sa.insert(tables.root).values(path=b"/a", added_at="now").returning(tables.root.c.id)
+                ids.append(connection.execute(new).scalar_one())
+                connection.execute(sa.delete(tables.root))
+        assert ids == [1, 2, 3]

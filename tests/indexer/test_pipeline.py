@@ -1,0 +1,469 @@
+"""Index runs on real folders: what is found, what is done again, and what is never lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from birdsearch.errors import InvalidInputError, MissingFilesError, ModelMismatchError
+from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.pipeline import IndexOptions, IndexSummary, index_archive
+from birdsearch.indexer.vectors import VectorIndex, normalised
+from birdsearch.indexer.verify import check_catalog
+
+if TYPE_CHECKING:
+    from birdsearch.model.runtime import Model
+
+Run = Callable[..., IndexSummary]
+MakePhoto = Callable[..., Path]
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    return tmp_path / "catalog"
+
+
+@pytest.fixture
+def archive(tmp_path: Path, make_photo: MakePhoto) -> Path:
+    """Twelve photos in two folders."""
+    folder = tmp_path / "archive"
+    for number in range(12):
+        make_photo(folder / ("north" if number % 2 else "south") / f"{number:02d}.jpg", number)
+    return folder
+
+
+@pytest.fixture
+def run(catalog: Path, tiny_model: Model) -> Run:
+    def index(*roots: Path, model: Model = tiny_model, **options: object) -> IndexSummary:
+        with CatalogStore.open(catalog, "create") as store:
+            settings = IndexOptions(workers=1, batch_size=5, **options)  # type: ignore[arg-type]
+            return index_archive(store, model, roots, settings)
+
+    return index
+
+
+@pytest.fixture(autouse=True)
+def _sound(catalog: Path) -> Iterator[None]:
+    """After every test the catalog verifies, its vector index included."""
+    yield
+    if catalog.exists():
+        with CatalogStore.open(catalog) as store:
+            assert check_catalog(store).problems == ()
+
+
+def rows(catalog: Path, table: str, columns: str = "*") -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(catalog / "birdsearch.sqlite")
+    try:
+        return sorted(connection.execute(f"SELECT {columns} FROM {table}"), key=repr)
+    finally:
+        connection.close()
+
+
+def contents(catalog: Path) -> dict[str, list[tuple[object, ...]]]:
+    return {name: rows(catalog, name) for name in tables.metadata.tables}
+
+
+def searchable(catalog: Path) -> int:
+    with CatalogStore.open(catalog) as store:
+        model = store.active_model()
+        assert model is not None
+        return len(VectorIndex.open(store, model.id, model.embedding_size))
+
+
+def test_photos_are_embedded_as_the_model_embeds_them(
+    run: Run, archive: Path, catalog: Path, tiny_model: Model
+) -> None:
+    summary = run(archive)
+    assert (summary.new, summary.embedded, summary.failed) == (12, 12, {})
+    with CatalogStore.open(catalog) as store:
+        for path in sorted(archive.rglob("*.jpg")):
+            photo_id = store.photo_at(os.fsencode(path))
+            assert photo_id is not None
+            stored = store.embeddings(1, [photo_id])[photo_id]
+            inference = tiny_model.infer([path])
+            np.testing.assert_allclose(stored, inference.embeddings[0], atol=1e-5)
+            model = store.active_model()
+            assert model is not None
+            np.testing.assert_allclose(model.logits(stored[None]), inference.logits, atol=1e-5)
+
+
+def test_a_second_run_reads_nothing_and_changes_nothing_but_its_own_row(
+    run: Run, archive: Path, catalog: Path
+) -> None:
+    run(archive)
+    before = contents(catalog)
+    summary = run(archive)
+    assert (summary.new, summary.unchanged, summary.embedded) == (0, 12, 0)
+    after = contents(catalog)
+    assert len(after.pop("run")) == len(before.pop("run")) + 1
+    assert after == before
+
+
+def test_new_photos_are_added_to_what_is_there(run: Run, archive: Path, make_photo: MakePhoto) -> None:
+    run(archive)
+    make_photo(archive / "later.png", 100)
+    summary = run(archive)
+    assert (summary.new, summary.unchanged, summary.embedded) == (1, 12, 1)
+
+
+def test_a_copy_and_a_hard_link_are_one_photo(run: Run, archive: Path, catalog: Path) -> None:
+    shutil.copy(archive / "south" / "00.jpg", archive / "copy.jpg")
+    os.link(archive / "south" / "02.jpg", archive / "north" / "link.jpg")
+    summary = run(archive)
+    assert (summary.new, summary.copies, summary.embedded) == (12, 2, 12)
+    assert len(rows(catalog, "photo")) == 12
+    assert len(rows(catalog, "file")) == 14
+    assert searchable(catalog) == 12
+
+
+def test_a_copy_that_comes_later_is_not_embedded_again(run: Run, archive: Path) -> None:
+    run(archive)
+    shutil.copy(archive / "south" / "00.jpg", archive / "copy.jpg")
+    summary = run(archive)
+    assert (summary.new, summary.copies, summary.embedded) == (0, 1, 0)
+
+
+def test_a_renamed_photo_is_not_embedded_again_and_keeps_its_rows(
+    run: Run, archive: Path, catalog: Path
+) -> None:
+    run(archive)
+    kept = {name: rows(catalog, name) for name in ("photo", "view", "embedding", "change", "snapshot")}
+    files = rows(catalog, "file", "id, photo_id")
+    (archive / "south").rename(archive / "east")
+    (archive / "north" / "01.jpg").rename(archive / "east" / "same name.jpg")
+    summary = run(archive)
+    assert (summary.moved, summary.new, summary.copies, summary.embedded, summary.missing) == (7, 0, 0, 0, 0)
+    assert {name: rows(catalog, name) for name in kept} == kept
+    assert rows(catalog, "file", "id, photo_id") == files
+    with CatalogStore.open(catalog) as store:
+        assert store.photo_at(os.fsencode(archive / "east" / "same name.jpg")) is not None
+        assert store.photo_at(os.fsencode(archive / "north" / "01.jpg")) is None
+
+
+def test_a_photo_moved_to_another_root_keeps_its_vector(
+    run: Run, archive: Path, catalog: Path, tmp_path: Path, make_photo: MakePhoto
+) -> None:
+    other = tmp_path / "other"
+    make_photo(other / "x.jpg", 50)
+    run(archive, other)
+    (archive / "south" / "00.jpg").rename(other / "moved.jpg")
+    summary = run(archive, other)
+    assert (summary.moved, summary.embedded, summary.missing) == (1, 0, 0)
+    assert searchable(catalog) == 13
+
+
+def test_an_edited_photo_is_embedded_again_even_if_size_and_time_stay(
+    run: Run, archive: Path, catalog: Path, make_photo: MakePhoto
+) -> None:
+    path = make_photo(archive / "edited.bmp", 60)
+    run(archive)
+    status = path.stat()
+    make_photo(path, 61)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    summary = run(archive)
+    assert (summary.changed, summary.embedded, summary.new) == (1, 1, 0)
+    assert len(rows(catalog, "photo")) == 14
+    assert searchable(catalog) == 13
+
+
+def test_a_touched_photo_is_read_but_not_embedded_again(run: Run, archive: Path) -> None:
+    run(archive)
+    (archive / "south" / "00.jpg").touch()
+    summary = run(archive)
+    assert (summary.unchanged, summary.embedded, summary.changed) == (12, 0, 0)
+
+
+def test_a_deleted_photo_is_missing_and_comes_back_without_embedding(
+    run: Run, archive: Path, catalog: Path, tmp_path: Path
+) -> None:
+    run(archive)
+    away = tmp_path / "away.jpg"
+    (archive / "south" / "00.jpg").rename(away)
+    assert run(archive).missing == 1
+    assert searchable(catalog) == 11
+    with CatalogStore.open(catalog) as store:
+        assert store.counts().missing_photos == 1
+    away.rename(archive / "north" / "back.jpg")
+    summary = run(archive)
+    assert (summary.embedded, summary.copies) == (0, 1)
+    assert searchable(catalog) == 12
+
+
+def test_an_empty_root_is_an_error_and_not_one_row_changes(run: Run, archive: Path, catalog: Path) -> None:
+    run(archive)
+    before = contents(catalog)
+    shutil.rmtree(archive)
+    archive.mkdir()
+    with pytest.raises(MissingFilesError, match=r"empty.*knows 12 files.*--confirm-missing"):
+        run(archive)
+    assert contents(catalog) == before
+
+
+def test_a_missing_root_is_an_error_and_not_one_row_changes(run: Run, archive: Path, catalog: Path) -> None:
+    run(archive)
+    before = contents(catalog)
+    archive.rename(archive.with_name("unplugged"))
+    with pytest.raises(MissingFilesError, match="no such folder"):
+        run(archive)
+    assert contents(catalog) == before
+
+
+def test_a_folder_that_was_emptied_below_its_root_is_noticed_too(run: Run, archive: Path, catalog: Path) -> None:
+    run(archive)
+    before = contents(catalog)
+    shutil.rmtree(archive / "south")
+    (archive / "south").mkdir()
+    with pytest.raises(MissingFilesError, match="empty"):
+        run(archive / "south")
+    assert contents(catalog) == before
+
+
+def test_most_of_a_root_gone_asks_and_marks_nothing_until_confirmed(
+    run: Run, archive: Path, catalog: Path
+) -> None:
+    run(archive)
+    for number in (0, 1, 2, 3, 4, 5, 6):
+        next(archive.rglob(f"{number:02d}.jpg")).unlink()
+    before = rows(catalog, "file")
+    with pytest.raises(MissingFilesError, match=r"7 of 12 .* gone.*--confirm-missing"):
+        run(archive)
+    assert rows(catalog, "file") == before
+    assert searchable(catalog) == 12
+    assert run(archive, confirm_missing=True).missing == 7
+    assert searchable(catalog) == 5
+
+
+def test_most_of_a_root_gone_is_noticed_among_as_many_new_photos(
+    run: Run, archive: Path, catalog: Path, make_photo: MakePhoto
+) -> None:
+    run(archive)
+    shutil.rmtree(archive / "south")
+    (archive / "north" / "01.jpg").unlink()
+    for number in range(100, 110):
+        make_photo(archive / "new" / f"{number}.jpg", number)
+    with pytest.raises(MissingFilesError, match="7 of 12"):
+        run(archive)
+    assert all(state == "present" for (state,) in rows(catalog, "file", "state"))
+    assert searchable(catalog) == 22
+
+
+def test_a_deleted_root_can_be_given_up(run: Run, archive: Path, catalog: Path) -> None:
+    run(archive)
+    shutil.rmtree(archive)
+    assert run(archive, confirm_missing=True).missing == 12
+    assert searchable(catalog) == 0
+
+
+def test_a_bad_file_is_recorded_and_the_others_are_indexed(run: Run, archive: Path, catalog: Path) -> None:
+    (archive / "empty.jpg").touch()
+    (archive / "page.jpg").write_text("<html>not a photo</html>")
+    whole = (archive / "south" / "00.jpg").read_bytes()
+    (archive / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (archive / "notes.txt").write_text("a sidecar")
+    summary = run(archive)
+    assert summary.new == 12
+    assert summary.failed == {"empty": 1, "not-a-picture": 1, "truncated": 1}
+    assert summary.ignored == {".txt": 1}
+    with CatalogStore.open(catalog) as store:
+        failures = {os.path.basename(failure.path): failure for failure in store.failures()}  # noqa: PTH119
+    assert {name: failure.code for name, failure in failures.items()} == {
+        b"cut.jpg": "truncated",
+        b"empty.jpg": "empty",
+        b"page.jpg": "not-a-picture",
+    }
+    assert all(failure.reason and failure.stage for failure in failures.values())
+
+
+def test_a_bad_file_is_not_read_again_until_it_changes_or_is_asked_for(run: Run, archive: Path) -> None:
+    whole = (archive / "south" / "00.jpg").read_bytes()
+    (archive / "cut.jpg").write_bytes(whole[:-300])
+    assert run(archive).failed == {"truncated": 1}
+    summary = run(archive)
+    assert (summary.failed, summary.unchanged) == ({"truncated": 1}, 12)
+    assert run(archive, retry_failed=True).failed == {"truncated": 1}
+    (archive / "cut.jpg").write_bytes(whole + b"\0")
+    summary = run(archive)
+    assert (summary.failed, summary.new) == ({}, 1)
+
+
+def test_a_bad_file_that_was_removed_is_forgotten(run: Run, archive: Path, catalog: Path) -> None:
+    (archive / "empty.jpg").touch()
+    run(archive)
+    (archive / "empty.jpg").unlink()
+    assert run(archive).failed == {}
+    assert len(rows(catalog, "file")) == 12
+
+
+def test_a_photo_that_is_damaged_in_place_leaves_the_search(run: Run, archive: Path, catalog: Path) -> None:
+    run(archive)
+    path = archive / "south" / "00.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+    assert sum(run(archive).failed.values()) == 1
+    assert searchable(catalog) == 11
+
+
+def test_two_bad_files_of_the_same_content_fail_for_the_same_reason(run: Run, archive: Path) -> None:
+    whole = (archive / "south" / "00.jpg").read_bytes()
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (archive / name).write_bytes(whole[:-300])
+    assert run(archive).failed == {"truncated": 3}
+
+
+def test_an_unreadable_folder_is_recorded_and_its_photos_stay(
+    run: Run, archive: Path, catalog: Path, tmp_path: Path
+) -> None:
+    run(archive)
+    # A loop of links cannot be opened by anybody, root included.
+    (archive / "south").rename(tmp_path / "south")
+    (archive / "south").symlink_to(archive / "south")
+    summary = run(archive)
+    assert summary.missing == 0
+    assert sum(summary.failed.values()) == 1
+    assert searchable(catalog) == 12
+    (archive / "south").unlink()
+    (tmp_path / "south").rename(archive / "south")
+    summary = run(archive)
+    assert (summary.failed, summary.embedded) == ({}, 0)
+
+
+def test_overlapping_roots_give_one_row_a_file(run: Run, archive: Path, catalog: Path) -> None:
+    first = run(archive / "north", archive, archive / "north" / ".." / "north")
+    assert (first.new, first.copies) == (12, 0)
+    assert len(rows(catalog, "file")) == 12
+    second = run(archive)
+    assert (second.unchanged, second.new, second.missing) == (12, 0, 0)
+
+
+def test_a_folder_named_inside_a_known_root_takes_its_files_over(
+    run: Run, archive: Path, catalog: Path
+) -> None:
+    run(archive)
+    ids = rows(catalog, "file", "id, photo_id")
+    summary = run(archive / "south")
+    assert (summary.unchanged, summary.embedded, summary.missing) == (6, 0, 0)
+    assert rows(catalog, "file", "id, photo_id") == ids
+    summary = run(archive)
+    assert (summary.unchanged, summary.missing) == (12, 0)
+
+
+def test_a_folder_given_through_a_link_is_the_folder_itself(
+    run: Run, archive: Path, catalog: Path, tmp_path: Path
+) -> None:
+    run(archive)
+    (tmp_path / "link").symlink_to(archive)
+    assert run(tmp_path / "link").unchanged == 12
+    assert len(rows(catalog, "root")) == 1
+
+
+def test_the_catalogs_own_folder_is_not_crawled(
+    tmp_path: Path, archive: Path, tiny_model: Model, make_photo: MakePhoto
+) -> None:
+    inside = archive / "catalog"
+    for _ in range(2):
+        with CatalogStore.open(inside, "create") as store:
+            summary = index_archive(store, tiny_model, [archive], IndexOptions(workers=1))
+        make_photo(inside / "thumbnail.jpg", 70)
+    assert (summary.unchanged, summary.new, summary.ignored) == (12, 0, {})
+
+
+def test_another_model_is_refused_and_reembed_accepts_it(
+    run: Run, archive: Path, catalog: Path, tiny_model: Model, other_model: Model
+) -> None:
+    run(archive)
+    before = contents(catalog)
+    with pytest.raises(ModelMismatchError, match=r"made with tiny .*given is other .*--reembed"):
+        run(archive, model=other_model)
+    assert contents(catalog) == before
+    summary = run(archive, model=other_model, reembed=True)
+    assert (summary.reembedded, summary.embedded, summary.new) == (12, 12, 0)
+    assert searchable(catalog) == 12
+    # Going back needs no work: both models' vectors are kept.
+    summary = run(archive, model=tiny_model, reembed=True)
+    assert (summary.unchanged, summary.embedded) == (12, 0)
+    assert searchable(catalog) == 12
+
+
+def test_names_that_are_not_text_are_indexed_and_found(run: Run, catalog: Path, archive: Path) -> None:
+    source = archive / "south" / "00.jpg"
+    names = [b"\xff\xfe.jpg", "\u00e9.jpg".encode(), "e\u0301.jpg".encode(), b"two\nlines.jpg", b"=cmd().jpg", b"<b>.jpg"]
+    for number, name in enumerate(names):
+        with open(os.path.join(os.fsencode(archive), name), "wb") as file:  # noqa: PTH118, PTH123
+            file.write(source.read_bytes() + bytes([number]))
+    assert run(archive).new == 12 + len(names)
+    with CatalogStore.open(catalog) as store:
+        for name in names:
+            assert store.photo_at(os.path.join(os.fsencode(archive), name)) is not None  # noqa: PTH118
+
+
+def test_a_network_that_gives_no_number_records_the_photo_as_failed(
+    run: Run, archive: Path, catalog: Path, tiny_model: Model
+) -> None:
+    class Broken:
+        """The real model, but its vectors for every other photo are not finite or zero."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(tiny_model, name)
+
+        def infer_pixels(self, pixels: np.ndarray) -> object:
+            inference = tiny_model.infer_pixels(pixels)
+            inference.embeddings[::3] = np.nan
+            inference.embeddings[1::3] = 0
+            return inference
+
+    summary = run(archive, model=Broken())  # type: ignore[arg-type]
+    assert summary.new + sum(summary.failed.values()) == 12
+    assert set(summary.failed) == {"bad-embedding"}
+    assert searchable(catalog) == summary.new < 12
+
+
+def test_every_vector_of_the_index_is_the_stored_one(run: Run, archive: Path, catalog: Path) -> None:
+    run(archive)
+    with CatalogStore.open(catalog) as store:
+        index = VectorIndex.open(store, 1, 128)
+        stored = store.embeddings(1, index.view_ids.tolist())
+        for position, view_id in enumerate(index.view_ids.tolist()):
+            np.testing.assert_array_equal(index.vectors[position], normalised(stored[view_id][None])[0])
+
+
+def test_a_thousand_renamed_files_are_not_embedded_again(
+    run: Run, tmp_path: Path, catalog: Path, make_photo: MakePhoto
+) -> None:
+    archive = tmp_path / "many"
+    for number in range(1000):
+        make_photo(archive / f"{number:04d}.png", number, size=(8, 8))
+    assert run(archive).embedded == 1000
+    kept = {name: rows(catalog, name) for name in ("photo", "view", "embedding", "change")}
+    for number in range(1000):
+        (archive / f"{number:04d}.png").rename(archive / f"renamed {number}.png")
+    summary = run(archive)
+    assert (summary.moved, summary.embedded, summary.missing, summary.new) == (1000, 0, 0, 0)
+    assert {name: rows(catalog, name) for name in kept} == kept
+
+
+@pytest.mark.parametrize("option", [{"workers": 0}, {"batch_size": 0}])
+def test_options_that_make_no_sense_are_refused(option: dict[str, int]) -> None:
+    with pytest.raises(InvalidInputError, match="at least 1"):
+        IndexOptions(**option)  # type: ignore[arg-type]
+
+
+def test_a_file_is_not_a_folder_to_index(run: Run, archive: Path) -> None:
+    with pytest.raises(MissingFilesError, match="not a folder"):
+        run(archive / "south" / "00.jpg")
+
+
+def test_runs_are_recorded_with_their_outcome(run: Run, archive: Path, catalog: Path) -> None:
+    run(archive)
+    with CatalogStore.open(catalog) as store, store.reading() as connection:
+        recorded = connection.execute(sa.select(tables.run)).one()
+    assert (recorded.command, recorded.outcome, recorded.model_id) == ("index", "done", 1)
+    assert recorded.finished_at is not None
