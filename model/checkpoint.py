@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import pickletools
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ _HARMLESS_CONFIG: Mapping[str, object] = {"head_bias": True, "mlp_head": False}
 _TRAINING_CONFIG = frozenset({"drop_path_rate", "drop_path_uniform"})
 # How torch's restricted unpickler words its refusal, as opposed to its complaints about damaged files.
 _REFUSED_PICKLE = re.compile(r"\b(global|reduce|build|create|instantiate)\b", re.IGNORECASE)
+_CODE_OPERATIONS = frozenset({"GLOBAL", "STACK_GLOBAL", "INST", "REDUCE", "OBJ", "NEWOBJ", "NEWOBJ_EX"})
 _OLDER_NETWORK_KEYS = (".local_mp.conv_bn_act.", ".local_mp.conv.")
 
 
@@ -82,7 +84,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     content = _read(path)
     try:
         return _verified(content)
-    except _Invalid as error:
+    except _InvalidError as error:
         raise CheckpointError(f"{path}: {error}") from error.__cause__
 
 
@@ -116,7 +118,8 @@ def save_checkpoint(
         )
     if any(side < 1 or side % network.config.patch_size for side in size):
         raise InvalidInputError(
-            f"the input size {size[0]} x {size[1]} is not a multiple of the patch size {network.config.patch_size}"
+            f"the input size {size[0]} x {size[1]} is not a multiple of the patch size "
+            f"{network.config.patch_size}"
         )
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     about: dict[str, Any] = {
@@ -137,7 +140,8 @@ def save_checkpoint(
                 torch.save({"state": state, **about}, stream)
             else:
                 metadata = {
-                    key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()
+                    key: value if isinstance(value, str) else json.dumps(value)
+                    for key, value in about.items()
                 }
                 stream.write(safetensors.torch.save(state, metadata))
             stream.flush()
@@ -148,16 +152,12 @@ def save_checkpoint(
         raise
 
 
-class _Invalid(Exception):
+class _InvalidError(Exception):
     """What is wrong with the content; the caller adds the file's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """What a file holds, as read: nothing of it is verified."""
-
-    state: Mapping[str, Any]
-    about: Mapping[str, Any]
+# The tensors of a file, and the rest of what it says; nothing of it is verified.
+_Content = tuple[Mapping[str, Any], Mapping[str, Any]]
 
 
 def _read(path: Path) -> _Content:
@@ -176,10 +176,10 @@ def _read_torch(path: Path) -> _Content:
     except OSError:
         raise
     except pickle.UnpicklingError as error:
-        if _REFUSED_PICKLE.search(str(error)):
+        if _REFUSED_PICKLE.search(str(error)) or _names_code(path):
             raise CheckpointError(
-                f"{path} holds more than tensors and plain values: loading it would run code. It was not run. "
-                "Get the file from a source you trust, or in its .safetensors form."
+                f"{path} holds more than tensors and plain values: loading it would run code. It was not "
+                "run; get the file from a source you trust, or in its .safetensors form."
             ) from error
         raise _not_a_checkpoint(path) from error
     except Exception as error:
@@ -187,7 +187,17 @@ def _read_torch(path: Path) -> _Content:
         raise _not_a_checkpoint(path) from error
     if not isinstance(content, dict) or not isinstance(content.get("state"), Mapping):
         raise CheckpointError(f"{path} has no weights under the key 'state': it is not a birder checkpoint")
-    return _Content(content["state"], content)
+    return content["state"], content
+
+
+def _names_code(path: Path) -> bool:
+    """Whether a file is a bare pickle that asks for a function; its instructions are only listed."""
+    with path.open("rb") as stream:
+        start = stream.read(1 << 20)
+    try:
+        return any(operation.name in _CODE_OPERATIONS for operation, _, _ in pickletools.genops(start))
+    except ValueError:
+        return False
 
 
 def _read_safetensors(path: Path) -> _Content:
@@ -206,34 +216,37 @@ def _read_safetensors(path: Path) -> _Content:
                 about[key] = json.loads(metadata[key])
             except (ValueError, RecursionError) as error:
                 raise CheckpointError(f"{path}: {key!r} in the metadata is not JSON") from error
-    return _Content(state, about)
+    return state, about
 
 
 def _not_a_checkpoint(path: Path) -> CheckpointError:
     return CheckpointError(
-        f"{path} ({path.stat().st_size} bytes) is not a {path.suffix} checkpoint, or is truncated or damaged; "
-        "get the file again"
+        f"{path} ({path.stat().st_size} bytes) is not a {path.suffix} checkpoint, or it is truncated or "
+        "damaged: get the file again"
     )
 
 
 def _verified(content: _Content) -> Checkpoint:
-    state = _published_names(content.state)
+    state, about = _published_names(content[0]), content[1]
     config = _variant_of(state)
-    num_classes = state["classifier.weight"].shape[0]
+    head = state["classifier.weight"]
+    if head.ndim != 2 or not len(head):
+        raise _InvalidError(f"'classifier.weight' has shape {tuple(head.shape)}, not (classes, channels)")
+    num_classes = len(head)
     with torch.device("meta"):
         network = XCiT(config, num_classes)
     _check_tensors(state, network.state_dict(), config.name)
-    task = content.about.get("task", _TASK)
+    task = about.get("task", _TASK)
     if task != _TASK:
-        raise _Invalid(f"its task is {task!r}, not {_TASK!r}")
-    size = _signed_size(content.about.get("signature"), config, num_classes)
-    classes = _class_names(content.about.get("class_to_idx"), num_classes)
-    stats = _rgb_stats(content.about.get("rgb_stats"))
-    _check_config(content.about.get("config"), config)
-    network.load_state_dict({name: _plain(tensor) for name, tensor in state.items()}, strict=True, assign=True)
+        raise _InvalidError(f"its task is {_short(task)}, not {_TASK!r}")
+    size = _signed_size(about.get("signature"), config, num_classes)
+    classes = _class_names(about.get("class_to_idx"), num_classes)
+    stats = _rgb_stats(about.get("rgb_stats"))
+    _check_config(about.get("config"), config)
+    network.load_state_dict({key: _plain(value) for key, value in state.items()}, strict=True, assign=True)
     _check_values(network)
     network.requires_grad_(False).eval()
-    return Checkpoint(network, classes, size, stats, str(content.about.get("birder_version", "")))
+    return Checkpoint(network, classes, size, stats, str(about.get("birder_version", "")))
 
 
 def _published_names(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -241,10 +254,10 @@ def _published_names(state: Mapping[str, Any]) -> dict[str, Tensor]:
     tensors = {}
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise _Invalid(f"{name!r} in its weights is not a tensor")
+            raise _InvalidError(f"{name!r} in its weights is not a tensor")
         tensors[name.replace("_orig_mod.", "").removeprefix("module.")] = tensor
     if any(key in name for key in _OLDER_NETWORK_KEYS for name in tensors):
-        raise _Invalid(
+        raise _InvalidError(
             "these weights belong to an older network of the same name (its local patch interaction is "
             "normalised before the activation), which birder dropped in 0.7 and birdsearch does not have. "
             "Get the current edition of the file: `birdsearch model pull`"
@@ -254,18 +267,27 @@ def _published_names(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _variant_of(state: Mapping[str, Tensor]) -> XCiTConfig:
     """The variant, from the shapes of the tensors."""
-    needed = ("cls_token", "classifier.weight", "block1.stage1.0.attn.temperature", "pos_embed.token_projection.weight")
+    needed = (
+        "cls_token",
+        "classifier.weight",
+        "block1.stage1.0.attn.temperature",
+        "pos_embed.token_projection.weight",
+    )
     if missing := [name for name in needed if name not in state]:
         if "classifier.0.weight" in state and missing == ["classifier.weight"]:
-            raise _Invalid("its classifier has hidden layers (mlp_head); only a linear classifier is supported")
-        raise _Invalid(f"it is not an XCiT classifier: no tensor {missing[0]!r}")
+            raise _InvalidError(
+                "its classifier has hidden layers (mlp_head); only a linear classifier is supported"
+            )
+        raise _InvalidError(f"it is not an XCiT classifier: no tensor {missing[0]!r}")
     dim = state["cls_token"].shape[-1] if state["cls_token"].ndim else 0
-    depth = len({name.split(".")[1:3][0] + name.split(".")[2] for name in state if name.startswith("block1.stage")})
-    patch_size = 2 ** min(len({name.split(".")[2] for name in state if name.startswith("patch_embed.proj.")}), 10)
+    # block1.<stage>.<number>.* is a block, patch_embed.proj.<number>.* a convolution that halves the size.
+    depth = len({tuple(name.split(".")[1:3]) for name in state if name.startswith("block1.")})
+    halvings = len({name.split(".")[2] for name in state if name.startswith("patch_embed.proj.")})
+    patch_size = 1 << min(halvings, 10)
     for config in VARIANTS.values():
         if (config.embed_dim, config.depth, config.patch_size) == (dim, depth, patch_size):
             return config
-    raise _Invalid(
+    raise _InvalidError(
         f"no published XCiT has {dim} channels, {depth} blocks and patches of {patch_size} pixels; "
         f"known: {', '.join(VARIANTS)}"
     )
@@ -277,16 +299,18 @@ def _check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
     if missing or extra:
         difference = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}"
         more = len(missing) + len(extra) - 1
-        raise _Invalid(f"it is not {name}: it {difference}" + (f", and {more} more differ" if more else ""))
+        raise _InvalidError(
+            f"it is not {name}: it {difference}" + (f", and {more} more differ" if more else "")
+        )
     for key, tensor in state.items():
         shape, wanted = tuple(tensor.shape), tuple(expected[key].shape)
         if shape != wanted:
-            raise _Invalid(f"{key!r} has shape {shape}; {name} needs {wanted}")
+            raise _InvalidError(f"{key!r} has shape {shape}; {name} needs {wanted}")
         integer = not expected[key].dtype.is_floating_point
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-            raise _Invalid(f"{key!r} is not a plain dense tensor")
+            raise _InvalidError(f"{key!r} is not a plain dense tensor")
         if (integer and tensor.dtype != torch.int64) or (not integer and tensor.dtype not in _FLOATS):
-            raise _Invalid(f"{key!r} has type {tensor.dtype}, which is not supported")
+            raise _InvalidError(f"{key!r} has type {tensor.dtype}, which is not supported")
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -298,9 +322,9 @@ def _plain(tensor: Tensor) -> Tensor:
 def _check_values(network: XCiT) -> None:
     for name, tensor in network.state_dict().items():
         if not bool(torch.isfinite(tensor).all()):
-            raise _Invalid(f"{name!r} holds values that are not finite")
+            raise _InvalidError(f"{name!r} holds values that are not finite")
         if name.endswith("running_var") and bool((tensor < 0).any()):
-            raise _Invalid(f"{name!r} holds a negative variance")
+            raise _InvalidError(f"{name!r} holds a negative variance")
 
 
 def _signed_size(signature: Any, config: XCiTConfig, num_classes: int) -> tuple[int, int]:
@@ -308,14 +332,14 @@ def _signed_size(signature: Any, config: XCiTConfig, num_classes: int) -> tuple[
         _, channels, height, width = map(_integer, signature["inputs"][0]["data_shape"])
         outputs = _integer(signature["outputs"][0]["data_shape"][1])
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise _Invalid(f"its signature is missing or malformed: {_short(signature)}") from error
+        raise _InvalidError(f"its signature is missing or malformed: {_short(signature)}") from error
     if outputs != num_classes:
-        raise _Invalid(f"its signature says {outputs} classes, its classifier has {num_classes}")
+        raise _InvalidError(f"its signature says {outputs} classes, its classifier has {num_classes}")
     if channels != 3:
-        raise _Invalid(f"its signature says {channels} input channels, the network has 3")
+        raise _InvalidError(f"its signature says {channels} input channels, the network has 3")
     patch = config.patch_size
     if any(side < 1 or side > 4096 or side % patch for side in (height, width)):
-        raise _Invalid(
+        raise _InvalidError(
             f"its signature says an input of {height} x {width} pixels, which must be multiples of the patch "
             f"size {patch} up to 4096"
         )
@@ -324,12 +348,12 @@ def _signed_size(signature: Any, config: XCiTConfig, num_classes: int) -> tuple[
 
 def _class_names(class_to_idx: Any, num_classes: int) -> tuple[str, ...]:
     if not isinstance(class_to_idx, Mapping) or not all(isinstance(name, str) for name in class_to_idx):
-        raise _Invalid("its class names (class_to_idx) are missing or malformed")
+        raise _InvalidError("its class names (class_to_idx) are missing or malformed")
     if len(class_to_idx) != num_classes:
-        raise _Invalid(f"it has {len(class_to_idx)} class names for {num_classes} outputs")
+        raise _InvalidError(f"it has {len(class_to_idx)} class names for {num_classes} outputs")
     names = {index: name for name, index in class_to_idx.items() if type(index) is int}
     if set(names) != set(range(num_classes)):
-        raise _Invalid(f"its class indices are not each of 0 to {num_classes - 1} once")
+        raise _InvalidError(f"its class indices are not each of 0 to {num_classes - 1} once")
     return tuple(names[index] for index in range(num_classes))
 
 
@@ -337,9 +361,16 @@ def _rgb_stats(stats: Any) -> RgbStats:
     try:
         mean, std = ([float(value) for value in stats[key]] for key in ("mean", "std"))
     except (KeyError, TypeError, ValueError) as error:
-        raise _Invalid(f"its rgb_stats are missing or malformed: {_short(stats)}") from error
-    if len(mean) != 3 or len(std) != 3 or not all(-1e3 < value < 1e3 for value in mean + std) or min(std) <= 0:
-        raise _Invalid(f"its rgb_stats must be three finite means and positive deviations: {_short(stats)}")
+        raise _InvalidError(f"its rgb_stats are missing or malformed: {_short(stats)}") from error
+    if (
+        len(mean) != 3
+        or len(std) != 3
+        or not all(-1e3 < value < 1e3 for value in mean + std)
+        or min(std) <= 0
+    ):
+        raise _InvalidError(
+            f"its rgb_stats must be three finite means and positive deviations: {_short(stats)}"
+        )
     return RgbStats((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
@@ -348,11 +379,13 @@ def _check_config(given: Any, config: XCiTConfig) -> None:
     if given is None:
         return
     if not isinstance(given, Mapping):
-        raise _Invalid(f"its config is malformed: {_short(given)}")
+        raise _InvalidError(f"its config is malformed: {_short(given)}")
     published = {field.name: getattr(config, field.name) for field in fields(config)} | dict(_HARMLESS_CONFIG)
     for key, value in given.items():
         if key not in _TRAINING_CONFIG and (key not in published or published[key] != value):
-            raise _Invalid(f"its config sets {_short(key)} to {_short(value)}, which {config.name} does not support")
+            raise _InvalidError(
+                f"its config sets {_short(key)} to {_short(value)}, which {config.name} does not support"
+            )
 
 
 def _integer(value: Any) -> int:

@@ -41,7 +41,10 @@ __all__ = [
     "LoadedPhoto",
     "PhotoLimits",
     "load_photo",
+    "missing_extra",
     "open_photo",
+    "pillow_is_quiet",
+    "read_error",
     "read_photo",
     "read_regular_file",
 ]
@@ -280,7 +283,7 @@ def _translate(error: Exception, data: bytes, name: str, source: _Source, limits
         return PhotoError(
             "decode", "text-bomb", f"a text or profile of the {name} file unpacks to too much: {text}"
         )
-    if "truncated" in text.lower() or formats.is_cut_short(data, name):
+    if "truncated" in text.lower() or ("checksum" not in text and formats.is_cut_short(data, name)):
         return PhotoError("decode", "truncated", f"the {name} file ends early: {text}")
     return PhotoError("decode", "corrupt", f"the {name} file is damaged: {text}")
 

@@ -46,6 +46,11 @@ def load_raw(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> Imag
     except rawpy.LibRawFileUnsupportedError as error:
         reason = f"LibRaw does not know this camera's files: {_text(error)}"
         raise PhotoError("format", "unsupported-format", reason) from error
+    except rawpy.LibRawIOError as error:
+        raise PhotoError("decode", "truncated", f"the RAW file ends early: {_text(error)}") from error
+    except (rawpy.LibRawUnsufficientMemoryError, rawpy.LibRawTooBigError) as error:
+        reason = f"not enough memory to develop this RAW file: {_text(error)}"
+        raise PhotoError("decode", "out-of-memory", reason) from error
     except rawpy.LibRawError as error:
         raise PhotoError("decode", "corrupt", f"the RAW file is damaged: {_text(error)}") from error
     return Image.fromarray(pixels)

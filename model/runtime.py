@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ __all__ = ["Inference", "Model", "Photo", "load_model"]
 Photo = str | os.PathLike[str] | Image.Image
 """A photo: its path, or a Pillow image."""
 
+_Output = TypeVar("_Output")
 _TAG_ORIENTATION, _TAG_BITS_PER_SAMPLE = 274, 258
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -99,7 +101,7 @@ class Model:
         self._largest_batch: int | None = None
 
     def __repr__(self) -> str:
-        return f"Model({self.name!r}, network={self.network!r}, sha256={self.sha256[:12]!r}, device={self.device!r})"
+        return f"Model({self.name!r}, {self.network!r}, sha256={self.sha256[:12]!r}, device={self.device!r})"
 
     @property
     def embedding_size(self) -> int:
@@ -134,7 +136,8 @@ class Model:
         if not parts:
             return self._empty()
         return Inference(
-            np.concatenate([part.embeddings for part in parts]), np.concatenate([part.logits for part in parts])
+            np.concatenate([part.embeddings for part in parts]),
+            np.concatenate([part.logits for part in parts]),
         )
 
     def infer_pixels(self, pixels: NDArray[np.uint8]) -> Inference:
@@ -156,7 +159,9 @@ class Model:
         parts = self._run(self._net, pixels)
         return Inference(_joined([part[0] for part in parts]), _joined([part[1] for part in parts]))
 
-    def detection_features(self, images: Sequence[Photo], batch_size: int = 32) -> dict[str, NDArray[np.float32]]:
+    def detection_features(
+        self, images: Sequence[Photo], batch_size: int = 32
+    ) -> dict[str, NDArray[np.float32]]:
         """Feature maps of photos after each of the four stages.
 
         Args:
@@ -184,7 +189,8 @@ class Model:
 
     def _empty(self) -> Inference:
         return Inference(
-            np.empty((0, self.embedding_size), dtype=np.float32), np.empty((0, len(self.classes)), dtype=np.float32)
+            np.empty((0, self.embedding_size), dtype=np.float32),
+            np.empty((0, len(self.classes)), dtype=np.float32),
         )
 
     def _check_pixels(self, pixels: NDArray[np.uint8]) -> None:
@@ -203,8 +209,112 @@ class Model:
             photos = images[start : start + batch_size]
             yield np.stack([resize(_upright_rgb(photo), self.input_size) for photo in photos])
 
-    def _run[T](self, function: Callable[[Tensor], T], pixels: NDArray[np.uint8]) -> list[T]:
-        raise NotImplementedError
+    def _run(self, function: Callable[[Tensor], _Output], pixels: NDArray[np.uint8]) -> list[_Output]:
+        """Run part of the network over a batch, in smaller pieces where the GPU's memory asks for it."""
+        outputs: list[_Output] = []
+        start = 0
+        while start < len(pixels):
+            size = min(self._largest_batch or len(pixels), len(pixels) - start)
+            try:
+                outputs.append(self._once(function, pixels[start : start + size]))
+                start += size
+            except torch.cuda.OutOfMemoryError as error:
+                if size == 1:
+                    raise BirdsearchError(
+                        f"the GPU has too little free memory for a single photo of {self.input_size[0]} x "
+                        f"{self.input_size[1]} pixels; use the device 'cpu'"
+                    ) from error
+                self._largest_batch = size // 2
+            # Reached after an error as well, when the failed batch is no longer held by its traceback.
+            if self._largest_batch is not None and self.device == "cuda":
+                torch.cuda.empty_cache()
+        return outputs
+
+    def _once(self, function: Callable[[Tensor], _Output], pixels: NDArray[np.uint8]) -> _Output:
+        batch = torch.from_numpy(normalise(pixels, self.stats)).to(self.device)
+        # TF32 and the search for fast kernels would make a GPU differ from a CPU, and from itself.
+        exact = (
+            torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False)
+            if self.device == "cuda"
+            else contextlib.nullcontext()
+        )
+        with torch.inference_mode(), exact:
+            return function(batch)
+
+
+def load_model(
+    name_or_path: str | os.PathLike[str] = DEFAULT_WEIGHTS,
+    *,
+    device: str = "cpu",
+    runtime: str = "torch",
+    settings: Settings | None = None,
+    download: bool = True,
+    progress: Progress | None = None,
+) -> Model:
+    """Load a model: find its weights, verify them, and build the network.
+
+    Args:
+        name_or_path: Name of published weights, or a `.pt` or `.safetensors` file.
+        device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
+        runtime: What runs the network: `torch`.
+        settings: Where weights are looked for; by default what the environment says.
+        download: Whether published weights that are not on this machine may be fetched.
+        progress: Called while downloading.
+
+    Returns:
+        The model.
+
+    Raises:
+        WeightsError: If the weights cannot be found, fetched or verified.
+        CheckpointError: If the file is not a checkpoint that the network can load.
+        InvalidInputError: If the device or the runtime is not available.
+    """
+    if runtime != "torch":
+        raise InvalidInputError(f"runtime {runtime!r} is not available; use 'torch'")
+    device = _device(device)
+    settings = Settings.from_environment() if settings is None else settings
+    path = resolve_weights(name_or_path, settings, download=download, progress=progress)
+    sha256 = file_sha256(path)
+    refuse_superseded(path, sha256)
+    name = os.fspath(name_or_path) if is_weights_name(name_or_path) else path.stem
+    return Model(name, path, sha256, read_checkpoint(path), device)
+
+
+def _device(device: str) -> str:
+    if device not in ("cpu", "cuda", "auto"):
+        raise InvalidInputError(f"device must be 'cpu', 'cuda' or 'auto', got {device!r}")
+    available = device != "cpu" and torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise InvalidInputError("no GPU is available to torch; use the device 'cpu' or 'auto'")
+    return "cuda" if available else "cpu"
+
+
+def _upright_rgb(photo: Photo) -> Image.Image:
+    if isinstance(photo, Image.Image):
+        return _converted(photo)
+    try:
+        return open_photo(read_photo(photo), suffix=Path(photo).suffix)
+    except PhotoError as error:
+        raise PhotoError(
+            error.stage, error.code, f"{os.fspath(photo)}: {error.reason}", transient=error.transient
+        ) from error
+
+
+def _converted(image: Image.Image) -> Image.Image:
+    """What `open_photo` gives for the file that an image was opened from."""
+    tags = getattr(image, "tag_v2", None)
+    # Pillow forgets a TIFF's tags when it loads the pixels.
+    bits = tags.get(_TAG_BITS_PER_SAMPLE) if tags is not None else None
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PhotoError("decode", "corrupt", f"the image could not be loaded: {error}") from error
+    try:
+        turn = _TURNS.get(image.getexif().get(_TAG_ORIENTATION, 1))
+    except Exception:  # Broken metadata is no reason to lose the picture.
+        turn = None
+    rgb = to_rgb(image, bits[0] if isinstance(bits, tuple) and bits and isinstance(bits[0], int) else None)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _joined(parts: list[Tensor]) -> NDArray[np.float32]:

@@ -142,10 +142,10 @@ def refuse_superseded(
     for entry in table.values():
         if sha256 in entry.superseded:
             raise WeightsError(
-                f"{os.fspath(path)} is a superseded edition of {entry.name} (sha256 {sha256}): it belongs to an "
-                f"older network of that name, which birder dropped in 0.7 and birdsearch does not have. Remove it "
-                f"and run `birdsearch model pull {entry.name}`, or get the current file (sha256 {entry.sha256}) "
-                f"from {entry.url}"
+                f"{os.fspath(path)} is a superseded edition of {entry.name} (sha256 {sha256}): it belongs to "
+                "an older network of that name, which birder dropped in 0.7 and birdsearch does not have. "
+                f"Remove it and run `birdsearch model pull {entry.name}`, or get the current file (sha256 "
+                f"{entry.sha256}) from {entry.url}"
             )
 
 
@@ -214,8 +214,8 @@ def _given_file(name_or_path: str | os.PathLike[str], table: Mapping[str, Weight
     path = Path(name_or_path).expanduser()
     if path.suffix not in _SUFFIXES:
         raise WeightsError(
-            f"{os.fspath(name_or_path)!r} is neither the name of published weights ({', '.join(table)}) nor a "
-            f"file that ends in {' or '.join(_SUFFIXES)}"
+            f"{os.fspath(name_or_path)!r} is neither the name of published weights ({', '.join(table)}) nor "
+            f"a file that ends in {' or '.join(_SUFFIXES)}"
         )
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}")
@@ -224,9 +224,9 @@ def _given_file(name_or_path: str | os.PathLike[str], table: Mapping[str, Weight
 
 def _how_to_get(entry: WeightsEntry, settings: Settings) -> str:
     return (
-        f"Get it with `birdsearch model pull {entry.name}`; or, for a machine with no network, fetch {entry.url} "
-        f"elsewhere and name the file with --weights FILE, put it into a folder that BIRDSEARCH_WEIGHTS_DIR names, "
-        f"or put it at {cache_folder(settings) / entry.file_name}"
+        f"Get it with `birdsearch model pull {entry.name}`; or, for a machine with no network, fetch "
+        f"{entry.url} elsewhere and name the file with --weights FILE, put it into a folder that "
+        f"BIRDSEARCH_WEIGHTS_DIR names, or put it at {cache_folder(settings) / entry.file_name}"
     )
 
 
@@ -247,8 +247,8 @@ def _download(entry: WeightsEntry, target: Path, settings: Settings, progress: P
         if sha256 != entry.sha256:
             refuse_superseded(entry.url, sha256, {entry.name: entry})
             raise WeightsError(
-                f"what {entry.url} sent is not {entry.name}: its sha256 is {sha256}, expected {entry.sha256}; "
-                "nothing was kept"
+                f"what {entry.url} sent is not {entry.name}: its sha256 is {sha256}, expected "
+                f"{entry.sha256}. Nothing was kept."
             )
         temporary.replace(target)
         _sync_folder(target.parent)
@@ -281,7 +281,9 @@ def _fetch(entry: WeightsEntry, stream: IO[bytes], progress: Progress | None) ->
             raise WeightsError(f"{entry.url} would send {total} bytes, expected about {entry.size}")
         while chunk := response.read(_CHUNK):
             if not received and chunk.lstrip()[:1] == b"<":
-                raise WeightsError(f"{entry.url} answered with a web page instead of the weights; nothing was kept")
+                raise WeightsError(
+                    f"{entry.url} answered with a web page instead of the weights; nothing was kept"
+                )
             received += len(chunk)
             if received > limit:
                 raise WeightsError(f"{entry.url} sends more than {limit} bytes, expected about {entry.size}")
@@ -291,7 +293,8 @@ def _fetch(entry: WeightsEntry, stream: IO[bytes], progress: Progress | None) ->
                 progress(received, total)
     if total is not None and received < total:
         raise WeightsError(
-            f"the download of {entry.url} ended after {received} of {total} bytes; nothing was kept, try again"
+            f"the download of {entry.url} ended after {received} of {total} bytes; nothing was kept, so try "
+            "again"
         )
     return digest.hexdigest()
 

@@ -8,6 +8,7 @@ so that its checkpoints load strictly. In the shape comments B is the batch, N t
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 
 import torch
@@ -67,9 +68,8 @@ class XCiT(nn.Module):
         Raises:
             InvalidInputError: If the shape is another.
         """
-        tokens = torch.empty(0)
-        for _, tokens, _ in self._stages(pixels):
-            pass
+        # Only the last stage is kept.
+        [(_, tokens, _)] = deque(self._stages(pixels), maxlen=1)
         # (1, 1, C) -> (B, 1, C)
         class_token = self.cls_token.expand(tokens.shape[0], -1, -1)
         *blocks, norm = self.block2
@@ -102,7 +102,10 @@ class XCiT(nn.Module):
             InvalidInputError: If the shape is another.
         """
         # (B, N, C) -> (B, C, N) -> (B, C, h, w)
-        return {name: tokens.transpose(1, 2).unflatten(2, grid) for name, tokens, grid in self._stages(pixels)}
+        return {
+            name: tokens.transpose(1, 2).reshape(len(pixels), self.config.embed_dim, *grid)
+            for name, tokens, grid in self._stages(pixels)
+        }
 
     def initialise(self, seed: int) -> XCiT:
         """Set every weight anew from a seed, as for training from scratch, and return the network.
@@ -221,8 +224,10 @@ class _CrossCovarianceAttention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
+        batch, count, channels = tokens.shape
         # (B, N, 3C) -> (B, N, 3, heads, C/heads) -> 3 x (B, heads, C/heads, N)
-        qkv = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 4, 1)
+        qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, channels // self.heads)
+        qkv = qkv.permute(2, 0, 3, 4, 1)
         queries, keys, values = qkv.unbind(0)
         queries = F.normalize(queries, dim=-1) * self.temperature
         keys = F.normalize(keys, dim=-1)
@@ -245,12 +250,13 @@ class _LocalPatchInteraction(nn.Module):
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
+        batch, _, channels = tokens.shape
         # (B, N, C) -> (B, C, N) -> (B, C, h, w)
-        patches = tokens.transpose(1, 2).unflatten(2, grid)
+        patches = tokens.transpose(1, 2).reshape(batch, channels, *grid)
         # NOTE: The paper names the norm before the GELU; its code and the checkpoints apply it after.
-        patches = self.conv2(self.bn(F.gelu(self.conv1(patches))))
+        mixed: Tensor = self.conv2(self.bn(F.gelu(self.conv1(patches))))
         # (B, C, h, w) -> (B, C, N) -> (B, N, C)
-        return patches.flatten(2).transpose(1, 2)
+        return mixed.flatten(2).transpose(1, 2)
 
 
 class _CrossCovarianceBlock(nn.Module):
@@ -300,14 +306,16 @@ class _ClassAttention(nn.Module):
 
     def _split(self, tokens: Tensor) -> Tensor:
         # (B, M, C) -> (B, M, heads, C/heads) -> (B, heads, M, C/heads)
-        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        batch, count, channels = tokens.shape
+        return tokens.reshape(batch, count, self.heads, channels // self.heads).transpose(1, 2)
 
 
 class _ClassAttentionBlock(nn.Module):
     """Class attention and a feed-forward network on the class token (section 3.3).
 
-    NOTE: CaiT leaves the patch tokens as they are. The published XCiT adds their norm to them and doubles
-    what comes out; the checkpoints were trained so, and the next block sees it.
+    NOTE: CaiT leaves the patch tokens as they are. The published XCiT adds their norm to them, normalises
+    the sum (`tokens_norm`) and doubles it; the checkpoints were trained so, and the next block sees it. The
+    factor 2 is taken out again by that block's norm, and kept so that every bit agrees.
     """
 
     def __init__(self, config: XCiTConfig) -> None:

@@ -10,20 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from birdsearch.cli.output import format_option, write_rows
+
 if TYPE_CHECKING:
     from birdsearch.config import Settings
+    from birdsearch.model.runtime import Model
     from birdsearch.model.weights import Progress, WeightsEntry
 
 __all__ = ["model"]
-
-_format_option = click.option(
-    "--format",
-    "fmt",
-    type=click.Choice(["table", "json", "csv"]),
-    default="table",
-    show_default=True,
-    help="How results are printed.",
-)
 
 
 @click.group()
@@ -32,10 +26,9 @@ def model() -> None:
 
 
 @model.command("list")
-@_format_option
+@format_option
 def list_models(fmt: str) -> None:
     """List the published weights, and where they are on this machine."""
-    from birdsearch.cli.output import write_rows
     from birdsearch.config import Settings
     from birdsearch.model.weights import WEIGHTS
 
@@ -68,14 +61,10 @@ def list_models(fmt: str) -> None:
 
 @model.command()
 @click.argument("name_or_file", metavar="[NAME|FILE]", required=False)
-@_format_option
+@format_option
 def info(name_or_file: str | None, fmt: str) -> None:
     """Show what a weights file holds; the default is the default model's."""
-    from birdsearch.cli.output import write_rows
-    from birdsearch.model.runtime import load_model
-    from birdsearch.model.weights import DEFAULT_WEIGHTS
-
-    loaded = load_model(name_or_file or DEFAULT_WEIGHTS, download=False)
+    loaded = _load_local(name_or_file)
     facts: dict[str, object] = {
         "name": loaded.name,
         "path": str(loaded.path),
@@ -117,10 +106,9 @@ def pull(name: str | None) -> None:
 @click.argument("name_or_file", metavar="[NAME|FILE]", required=False)
 def verify(name_or_file: str | None) -> None:
     """Check a weights file: its SHA-256 if it is published, its content, and that the network loads it."""
-    from birdsearch.model.runtime import load_model
-    from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS
+    from birdsearch.model.weights import WEIGHTS
 
-    loaded = load_model(name_or_file or DEFAULT_WEIGHTS, download=False)
+    loaded = _load_local(name_or_file)
     published = [entry.name for entry in WEIGHTS.values() if entry.sha256 == loaded.sha256]
     known = f"the published {published[0]}" if published else "not one of the published files"
     click.echo(f"ok: {loaded.path} is {known}, {loaded.network}, {len(loaded.classes)} classes")
@@ -141,15 +129,19 @@ def features(photo: Path, weights: Path | None, name: str | None, out: Path) -> 
     """Write a photo's feature maps as arrays (.npz) and as a picture (.png)."""
     import numpy as np
 
-    from birdsearch.model import feature_picture, load_model, open_photo, read_photo
+    from birdsearch.model.features import feature_picture
+    from birdsearch.model.photo import open_photo, read_photo
     from birdsearch.model.weights import DEFAULT_WEIGHTS
 
     if weights is not None and name is not None:
         raise click.UsageError("--weights and --model exclude each other")
-    with _progress_bar(name or DEFAULT_WEIGHTS) as progress:
-        loaded = load_model(weights or name or DEFAULT_WEIGHTS, progress=progress)
     with _photo_errors(photo):
         image = open_photo(read_photo(photo), suffix=photo.suffix)
+
+    from birdsearch.model.runtime import load_model
+
+    with _progress_bar(name or DEFAULT_WEIGHTS) as progress:
+        loaded = load_model(weights or name or DEFAULT_WEIGHTS, progress=progress)
     maps = loaded.detection_features([image])
     prefix = str(out / photo.stem) if out.is_dir() else str(out)
     arrays, picture = Path(f"{prefix}.features.npz"), Path(f"{prefix}.features.png")
@@ -160,6 +152,20 @@ def features(photo: Path, weights: Path | None, name: str | None, out: Path) -> 
         feature_picture(image, maps).save(picture)
     click.echo(str(arrays))
     click.echo(str(picture))
+
+
+def _load_local(name_or_file: str | None) -> Model:
+    """Load weights that are on this machine, the default model's unless others are named."""
+    from birdsearch.config import Settings
+    from birdsearch.model.weights import DEFAULT_WEIGHTS, resolve_weights
+
+    settings = Settings.from_environment()
+    # Looked for before torch is imported, so that the answer to a wrong name comes at once.
+    resolve_weights(name_or_file or DEFAULT_WEIGHTS, settings, download=False)
+
+    from birdsearch.model.runtime import load_model
+
+    return load_model(name_or_file or DEFAULT_WEIGHTS, settings=settings, download=False)
 
 
 def _where(entry: WeightsEntry, settings: Settings) -> str:
