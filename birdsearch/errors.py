@@ -73,6 +73,10 @@ class PhotoError(BirdsearchError):
         self.reason = reason
         self.transient = transient
 
+    def named(self, path: str) -> PhotoError:
+        """The same error with the photo's path before its reason."""
+        return PhotoError(self.stage, self.code, f"{path}: {self.reason}", transient=self.transient)
+
     def __reduce__(self) -> tuple[object, ...]:
         return (_photo_error, (self.stage, self.code, self.reason, self.transient))
 

@@ -108,6 +108,11 @@ class CatalogStore:
             raise
         return store
 
+    @staticmethod
+    def exists(path: str | os.PathLike[str]) -> bool:
+        """Say whether there is a catalog in a folder; it may still be damaged."""
+        return (Path(path).expanduser() / database.DATABASE_NAME).exists()
+
     def _check_readable(self, file: Path) -> None:
         with database.database_errors(file), self._reader.begin() as connection:
             version = database.check_version(connection, file)
@@ -192,9 +197,7 @@ class CatalogStore:
             model_id = self._meta(connection, "model")
             if model_id is None:
                 return None
-            row = connection.execute(
-                sa.select(tables.model).where(tables.model.c.id == int(model_id))
-            ).one()
+            row = connection.execute(sa.select(tables.model).where(tables.model.c.id == int(model_id))).one()
         return _model_record(row)
 
     def use_model(self, model: Model) -> ModelRecord:
@@ -260,7 +263,8 @@ class CatalogStore:
                     .order_by(file.state == "missing", root.path, file.path)
                 ):
                     paths.setdefault(
-                        row.photo_id, (os.path.join(row.root, row.path), row.state == "missing")  # noqa: PTH118
+                        row.photo_id,
+                        (os.path.join(row.root, row.path), row.state == "missing"),  # noqa: PTH118
                     )
                 for row in connection.execute(sa.select(tables.photo).where(tables.photo.c.id.in_(ids))):
                     path, missing = paths.get(row.id, (b"", True))
@@ -341,7 +345,9 @@ class CatalogStore:
         file, root = tables.file.c, tables.root.c
         with self.reading() as connection:
             rows = connection.execute(
-                sa.select(root.path.label("root"), file.path, file.stage, file.code, file.reason, file.transient)
+                sa.select(
+                    root.path.label("root"), file.path, file.stage, file.code, file.reason, file.transient
+                )
                 .join(tables.root, root.id == file.root_id)
                 .where(file.state == "error")
                 .order_by(root.path, file.path)
@@ -363,14 +369,14 @@ class CatalogStore:
         with self.reading() as connection:
             model_id = self._meta(connection, "model")
             states = connection.execute(sa.select(file.state, sa.func.count()).group_by(file.state))
-            by_state = {state: count for state, count in states}
+            by_state = {row[0]: row[1] for row in states}
             codes = connection.execute(
                 sa.select(file.code, sa.func.count())
                 .where(file.state == "error")
                 .group_by(file.code)
                 .order_by(file.code)
             )
-            by_code = {code: count for code, count in codes}
+            by_code = {row[0]: row[1] for row in codes}
             total = connection.execute(sa.select(sa.func.count()).select_from(tables.photo)).scalar_one()
             live = connection.execute(
                 sa.select(sa.func.count(sa.distinct(file.photo_id))).where(live_file)

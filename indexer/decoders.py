@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -50,7 +50,7 @@ class DecodeTask:
         mtime_ns: Time of the last change of the content, as the crawl saw it.
     """
 
-    key: Hashable
+    key: Any
     path: bytes
     size: int
     mtime_ns: int

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError, InvalidInputError, ModelMismatchError, PhotoError
 from birdsearch.indexer.catalog import CatalogStore
@@ -71,7 +72,7 @@ class IndexProgress(Protocol):
     """Told how a run goes; called from several threads, one call at a time for each method."""
 
     def scanned(self, files: int) -> None:
-        """The crawl has seen so many photo files of the root in hand."""
+        """The crawl has seen so many more photo files."""
 
     def planned(self, files: int) -> None:
         """The crawl is over: so many files have to be read."""
@@ -295,7 +296,7 @@ class _Run:
                 work()
             except _Stopped:
                 pass
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 self._errors.append(error)
                 self._stop.set()
 
@@ -353,7 +354,8 @@ class _Run:
 
     def _outcomes(self, batch: Sequence[DecodeResult]) -> list[Outcome]:
         pixels = [result.photo.pixels for result in batch if isinstance(result, Decoded)]
-        vectors = iter(self._model.infer_pixels(np.stack(pixels)).embeddings if pixels else ())
+        embeddings = self._model.infer_pixels(np.stack(pixels)).embeddings if pixels else ()
+        vectors: Iterator[NDArray[np.float32]] = iter(embeddings)
         outcomes: list[Outcome] = []
         for result in batch:
             task: FileTask = result.task.key

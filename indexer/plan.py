@@ -22,6 +22,8 @@ __all__ = ["FileTask", "IdSet", "Plan", "Scope", "make_plan", "refuse_emptied", 
 
 # Tasks beyond this many bytes wait in a temporary file, so that memory does not grow with the archive.
 _SPOOL_BYTES = 32 << 20
+# Files that are looked up in the catalog together.
+_SCAN_BATCH = 500
 # A root that lost more than this share of its files is taken for a half-mounted disk.
 _MOST = 0.5
 
@@ -100,7 +102,8 @@ class Plan:
     ignored: Counter[str] = field(default_factory=Counter)
     seen: IdSet = field(default_factory=IdSet)
     _spool: IO[bytes] = field(
-        default_factory=lambda: tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES), repr=False
+        default_factory=lambda: tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES),  # noqa: SIM115
+        repr=False,
     )
 
     def add(self, task: FileTask) -> None:
@@ -143,9 +146,13 @@ def resolve_roots(folders: Sequence[str | os.PathLike[str]], *, allow_missing: b
     for folder in folders:
         path = Path(folder).expanduser()
         if not path.exists() and not allow_missing:
-            raise MissingFilesError(f"{path}: there is no such folder; nothing was changed. Is the disk mounted?")
+            raise MissingFilesError(
+                f"{path}: there is no such folder; nothing was changed. Is the disk mounted?"
+            )
         if path.exists() and not path.is_dir():
-            raise MissingFilesError(f"{path}: not a folder; `birdsearch index` takes the folder that holds it")
+            raise MissingFilesError(
+                f"{path}: not a folder; `birdsearch index` takes the folder that holds it"
+            )
         roots[os.path.realpath(os.fsencode(path))] = None
     return list(roots)
 
@@ -169,7 +176,7 @@ def make_plan(
         follow_links: Enter links that leave a root.
         retry_failed: Read again what could not be read before, unchanged or not.
         confirm_missing: Believe it when a root is absent, empty, or has lost most of its files.
-        on_scan: Told the number of files seen so far.
+        on_scan: Told how many files more were seen.
 
     Returns:
         The plan; close it after use.
@@ -207,7 +214,9 @@ def is_most(gone: int, live: int) -> bool:
     return gone > live * _MOST
 
 
-def count_unseen(store: CatalogStore, scope: Scope, plan: Plan, created: IdSet | None = None) -> tuple[int, int]:
+def count_unseen(
+    store: CatalogStore, scope: Scope, plan: Plan, created: IdSet | None = None
+) -> tuple[int, int]:
     """Count the files of a scope that the catalog holds as there.
 
     Args:
@@ -335,7 +344,6 @@ def _scan(
         return
     found: list[FoundFile] = []
     excluded = (*scope.inner, os.fsencode(store.path.resolve()))
-    count = 0
     for item in crawl(scope.path, follow_links=follow_links, excluded=excluded):
         if isinstance(item, IgnoredFile):
             plan.ignored[item.suffix] += 1
@@ -343,13 +351,12 @@ def _scan(
             plan.problems.append((scope, item))
         else:
             found.append(item)
-            count += 1
-            if len(found) == 500:
+            if len(found) == _SCAN_BATCH:
                 _classify(store, scope, found, plan, model_id, retry_failed)
+                on_scan(len(found))
                 found.clear()
-                on_scan(count)
     _classify(store, scope, found, plan, model_id, retry_failed)
-    on_scan(count)
+    on_scan(len(found))
 
 
 def _classify(

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -65,7 +66,8 @@ class VectorIndex:
         warnings: Sequence[str] = (),
         is_saved: bool = False,
     ) -> None:
-        self.index = index
+        # FAISS's Python wrappers take arrays where the signatures that type checkers see take pointers.
+        self.index: Any = index
         self.model_id = model_id
         self.seq = seq
         self.warnings = tuple(warnings)
@@ -202,7 +204,7 @@ class VectorIndex:
     @property
     def vectors(self) -> np.ndarray:
         """(N, C) float32 unit-norm, in the order of the index; a view into its memory, not to be written."""
-        flat = faiss.downcast_index(self.index.index)
+        flat: Any = faiss.downcast_index(self.index.index)
         if flat.ntotal == 0:
             return np.zeros((0, flat.d), dtype=np.float32)
         stored = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
@@ -272,7 +274,9 @@ class VectorIndex:
 
 
 def _last_seq(connection: sa.Connection) -> int:
-    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(tables.change.c.seq), 0))).scalar_one())
+    return int(
+        connection.execute(sa.select(sa.func.coalesce(sa.func.max(tables.change.c.seq), 0))).scalar_one()
+    )
 
 
 def _runs(ids: Sequence[int]) -> Iterator[Sequence[int]]:

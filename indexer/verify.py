@@ -99,7 +99,9 @@ def _database_problems(store: CatalogStore) -> Iterator[Problem]:
     with store.reading() as connection:
         for (message,) in connection.exec_driver_sql("PRAGMA integrity_check"):
             if message != "ok":
-                yield Problem("database", name, f"{message}; restore the catalog from a backup, or index again")
+                yield Problem(
+                    "database", name, f"{message}; restore the catalog from a backup, or index again"
+                )
         for row in connection.exec_driver_sql("PRAGMA foreign_key_check"):
             yield Problem("database", name, f"row {row[1]} of table {row[0]} points to a missing {row[2]}")
 
@@ -123,7 +125,11 @@ def _vector_problems(store: CatalogStore) -> Iterator[Problem | None]:
                 continue
             photo = store.photos([row.photo_id]).get(row.photo_id)
             where = f"{display_path(photo.path)} (photo {photo.id})" if photo else f"photo {row.photo_id}"
-            yield Problem("vector", where, f"{wrong}; `birdsearch rebuild` drops it, and the next `birdsearch index` embeds the photo again")
+            yield Problem(
+                "vector",
+                where,
+                f"{wrong}; `birdsearch rebuild` drops it, and the next `birdsearch index` embeds the photo again",
+            )
 
 
 def _vector_fault(blob: bytes, crc32: int, size: int) -> str | None:
@@ -182,7 +188,9 @@ def _file_problems(store: CatalogStore) -> Iterator[Problem | None]:
             if digest == row.digest:
                 yield None
             else:
-                yield Problem("file", display_path(path), "its content changed since it was indexed; index again")
+                yield Problem(
+                    "file", display_path(path), "its content changed since it was indexed; index again"
+                )
 
 
 def rebuild_catalog(store: CatalogStore) -> RebuildReport:

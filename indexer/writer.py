@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from birdsearch import __version__
 from birdsearch.errors import PhotoError
@@ -339,7 +340,10 @@ class CatalogWriter:
 
 
 _SIBLING_FAILED = PhotoError(
-    "decode", "copy-failed", "another file with the same content could not be decoded; see its reason", transient=True
+    "decode",
+    "copy-failed",
+    "another file with the same content could not be decoded; see its reason",
+    transient=True,
 )
 
 
@@ -416,7 +420,7 @@ def _signed(value: int) -> int:
 
 
 def _upsert_file(connection: sa.Connection, values: dict[str, object]) -> int:
-    insert = sa.dialects.sqlite.insert(tables.file).values(values)
+    insert = sqlite.insert(tables.file).values(values)
     statement = insert.on_conflict_do_update(
         index_elements=["root_id", "path"],
         set_={key: insert.excluded[key] for key in values if key not in {"root_id", "path"}},

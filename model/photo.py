@@ -43,10 +43,12 @@ __all__ = [
     "load_photo",
     "missing_extra",
     "open_photo",
+    "open_photo_file",
     "pillow_is_quiet",
     "read_error",
     "read_photo",
     "read_regular_file",
+    "upright_rgb",
 ]
 
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -162,7 +164,7 @@ def _readable_format(data: bytes, suffix: str) -> str:
     if name in ("", "text", "SVG", "PostScript", "PDF", "ZIP archive", "video"):
         what = f"its content is {name}" if name else "its content is of no known picture format"
         raise PhotoError("format", "not-a-picture", f"the file is not a picture that can be read: {what}")
-    if name not in _OPENERS:
+    if name != "RAW" and name not in _OPENERS:
         known = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIF, camera RAW"
         reason = f"{name} pictures are not read (read are {known}); convert the file to one of these"
         raise PhotoError("format", "unsupported-format", reason)
@@ -176,18 +178,37 @@ def _decode(data: bytes, name: str, source: _Source, limits: PhotoLimits) -> Loa
     _check_pixels(image.size, limits)
     if image.info.get("progressive"):
         image.decodermaxblock = _PROGRESSIVE_BLOCK
+    rgb, exif = _upright(image)
+    # A plain image, free of the file behind it.
+    return LoadedPhoto(image.copy() if rgb is image else rgb, name, exif)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Turn an image that Pillow opened or made into what `open_photo` gives for the file it came from.
+
+    Args:
+        image: An image of any mode.
+
+    Returns:
+        Mode RGB, turned upright by the image's EXIF orientation, in memory. It may be `image` itself.
+
+    Raises:
+        PhotoError: The image cannot be loaded (`corrupt`).
+    """
+    try:
+        return _upright(image)[0]
+    except Exception as error:
+        raise PhotoError("decode", "corrupt", f"the image could not be loaded: {error}") from error
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, Image.Exif | None]:
     # Pillow drops these when a TIFF is loaded.
     bits = image.tag_v2.get(_TAG_BITS) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
     image.load()
     exif = _exif(image)
     turn = None if exif is None else _orientation(exif)
     rgb = to_rgb(image, bits[0] if isinstance(bits, tuple) and bits and isinstance(bits[0], int) else None)
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-    elif rgb is image:
-        # A plain image, free of the file behind it.
-        rgb = image.copy()
-    return LoadedPhoto(rgb, name, exif)
+    return (rgb if turn is None else rgb.transpose(turn)), exif
 
 
 def _check_pixels(size: tuple[int, int], limits: PhotoLimits) -> None:
@@ -245,10 +266,6 @@ def _open_avif(source: _Source) -> ImageFile.ImageFile:
     return AvifImagePlugin.AvifImageFile(source)
 
 
-def _open_raw(source: _Source) -> ImageFile.ImageFile:
-    raise NotImplementedError
-
-
 # The plugins themselves, not `Image.open`: no other format can ever be tried, and Pillow's own limit on
 # pixels, a warning that depends on a global, is not in the way of ours. An MPO opens as its first picture.
 _OPENERS: dict[str, Callable[[_Source], ImageFile.ImageFile]] = {
@@ -260,7 +277,6 @@ _OPENERS: dict[str, Callable[[_Source], ImageFile.ImageFile]] = {
     "GIF": GifImagePlugin.GifImageFile,
     "HEIF": _open_heif,
     "AVIF": _open_avif,
-    "RAW": _open_raw,
 }
 
 
@@ -336,6 +352,19 @@ def read_photo(path: _Path, limits: PhotoLimits = PhotoLimits()) -> bytes:
         return read_regular_file(path, limits)[0]
     except OSError as error:
         raise read_error(error) from error
+
+
+def open_photo_file(path: str | os.PathLike[str], limits: PhotoLimits = PhotoLimits()) -> Image.Image:
+    """Read and decode a photo file; see `read_photo` and `open_photo`.
+
+    Raises:
+        PhotoError: As those do; the reason begins with the path.
+    """
+    try:
+        suffix = os.path.splitext(path)[1]  # noqa: PTH122
+        return open_photo(read_photo(path, limits), limits, suffix=suffix)
+    except PhotoError as error:
+        raise error.named(os.fspath(path)) from error
 
 
 def read_regular_file(path: _Path, limits: PhotoLimits) -> tuple[bytes, os.stat_result, os.stat_result]:

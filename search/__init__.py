@@ -1,1 +1,34 @@
-"""TBD."""
+"""Finding photos that look alike, and naming what is on them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from birdsearch.search.engine import Catalog
+    from birdsearch.search.filters import Where
+    from birdsearch.search.results import Hit, LabelEstimate, QueryPhoto, QueryResult
+    from birdsearch.search.sheet import write_sheet
+
+__all__ = ["Catalog", "Hit", "LabelEstimate", "QueryPhoto", "QueryResult", "Where", "write_sheet"]
+
+_HOMES = {
+    "Catalog": "engine",
+    "Hit": "results",
+    "LabelEstimate": "results",
+    "QueryPhoto": "results",
+    "QueryResult": "results",
+    "Where": "filters",
+    "write_sheet": "sheet",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,6 +14,9 @@ from PIL import Image
 if TYPE_CHECKING:
     from birdsearch.model.runtime import Model
 
+# The networks of the tests are small: a second thread costs more than it gives, most of all on busy machines.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 MakePhoto = Callable[..., Path]
 
 

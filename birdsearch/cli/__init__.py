@@ -39,7 +39,9 @@ class _LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="birdsearch")
 def cli() -> None:
     """Search bird photos by how the bird looks: index an archive once, then ask.
@@ -47,7 +49,7 @@ def cli() -> None:
     \b
     birdsearch index ./archive      embed every photo, incrementally
     birdsearch query photo.jpg      similar photos and the likely species
-    """
+    """  # noqa: D301 click takes the backspace for a paragraph that is not to be wrapped
 
 
 class _Terminated(BaseException):

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from birdsearch.cli.output import catalog_option, format_option, write_rows
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 __all__ = ["check", "rebuild", "status"]
 
 
-@click.command()
+@click.command(short_help="Show what the catalog holds and what failed.")
 @catalog_option
 @click.option("--failures", is_flag=True, help="List every file that could not be indexed, with its reason.")
 @format_option
-def status(catalog: Path, failures: bool, output_format: str) -> None:
+def status(catalog: Path, failures: bool, fmt: str) -> None:
     """Show what the catalog holds: photos, folders, the model, and what failed."""
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.indexer.crawl import display_path
@@ -33,7 +37,7 @@ def status(catalog: Path, failures: bool, output_format: str) -> None:
                 for failure in store.failures()
             ]
             columns = [("path", "Path"), ("stage", "Stage"), ("code", "Code"), ("reason", "Reason")]
-            write_rows(listed, columns, output_format)
+            write_rows(listed, columns, fmt)
             return
         counts, model, roots = store.counts(), store.active_model(), store.roots()
     rows: list[tuple[str, object]] = [("catalog", str(catalog))]
@@ -46,43 +50,47 @@ def status(catalog: Path, failures: bool, output_format: str) -> None:
         ("files", counts.files),
         ("files missing", counts.missing_files),
         ("vectors", counts.embeddings),
-        ("size", f"{counts.bytes / 1e6:.1f} MB" if output_format == "table" else counts.bytes),
+        ("size", f"{counts.bytes / 1e6:.1f} MB" if fmt == "table" else counts.bytes),
     ]
     rows += [(f"failed: {code}", count) for code, count in counts.failures.items()]
     write_rows(
         [{"what": what, "value": value} for what, value in rows],
         [("what", "What"), ("value", "Value")],
-        output_format,
+        fmt,
     )
 
 
-@click.command()
+@click.command(short_help="Verify database, vectors and index.")
 @catalog_option
 @click.option("--files", is_flag=True, help="Read every photo again and compare its hash.")
 @format_option
-def check(catalog: Path, files: bool, output_format: str) -> None:
+def check(catalog: Path, files: bool, fmt: str) -> None:
     """Verify the database, every stored vector and the vector index; exit 1 if anything is wrong."""
     from tqdm import tqdm
 
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.indexer.verify import check_catalog
 
-    bar = tqdm(desc="checking", unit=" items", disable=not sys.stderr.isatty(), leave=False)
+    bar: tqdm[None] = tqdm(desc="checking", unit=" items", disable=not sys.stderr.isatty(), leave=False)
     with CatalogStore.open(catalog) as store, bar:
-        report = check_catalog(store, files=files, progress=lambda done: bool(bar.update(done - bar.n)))
+        report = check_catalog(store, files=files, progress=lambda done: _advance(bar, done))
     rows: list[dict[str, object]] = [
         {"part": problem.part, "where": problem.where, "problem": problem.what} for problem in report.problems
     ]
-    if rows or output_format != "table":
-        write_rows(rows, [("part", "Part"), ("where", "Where"), ("problem", "Problem")], output_format)
-    if output_format == "table":
+    if rows or fmt != "table":
+        write_rows(rows, [("part", "Part"), ("where", "Where"), ("problem", "Problem")], fmt)
+    if fmt == "table":
         hashed = f" and {report.files} files" if files else ""
         click.echo(f"{report.vectors} vectors{hashed} verified, {len(rows)} problems")
     if rows:
         sys.exit(1)
 
 
-@click.command()
+def _advance(bar: tqdm[None], done: int) -> None:
+    bar.update(done - bar.n)
+
+
+@click.command(short_help="Make the vector index anew.")
 @catalog_option
 def rebuild(catalog: Path) -> None:
     """Make the vector index anew from the stored vectors; drop vectors that are damaged."""

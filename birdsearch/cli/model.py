@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,16 +10,17 @@ from typing import TYPE_CHECKING
 import click
 
 from birdsearch.cli.output import format_option, write_rows
+from birdsearch.cli.progress import download_bar
 
 if TYPE_CHECKING:
     from birdsearch.config import Settings
     from birdsearch.model.runtime import Model
-    from birdsearch.model.weights import Progress, WeightsEntry
+    from birdsearch.model.weights import WeightsEntry
 
 __all__ = ["model"]
 
 
-@click.group()
+@click.group(short_help="Networks and weights: list, pull, verify, look.")
 def model() -> None:
     """List, fetch, verify and look into models."""
 
@@ -97,7 +97,7 @@ def pull(name: str | None) -> None:
     name = name or DEFAULT_WEIGHTS
     if name not in WEIGHTS:
         raise WeightsError(f"no published weights are called {name!r}; known: {', '.join(WEIGHTS)}")
-    with _progress_bar(name) as progress:
+    with download_bar(name) as progress:
         path = resolve_weights(name, Settings.from_environment(), download=True, progress=progress)
     click.echo(str(path))
 
@@ -130,17 +130,16 @@ def features(photo: Path, weights: Path | None, name: str | None, out: Path) -> 
     import numpy as np
 
     from birdsearch.model.features import feature_picture
-    from birdsearch.model.photo import open_photo, read_photo
+    from birdsearch.model.photo import open_photo_file
     from birdsearch.model.weights import DEFAULT_WEIGHTS
 
     if weights is not None and name is not None:
         raise click.UsageError("--weights and --model exclude each other")
-    with _photo_errors(photo):
-        image = open_photo(read_photo(photo), suffix=photo.suffix)
+    image = open_photo_file(photo)
 
     from birdsearch.model.runtime import load_model
 
-    with _progress_bar(name or DEFAULT_WEIGHTS) as progress:
+    with download_bar(name or DEFAULT_WEIGHTS) as progress:
         loaded = load_model(weights or name or DEFAULT_WEIGHTS, progress=progress)
     maps = loaded.detection_features([image])
     prefix = str(out / photo.stem) if out.is_dir() else str(out)
@@ -175,41 +174,6 @@ def _where(entry: WeightsEntry, settings: Settings) -> str:
     if path is None:
         return "not here"
     return "cached" if path.parent == cache_folder(settings) else "weights dir"
-
-
-@contextlib.contextmanager
-def _progress_bar(name: str) -> Iterator[Progress | None]:
-    """A bar on stderr that appears with the first bytes, and only on a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from tqdm import tqdm
-
-    bar = None
-
-    def update(received: int, total: int | None) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(desc=name, total=total, unit="B", unit_scale=True, file=sys.stderr)
-        bar.update(received - bar.n)
-
-    try:
-        yield update
-    finally:
-        if bar is not None:
-            bar.close()
-
-
-@contextlib.contextmanager
-def _photo_errors(photo: Path) -> Iterator[None]:
-    """Name the photo in its error."""
-    from birdsearch.errors import PhotoError
-
-    try:
-        yield
-    except PhotoError as error:
-        reason = f"{photo}: {error.reason}"
-        raise PhotoError(error.stage, error.code, reason, transient=error.transient) from error
 
 
 @contextlib.contextmanager

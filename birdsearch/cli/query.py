@@ -37,7 +37,7 @@ def _sheet_path(_ctx: click.Context, _param: click.Parameter, value: Path | None
     return value
 
 
-@click.command()
+@click.command(short_help="Find similar photos; name the bird.")
 @click.argument("photos", metavar="PHOTO...", nargs=-1, required=True)
 @catalog_option
 @click.option("-k", default=20, show_default=True, type=click.IntRange(min=0), help="Hits for each photo.")
@@ -174,6 +174,6 @@ def _table_row(hit: Hit) -> dict[str, object]:
         "similarity": f"{hit.similarity:.4f}",
         "label": hit.label,
         "path": hit.path,
-        "time": None if hit.captured_at is None else hit.captured_at[:19].replace("T", " "),
-        "place": f"{hit.latitude:.5f}, {hit.longitude:.5f}" if has_place else None,
+        "time": None if hit.captured_at is None else hit.captured_at[:16].replace("T", " "),
+        "place": f"{hit.latitude:.4f}, {hit.longitude:.4f}" if has_place else None,
     }

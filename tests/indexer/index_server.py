@@ -1,7 +1,8 @@
 """Runs an index run a line of input, each in a fork that may be killed; loading torch once for all of them.
 
 Speaks on stdout: `pid N` when a run starts, `ack N` after N more files are committed, `exit STATUS` at the end.
-The parent never runs the network or FAISS: forking after either of them started its threads would not be safe.
+Everything runs on one thread (`OMP_NUM_THREADS=1`, set by who starts it): a fork does not take the threads of
+OpenMP with it, and would wait for them for ever.
 """
 
 from __future__ import annotations

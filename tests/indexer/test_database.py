@@ -95,7 +95,7 @@ def test_a_catalog_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Pat
     before = file.read_bytes()
     for mode in ("read", "write", "create"):
         with pytest.raises(CatalogError, match=f"version {SCHEMA_VERSION + 1}.*newer birdsearch"):
-            CatalogStore.open(tmp_path, mode)  # type: ignore[arg-type]
+            CatalogStore.open(tmp_path, mode)
     assert file.read_bytes() == before
 
 
@@ -120,7 +120,7 @@ def test_another_programs_sqlite_file_is_not_taken_for_a_catalog(tmp_path: Path)
 def test_a_missing_catalog_is_an_error_that_says_how_to_make_one(tmp_path: Path) -> None:
     for mode in ("read", "write"):
         with pytest.raises(CatalogError, match="birdsearch index FOLDER"):
-            CatalogStore.open(tmp_path / "none", mode)  # type: ignore[arg-type]
+            CatalogStore.open(tmp_path / "none", mode)
     assert not (tmp_path / "none").exists()
 
 
@@ -133,7 +133,10 @@ def test_a_second_writer_is_refused_at_once_and_told_who_holds_the_catalog(tmp_p
         "    sys.stdin.read()\n"
     )
     holder = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with holder:
         assert holder.stdin is not None
@@ -176,7 +179,7 @@ def test_a_catalog_on_a_read_only_folder_can_be_read_but_not_written(tmp_path: P
         "    print(error)\n"
     )
     # Not below pytest's own folder, which only its owner may enter.
-    shared = Path("/tmp") / f"birdsearch-test-{tmp_path.name}-{id(tmp_path)}"  # noqa: S108
+    shared = Path("/tmp") / f"birdsearch-test-{tmp_path.name}-{id(tmp_path)}"
     try:
         with CatalogStore.open(shared, "create") as store, store.writing() as connection:
             connection.execute(sa.insert(tables.root).values(path=b"/a", added_at="now"))

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.indexer.verify import check_catalog
 
 KILLS = 300 if os.environ.get("BIRDSEARCH_SOAK") else 30
+LONGEST = 120.0
 SEED = int(os.environ.get("BIRDSEARCH_TEST_SEED", "20240501"))
 
 MakePhoto = Callable[..., Path]
@@ -38,6 +40,7 @@ class Server:
             stdout=subprocess.PIPE,
             text=True,
             bufsize=1,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
     def run(self, kill_after: float | None) -> tuple[int, int, float]:
@@ -51,8 +54,9 @@ class Server:
         timer = None
         for line in stdout:
             word, value = line.split()
-            if word == "pid" and kill_after is not None:
-                timer = threading.Timer(kill_after, _kill, [int(value)])
+            if word == "pid":
+                # A run that hangs is killed too, and then fails the test by its status.
+                timer = threading.Timer(LONGEST if kill_after is None else kill_after, _kill, [int(value)])
                 timer.start()
             elif word == "ack":
                 acknowledged += int(value)
@@ -109,7 +113,7 @@ def server(tmp_path: Path, tiny_weights: Path) -> Iterator[Server]:
     started.close()
 
 
-def _rows(catalog: Path, sql: str) -> set[tuple[object, ...]]:
+def _rows(catalog: Path, sql: str) -> set[tuple[Any, ...]]:
     """Rows, or nothing where the run was killed before there was a catalog."""
     if not (catalog / DATABASE_NAME).exists():
         return set()
@@ -130,8 +134,8 @@ def _assert_sound(catalog: Path) -> None:
         # The follower, caught up, holds exactly the photos that have a file.
         live = _rows(
             catalog,
-            "SELECT DISTINCT view.id FROM view JOIN file USING (photo_id) JOIN embedding ON view_id = view.id "
-            "WHERE state != 'missing'",
+            "SELECT DISTINCT view.id FROM view JOIN file USING (photo_id) "
+            "JOIN embedding ON view_id = view.id WHERE state != 'missing'",
         )
         followed = VectorIndex.open(store, model.id, model.embedding_size).view_ids.tolist()
         assert sorted(followed) == sorted(view_id for (view_id,) in live)

@@ -218,7 +218,9 @@ def test_a_missing_root_is_an_error_and_not_one_row_changes(run: Run, archive: P
     assert contents(catalog) == before
 
 
-def test_a_folder_that_was_emptied_below_its_root_is_noticed_too(run: Run, archive: Path, catalog: Path) -> None:
+def test_a_folder_that_was_emptied_below_its_root_is_noticed_too(
+    run: Run, archive: Path, catalog: Path
+) -> None:
     run(archive)
     before = contents(catalog)
     shutil.rmtree(archive / "south")
@@ -395,7 +397,14 @@ def test_another_model_is_refused_and_reembed_accepts_it(
 
 def test_names_that_are_not_text_are_indexed_and_found(run: Run, catalog: Path, archive: Path) -> None:
     source = archive / "south" / "00.jpg"
-    names = [b"\xff\xfe.jpg", "\u00e9.jpg".encode(), "e\u0301.jpg".encode(), b"two\nlines.jpg", b"=cmd().jpg", b"<b>.jpg"]
+    names = [
+        b"\xff\xfe.jpg",
+        "\u00e9.jpg".encode(),
+        "e\u0301.jpg".encode(),
+        b"two\nlines.jpg",
+        b"=cmd().jpg",
+        b"<b>.jpg",
+    ]
     for number, name in enumerate(names):
         with open(os.path.join(os.fsencode(archive), name), "wb") as file:  # noqa: PTH118, PTH123
             file.write(source.read_bytes() + bytes([number]))
@@ -420,7 +429,7 @@ def test_a_network_that_gives_no_number_records_the_photo_as_failed(
             inference.embeddings[1::3] = 0
             return inference
 
-    summary = run(archive, model=Broken())  # type: ignore[arg-type]
+    summary = run(archive, model=Broken())
     assert summary.new + sum(summary.failed.values()) == 12
     assert set(summary.failed) == {"bad-embedding"}
     assert searchable(catalog) == summary.new < 12

@@ -131,7 +131,9 @@ def test_an_open_index_catches_up_while_it_is_in_use(store: CatalogStore) -> Non
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "zeroed", "deleted", "another catalog's"])
-def test_a_damaged_snapshot_is_noticed_and_made_again_with_a_warning(store: CatalogStore, damage: str) -> None:
+def test_a_damaged_snapshot_is_noticed_and_made_again_with_a_warning(
+    store: CatalogStore, damage: str
+) -> None:
     add_photos(store, range(1, 8))
     path = VectorIndex.open(store, 1, DIM).save(store)
     content = bytearray(path.read_bytes())

@@ -1,0 +1,389 @@
+"""The catalog as a whole: index photo archives, and ask what looks like a photo."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from birdsearch.config import Settings
+from birdsearch.errors import CatalogReadOnlyError, InvalidInputError, PhotoError
+from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.records import Box, ModelRecord
+from birdsearch.indexer.vectors import VectorIndex, normalised
+from birdsearch.model.photo import PhotoLimits
+from birdsearch.search.catalog_model import catalog_model, check_given
+from birdsearch.search.filters import Where, allowed_views
+from birdsearch.search.inputs import Photo, ReadPhoto, check_box, find_photo, network_input
+from birdsearch.search.labels import top_labels
+from birdsearch.search.results import Hit, QueryPhoto, QueryResult
+from birdsearch.search.retrieval import best_views, describe
+
+if TYPE_CHECKING:
+    from birdsearch.indexer.pipeline import IndexProgress, IndexSummary
+    from birdsearch.model.runtime import Model
+
+__all__ = ["Catalog"]
+
+# Query photos through the network at a time: bounds memory, not the answer.
+_BATCH = 32
+
+
+class Catalog:
+    """A catalog of photos: index archives into it, and query it.
+
+    Use `Catalog.open`, as a context manager or with `close`. Several threads may query at once.
+
+    Attributes:
+        path: The catalog's folder.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        store: CatalogStore | None,
+        *,
+        read_only: bool,
+        settings: Settings | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.path = path
+        self._store = store
+        self._read_only = read_only
+        self._settings = Settings.from_environment() if settings is None else settings
+        self._device = device
+        self._model: tuple[tuple[str, str], Model] | None = None
+        self._index: VectorIndex | None = None
+        # A vector index must not grow while another thread searches it.
+        self._index_lock = threading.Lock()
+        # Apart, so that loading the network does not hold up those who ask about stored photos.
+        self._model_lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        mode: Literal["auto", "read", "write", "create"] = "auto",
+        *,
+        settings: Settings | None = None,
+        device: str = "auto",
+    ) -> Catalog:
+        """Open a catalog.
+
+        Args:
+            path: The catalog's folder.
+            mode: `auto` reads, and becomes the writer for as long as `index` runs, which makes the catalog if
+                there is none; `read` never writes; `write` holds the writer lock until closed; `create` is
+                `write` that makes a catalog where there is none.
+            settings: Where weights are looked for; by default what the environment says.
+            device: Where models that the catalog loads run: `cpu`, `cuda`, or `auto` for a GPU where there is
+                one.
+
+        Returns:
+            The catalog.
+
+        Raises:
+            CatalogError: There is no catalog (in mode `auto`, only once it is asked for something), it is
+                damaged, or of a newer version.
+            CatalogLockedError: It is to be written, and another process writes to it.
+        """
+        folder = Path(path).expanduser().absolute()
+        store = None if mode == "auto" else CatalogStore.open(folder, mode)
+        return cls(folder, store, read_only=mode == "read", settings=settings, device=device)
+
+    @property
+    def store(self) -> CatalogStore:
+        """The tables behind the catalog.
+
+        Raises:
+            CatalogError: There is no catalog, it is damaged, or of a newer version.
+        """
+        if self._store is None:
+            self._store = CatalogStore.open(self.path, "read")
+        return self._store
+
+    def close(self) -> None:
+        """Close the catalog; closing twice is harmless."""
+        if self._store is not None:
+            self._store.close()
+        self._store = self._index = self._model = None
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- indexing ----------------------------------------------------------------------------------------
+
+    def index(
+        self,
+        roots: Sequence[str | os.PathLike[str]],
+        model: Model | str | os.PathLike[str] | None = None,
+        *,
+        progress: IndexProgress | None = None,
+        **options: Any,
+    ) -> IndexSummary:
+        """Bring the catalog up to date with the photos under some folders.
+
+        Args:
+            roots: Folders.
+            model: A loaded model, a weights file, or the name of published weights, which are fetched if they
+                are not on this machine. By default the catalog's own model, else the default one.
+            progress: Told how it goes.
+            **options: Fields of `birdsearch.indexer.IndexOptions`.
+
+        Returns:
+            What was found and done.
+
+        Raises:
+            CatalogReadOnlyError: The catalog was opened for reading.
+            ModelMismatchError: The catalog was made with another model, and `reembed` is not set.
+            MissingFilesError: A root is absent, empty, or has lost most of its files.
+            InvalidInputError: An option is unknown or outside its limits.
+        """
+        from birdsearch.indexer.pipeline import IndexOptions, index_archive
+
+        if isinstance(roots, str | bytes | os.PathLike):
+            raise InvalidInputError("roots must be a list of folders; put a single folder into a list")
+        if self._read_only:
+            raise CatalogReadOnlyError(
+                f"{self.path}: the catalog was opened for reading; open it without mode="
+            )
+        try:
+            chosen = IndexOptions(**options)
+        except TypeError as error:
+            raise InvalidInputError(f"index: {error}") from error
+        if self._store is not None and self._store.writable:
+            return index_archive(
+                self._store, self._to_index_with(self._store, model), roots, chosen, progress
+            )
+        with CatalogStore.open(self.path, "create", purpose="index") as store:
+            return index_archive(store, self._to_index_with(store, model), roots, chosen, progress)
+
+    def _to_index_with(self, store: CatalogStore, given: Model | str | os.PathLike[str] | None) -> Model:
+        from birdsearch.model.runtime import load_model
+
+        record = store.active_model()
+        if given is None and record is not None:
+            return self._loaded(record, None)
+        if given is None:
+            return load_model(settings=self._settings, device=self._device)
+        if isinstance(given, str | os.PathLike):
+            return load_model(given, settings=self._settings, device=self._device)
+        return given
+
+    # -- asking ------------------------------------------------------------------------------------------
+
+    def query(
+        self,
+        photo: Photo,
+        k: int = 20,
+        where: Where | None = None,
+        box: Box | Sequence[float] | None = None,
+        include_self: bool = False,
+        model: Model | str | os.PathLike[str] | None = None,
+    ) -> QueryResult:
+        """Find the photos that look most like a photo, and what is on it.
+
+        Args:
+            photo: A path, a Pillow image, or the id of a photo of this catalog (`12` or `"#12"`). A photo
+                whose content is in the catalog is not embedded again unless a box is asked about.
+            k: How many hits, at least 0. There are fewer if fewer photos meet the conditions.
+            where: Conditions on the hits.
+            box: Region to ask about: x, y, w, h in parts of the upright frame.
+            include_self: Let the photo itself, and with it its exact copies, be a hit.
+            model: The catalog's model, if it is loaded already or its file is not where it was.
+
+        Returns:
+            Hits and labels.
+
+        Raises:
+            PhotoError: The photo cannot be read; the message names it.
+            InvalidInputError: `k`, `box` or `photo` is outside what is accepted.
+            ModelMismatchError: The model is not the one that the catalog was made with.
+            WeightsError: The model is needed and its weights are not to be found.
+            CatalogError: There is no catalog, or it is damaged.
+        """
+        return self.query_many([photo], k, where, box, include_self, model)[0]
+
+    def query_many(
+        self,
+        photos: Sequence[Photo],
+        k: int = 20,
+        where: Where | None = None,
+        box: Box | Sequence[float] | None = None,
+        include_self: bool = False,
+        model: Model | str | os.PathLike[str] | None = None,
+        on_error: Callable[[Photo, PhotoError], None] | None = None,
+    ) -> list[QueryResult]:
+        """Ask about several photos at once; see `query`.
+
+        A photo that is not in the catalog may get similarities that differ in the last bits (by less than
+        1e-5) from those of a query on its own, since the network then runs on another batch size.
+
+        Args:
+            photos: The photos.
+            k: How many hits for each.
+            where: Conditions on the hits.
+            box: Region to ask about, the same in every photo.
+            include_self: Let a photo itself be a hit.
+            model: The catalog's model.
+            on_error: Told each photo that cannot be read, which is then left out of the answers.
+
+        Returns:
+            One answer a photo, in order.
+
+        Raises:
+            PhotoError: A photo cannot be read and there is no `on_error`.
+            BirdsearchError: As `query`.
+        """
+        if isinstance(photos, str | bytes | os.PathLike):
+            raise InvalidInputError("photos must be a list; use `query` for a single photo")
+        if k < 0:
+            raise InvalidInputError(f"k must be at least 0, got {k}")
+        region = _region(box)
+        store = self.store
+        record = store.active_model()
+        if model is not None:
+            check_given(record, model, self._settings)
+        queries, embeddings = self._embed(record, photos, region, model, on_error)
+        if not queries:
+            return []
+        hits: list[tuple[Hit, ...]]
+        warnings: tuple[str, ...] = ()
+        if record is None:
+            used = self._loaded(None, model)
+            logits, classes = embeddings @ used.head_weight.T + used.head_bias, used.classes
+            hits = [()] * len(queries)
+        else:
+            logits, classes = record.logits(embeddings), record.classes
+            own = [None if include_self else query.photo_id for query in queries]
+            hits, warnings = self._hits(record, normalised(embeddings), own, k, where)
+        return [
+            QueryResult(query, found, top_labels(row, classes), None, warnings)
+            for query, found, row in zip(queries, hits, logits, strict=True)
+        ]
+
+    def _loaded(self, record: ModelRecord | None, given: Model | str | os.PathLike[str] | None) -> Model:
+        if given is not None and not isinstance(given, str | os.PathLike):
+            return catalog_model(record, given, self._settings, self._device)
+        # Without a record nothing but its name says which model this is.
+        wanted = (record.sha256, record.preprocessing) if record is not None else ("given", str(given))
+        with self._model_lock:
+            if self._model is None or self._model[0] != wanted:
+                self._model = (wanted, catalog_model(record, given, self._settings, self._device))
+            return self._model[1]
+
+    def _embed(
+        self,
+        record: ModelRecord | None,
+        photos: Sequence[Photo],
+        box: Box | None,
+        given: Model | str | os.PathLike[str] | None,
+        on_error: Callable[[Photo, PhotoError], None] | None,
+    ) -> tuple[list[QueryPhoto], NDArray[np.float32]]:
+        """The photos that can be read, with an embedding of each, (Q, C) float32."""
+        queries: list[QueryPhoto] = []
+        vectors: list[NDArray[np.float32]] = []
+        waiting: list[tuple[int, NDArray[np.uint8]]] = []
+
+        def flush() -> None:
+            if waiting:
+                pixels = np.stack([pixels for _, pixels in waiting])
+                computed = self._loaded(record, given).infer_pixels(pixels).embeddings
+                for (place, _), vector in zip(waiting, computed, strict=True):
+                    vectors[place] = vector
+                waiting.clear()
+
+        limits = PhotoLimits()
+        for photo in photos:
+            try:
+                found = find_photo(self.store, photo, box, limits)
+                stored = self._stored(record, found)
+                if stored is None:
+                    size = self._loaded(record, given).input_size
+                    waiting.append((len(vectors), network_input(found, size, limits)))
+                    stored = np.zeros(0, np.float32)
+            except PhotoError as error:
+                if on_error is None:
+                    raise
+                on_error(photo, error)
+                continue
+            queries.append(found.query)
+            vectors.append(stored)
+            if len(waiting) == _BATCH:
+                flush()
+        flush()
+        return queries, np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
+
+    def _stored(self, record: ModelRecord | None, found: ReadPhoto) -> NDArray[np.float32] | None:
+        """The catalog's embedding of a whole photo, if it has one of the model in use."""
+        if record is None or found.query.photo_id is None or found.query.box is not None:
+            return None
+        view, embedding = tables.view.c, tables.embedding.c
+        with self.store.reading() as connection:
+            blob = connection.execute(
+                sa.select(embedding.vector)
+                .join(tables.view, view.id == embedding.view_id)
+                .where(
+                    view.photo_id == found.query.photo_id,
+                    view.kind == "whole",
+                    embedding.model_id == record.id,
+                )
+            ).scalar()
+        if blob is None or len(blob) != 4 * record.embedding_size:
+            return None
+        vector = np.frombuffer(blob, dtype="<f4").astype(np.float32)
+        return vector if np.isfinite(vector).all() else None
+
+    def _hits(
+        self,
+        record: ModelRecord,
+        queries: NDArray[np.float32],
+        own: Sequence[int | None],
+        k: int,
+        where: Where | None,
+    ) -> tuple[list[tuple[Hit, ...]], tuple[str, ...]]:
+        """Hits of each query (Q, C), unit-norm, without its own photo; and warnings."""
+        # Before the index catches up: whatever is allowed is then in the index.
+        allowed = None if where is None or where.is_empty else allowed_views(self.store, record.id, where)
+        with self._index_lock:
+            index = self._caught_up(record)
+            matches = best_views(self.store, index, queries, own, k, allowed)
+        warnings = index.warnings
+        if allowed is not None and not len(allowed) and len(index):
+            warnings += ("no photo of the catalog meets the conditions",)
+        return describe(self.store, record, matches), warnings
+
+    def _caught_up(self, record: ModelRecord) -> VectorIndex:
+        index = self._index
+        if index is None or index.model_id != record.id:
+            self._index = index = VectorIndex.open(self.store, record.id, record.embedding_size)
+        else:
+            index.replay(self.store)
+        return index
+
+
+def _region(box: Box | Sequence[float] | None) -> Box | None:
+    """A checked region, or None for the whole frame."""
+    if box is None:
+        return None
+    if not isinstance(box, Box):
+        try:
+            x, y, w, h = (float(value) for value in box)
+        except (TypeError, ValueError):
+            raise InvalidInputError(f"box must be four numbers x, y, w, h, got {box!r}") from None
+        box = Box(x, y, w, h)
+    checked = check_box(box)
+    return None if checked.is_whole else checked

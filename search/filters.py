@@ -1,0 +1,333 @@
+"""Which photos a search looks at: time, place, camera and folder, decided before the k-NN."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import os
+import re
+from calendar import monthrange
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from birdsearch.errors import InvalidInputError
+from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import CatalogStore, live_file
+
+__all__ = ["Folder", "Moment", "Where", "allowed_views", "great_circle_km", "parse_bbox", "parse_near"]
+
+Moment = str | date | datetime
+"""A local wall-clock time: a datetime, a date, or text such as `2023`, `2023-05`, `2023-05-14T06:30`."""
+
+Folder = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+"""A folder (or a single file), absolute or relative to the current folder."""
+
+_EARTH_RADIUS_KM = 6371.0088  # IUGG mean radius.
+_MOMENT = re.compile(
+    r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(\.\d{1,6})?)?)?)?)?", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Conditions on photos; all that are given must hold.
+
+    A photo that lacks a fact (no time, no place, no camera) does not meet a condition on it.
+
+    Attributes:
+        since: Taken at this local time or later. A year, month or day counts from its first moment.
+        until: Taken at this time or earlier. A year, month, day, minute or second counts to its last moment.
+        near: (latitude, longitude, kilometres): taken within this great-circle distance of the place.
+        bbox: (south, west, north, east) in degrees, borders included; `west` greater than `east` crosses the
+            antimeridian.
+        camera: Part of the make and model, in any case; with `*`, `?` or `[`, a pattern of the whole.
+        under: Folders: the photo has a file in one of them, at any depth.
+        exclude_under: Folders whose files do not count: a photo is left out if all its files (all of those in
+            `under`, where that is given) are in one of these. A copy elsewhere keeps a photo in.
+
+    Raises:
+        InvalidInputError: A value is outside its limits.
+    """
+
+    since: Moment | None = None
+    until: Moment | None = None
+    near: tuple[float, float, float] | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    camera: str | None = None
+    under: Sequence[Folder] = ()
+    exclude_under: Sequence[Folder] = ()
+
+    def __post_init__(self) -> None:
+        earliest, latest = self.span
+        if earliest is not None and latest is not None and earliest > latest:
+            raise InvalidInputError(f"since {self.since} is after until {self.until}; swap them")
+        if self.near is not None:
+            _check_near(self.near)
+        if self.bbox is not None:
+            _check_bbox(self.bbox)
+        for name in ("under", "exclude_under"):
+            if isinstance(getattr(self, name), str | bytes | os.PathLike):
+                raise InvalidInputError(f"{name} takes a list of folders; put a single folder into a list")
+        if self.camera is not None and not self.camera.strip():
+            raise InvalidInputError("camera is empty; give a part of its make or model, such as 'nikon'")
+
+    @property
+    def span(self) -> tuple[datetime | None, datetime | None]:
+        """The first and the last moment that `since` and `until` admit."""
+        return (
+            None if self.since is None else _first_and_last(self.since, "since")[0],
+            None if self.until is None else _first_and_last(self.until, "until")[1],
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """True if there are no conditions."""
+        return self == Where()
+
+
+def _first_and_last(value: Moment, name: str) -> tuple[datetime, datetime]:
+    """First and last moment of what a value names."""
+    if isinstance(value, datetime):
+        if value.tzinfo is not None:
+            raise InvalidInputError(
+                f"{name} {value.isoformat()} has a UTC offset; photos carry local times, so leave it off"
+            )
+        return value, value
+    if isinstance(value, date):
+        start = datetime(value.year, value.month, value.day)
+        return start, start.replace(hour=23, minute=59, second=59, microsecond=999999)
+    match = _MOMENT.fullmatch(value.strip())
+    try:
+        if match is None:
+            raise ValueError("it has another form")
+        year, month, day, hour, minute, second = (
+            None if part is None else int(part) for part in match.groups()[:6]
+        )
+        fraction = match.group(7)
+        micros = 0 if fraction is None else int(fraction[1:].ljust(6, "0"))
+        start = datetime(year or 0, month or 1, day or 1, hour or 0, minute or 0, second or 0, micros)
+    except ValueError as error:
+        raise InvalidInputError(
+            f"{name} {value!r} is not a time ({error}); write a year, month, day or local time such as 2023, "
+            "2023-05, 2023-05-14 or 2023-05-14T06:30, without a UTC offset"
+        ) from error
+    # Set, not computed by adding a day: the last day of 9999 has no successor.
+    if fraction is not None:
+        return start, start
+    if second is not None:
+        return start, start.replace(microsecond=999999)
+    if minute is not None:
+        return start, start.replace(second=59, microsecond=999999)
+    if day is None:
+        last_month = month or 12
+        start_of_last_day = start.replace(month=last_month, day=monthrange(start.year, last_month)[1])
+    else:
+        start_of_last_day = start
+    return start, start_of_last_day.replace(hour=23, minute=59, second=59, microsecond=999999)
+
+
+def parse_near(text: str) -> tuple[float, float, float]:
+    """Parse `LAT,LON,KM`.
+
+    Raises:
+        InvalidInputError: It is not three numbers within their limits.
+    """
+    lat, lon, km = _numbers(text, 3, "near", "LAT,LON,KM, such as 47.5,9.2,10")
+    _check_near((lat, lon, km))
+    return lat, lon, km
+
+
+def parse_bbox(text: str) -> tuple[float, float, float, float]:
+    """Parse `S,W,N,E`.
+
+    Raises:
+        InvalidInputError: It is not four numbers within their limits.
+    """
+    south, west, north, east = _numbers(text, 4, "bbox", "SOUTH,WEST,NORTH,EAST, such as 46,6,48,10.5")
+    _check_bbox((south, west, north, east))
+    return south, west, north, east
+
+
+def _numbers(text: str, count: int, name: str, form: str) -> list[float]:
+    parts = text.split(",")
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = []
+    if len(values) != count:
+        raise InvalidInputError(
+            f"{name} {text!r} must be {count} numbers {form}, in degrees with a decimal point"
+        )
+    return values
+
+
+def _check_range(name: str, what: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InvalidInputError(f"{name}: the {what} {value:g} is not within {low:g} to {high:g} degrees")
+
+
+def _check_near(near: tuple[float, float, float]) -> None:
+    lat, lon, km = near
+    _check_range("near", "latitude", lat, -90, 90)
+    _check_range("near", "longitude", lon, -180, 180)
+    if not (math.isfinite(km) and km > 0):
+        raise InvalidInputError(f"near: the distance {km:g} must be more than 0 km")
+
+
+def _check_bbox(bbox: tuple[float, float, float, float]) -> None:
+    south, west, north, east = bbox
+    _check_range("bbox", "southern latitude", south, -90, 90)
+    _check_range("bbox", "northern latitude", north, -90, 90)
+    _check_range("bbox", "western longitude", west, -180, 180)
+    _check_range("bbox", "eastern longitude", east, -180, 180)
+    if south > north:
+        raise InvalidInputError(
+            f"bbox: the south {south:g} is above the north {north:g}; the order is SOUTH,WEST,NORTH,EAST"
+        )
+
+
+def great_circle_km(
+    lat: float, lon: float, lats: NDArray[np.float64], lons: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Great-circle distance of places from one place, on a sphere, by the haversine formula.
+
+    Source: R. W. Sinnott, "Virtues of the Haversine", Sky and Telescope 68 (1984) 159.
+
+    Args:
+        lat: Degrees north.
+        lon: Degrees east.
+        lats: (N,) degrees north.
+        lons: (N,) degrees east.
+
+    Returns:
+        (N,) kilometres.
+    """
+    phi, phis = math.radians(lat), np.radians(lats)
+    half_height = np.sin((phis - phi) / 2) ** 2
+    half_width = np.sin(np.radians(lons - lon) / 2) ** 2
+    chord = half_height + math.cos(phi) * np.cos(phis) * half_width
+    return np.asarray(2 * _EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(chord, 0.0, 1.0))))
+
+
+def allowed_views(store: CatalogStore, model_id: int, where: Where) -> NDArray[np.int64]:
+    """The views that a search with these conditions may find.
+
+    Args:
+        store: An open catalog.
+        model_id: Views with a vector of this model.
+        where: The conditions.
+
+    Returns:
+        (N,) int64 view ids, rising. Views of photos whose files are all missing are never among them.
+    """
+    view, photo, file, embedding = tables.view.c, tables.photo.c, tables.file.c, tables.embedding.c
+    with store.reading() as connection:
+        roots = [
+            (row.id, row.path) for row in connection.execute(sa.select(tables.root.c.id, tables.root.c.path))
+        ]
+        in_folders = live_file
+        if where.under:
+            in_folders = sa.and_(in_folders, _is_under(roots, where.under))
+        if where.exclude_under:
+            in_folders = sa.and_(in_folders, sa.not_(_is_under(roots, where.exclude_under)))
+        conditions = [
+            embedding.model_id == model_id,
+            sa.exists().where(file.photo_id == photo.id, in_folders),
+            *_time_conditions(where),
+            *_place_conditions(where),
+        ]
+        if where.camera is not None:
+            known = connection.execute(
+                sa.select(photo.camera).where(photo.camera.is_not(None)).distinct()
+            ).scalars()
+            # In Python: SQLite folds the case of ASCII only.
+            conditions.append(
+                photo.camera.in_([name for name in known if _camera_matches(where.camera, name)])
+            )
+        rows = connection.execute(
+            sa.select(view.id, photo.latitude, photo.longitude)
+            .join(tables.photo, photo.id == view.photo_id)
+            .join(tables.embedding, embedding.view_id == view.id)
+            .where(*conditions)
+            .order_by(view.id)
+        ).all()
+    view_ids = np.fromiter((row.id for row in rows), dtype=np.int64, count=len(rows))
+    if where.near is None:
+        return view_ids
+    lat, lon, km = where.near
+    lats = np.fromiter((row.latitude for row in rows), dtype=np.float64, count=len(rows))
+    lons = np.fromiter((row.longitude for row in rows), dtype=np.float64, count=len(rows))
+    return view_ids[great_circle_km(lat, lon, lats, lons) <= km]
+
+
+def _time_conditions(where: Where) -> list[sa.ColumnElement[bool]]:
+    captured_at = tables.photo.c.captured_at
+    earliest, latest = where.span
+    conditions = []
+    # ISO 8601 texts of one form order as their times do.
+    if earliest is not None:
+        conditions.append(captured_at >= earliest.isoformat())
+    if latest is not None:
+        conditions.append(captured_at <= latest.isoformat())
+    return conditions
+
+
+def _place_conditions(where: Where) -> list[sa.ColumnElement[bool]]:
+    latitude, longitude = tables.photo.c.latitude, tables.photo.c.longitude
+    conditions: list[sa.ColumnElement[bool]] = []
+    if where.near is not None:
+        lat, _, km = where.near
+        # A little wider than the circle, so that rounding never loses a place on its rim.
+        reach = math.degrees(km / _EARTH_RADIUS_KM) * (1 + 1e-9) + 1e-9
+        conditions += [latitude.between(lat - reach, lat + reach), longitude.is_not(None)]
+    if where.bbox is not None:
+        south, west, north, east = where.bbox
+        conditions.append(latitude.between(south, north))
+        spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+        # 180 and -180 are one meridian.
+        spans += [(-180.0, -180.0)] if any(high == 180.0 for _, high in spans) else []
+        spans += [(180.0, 180.0)] if any(low == -180.0 for low, _ in spans) else []
+        conditions.append(sa.or_(*(longitude.between(low, high) for low, high in spans)))
+    return conditions
+
+
+def _camera_matches(wanted: str, name: str) -> bool:
+    pattern = wanted.strip().casefold()
+    if any(sign in pattern for sign in "*?["):
+        return fnmatch.fnmatchcase(name.casefold(), pattern)
+    return pattern in name.casefold()
+
+
+def _is_under(roots: Sequence[tuple[int, bytes]], folders: Sequence[Folder]) -> sa.ColumnElement[bool]:
+    """SQL: the file's path is one of the folders or below one, compared component by component as bytes."""
+    file = tables.file.c
+    conditions: list[sa.ColumnElement[bool]] = []
+    for folder in sorted({name for given in folders for name in _absolute_names(given)}):
+        for root_id, root in roots:
+            if _is_within(root, folder):
+                conditions.append(file.root_id == root_id)
+            elif _is_within(folder, root):
+                path = folder[len(root.rstrip(b"/")) + 1 :]
+                # "0" is the byte after "/": the range holds what begins with `path/`, and uses the index.
+                below = sa.and_(file.path >= path + b"/", file.path < path + b"0")
+                conditions.append(sa.and_(file.root_id == root_id, sa.or_(file.path == path, below)))
+    return sa.or_(sa.false(), *conditions)
+
+
+def _absolute_names(folder: Folder) -> set[bytes]:
+    """The folder's name as given and with links resolved.
+
+    Roots are stored resolved; a link that was followed below one is not.
+    """
+    # As bytes, which Path does not take; and `Path.resolve` is not what `abspath` is.
+    name = os.path.expanduser(os.fsencode(folder))  # noqa: PTH111
+    return {os.path.abspath(name), os.path.realpath(name)}  # noqa: PTH100
+
+
+def _is_within(path: bytes, folder: bytes) -> bool:
+    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")

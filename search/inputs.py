@@ -1,0 +1,188 @@
+"""What a query is asked about: a file, an image or a photo id, a region of it, and the network's input."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from birdsearch.errors import InvalidInputError, PhotoError
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.decode import file_digest
+from birdsearch.indexer.records import Box
+from birdsearch.model.photo import PhotoLimits, open_photo, read_photo, upright_rgb
+from birdsearch.model.preprocess import resize
+from birdsearch.search.results import QueryPhoto
+
+__all__ = ["Photo", "ReadPhoto", "check_box", "crop", "find_photo", "network_input", "parse_box"]
+
+Photo = str | os.PathLike[str] | Image.Image | int
+"""A photo: its path, a Pillow image, or the id of a photo in the catalog (`12` or `"#12"`)."""
+
+_PHOTO_ID = re.compile(r"#(\d{1,18})", re.ASCII)
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadPhoto:
+    """A query photo that was found.
+
+    Attributes:
+        query: How it is called, and its id if its content is in the catalog.
+        content: The bytes of its file, a Pillow image, or None where only the catalog was asked so far.
+    """
+
+    query: QueryPhoto
+    content: bytes | Image.Image | None
+
+
+def parse_box(text: str) -> Box:
+    """Parse `x,y,w,h`: the left top corner, the width and the height of a region.
+
+    Raises:
+        InvalidInputError: It is not four numbers, or not a region of the frame.
+    """
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InvalidInputError(
+            f"box {text!r} must be numbers X,Y,W,H in parts of the upright photo, such as 0.25,0.1,0.5,0.5"
+        ) from None
+    return check_box(Box(x, y, w, h))
+
+
+def check_box(box: Box) -> Box:
+    """Verify that a region lies in the frame.
+
+    Args:
+        box: Relative to the upright frame.
+
+    Returns:
+        The box, cut to the frame where rounding made it reach out by up to 1e-6.
+
+    Raises:
+        InvalidInputError: It reaches out of the frame, has no area, or is not finite.
+    """
+    shown = f"box {box.x:g},{box.y:g},{box.w:g},{box.h:g}"
+    if not all(math.isfinite(value) for value in (box.x, box.y, box.w, box.h)):
+        raise InvalidInputError(f"{shown}: every number must be finite")
+    if box.w <= 0 or box.h <= 0:
+        raise InvalidInputError(f"{shown}: the width and the height must be more than 0")
+    right, bottom = box.x + box.w, box.y + box.h
+    if min(box.x, box.y) < -_ROUNDING or max(right, bottom) > 1 + _ROUNDING:
+        raise InvalidInputError(
+            f"{shown} reaches out of the photo: x, y, x + w and y + h must be within 0 to 1, in parts of the "
+            "upright photo's width and height; divide pixels by them"
+        )
+    x, y = max(box.x, 0.0), max(box.y, 0.0)
+    return Box(x, y, min(box.w, 1.0 - x), min(box.h, 1.0 - y))
+
+
+def crop(image: Image.Image, box: Box) -> Image.Image:
+    """Cut a region out of an upright photo.
+
+    Each edge goes to the nearest border between pixels, a half upwards; the region keeps at least one pixel.
+
+    Args:
+        image: An upright photo.
+        box: A region of it, as `check_box` returns it.
+
+    Returns:
+        The region, at the photo's own resolution.
+    """
+    left, right = _edges(box.x, box.w, image.width)
+    top, bottom = _edges(box.y, box.h, image.height)
+    return image.crop((left, top, right, bottom))
+
+
+def _edges(start: float, length: float, pixels: int) -> tuple[int, int]:
+    low = min(math.floor(start * pixels + 0.5), pixels - 1)
+    high = math.floor((start + length) * pixels + 0.5)
+    return low, min(max(high, low + 1), pixels)
+
+
+def find_photo(store: CatalogStore, photo: Photo, box: Box | None, limits: PhotoLimits) -> ReadPhoto:
+    """Find a query photo, and whether the catalog holds its content.
+
+    Args:
+        store: The catalog.
+        photo: The photo; text of the form `#12` is an id, `./#12` a file of that name.
+        box: The region that is asked about, or None for the whole frame.
+        limits: What the photo may cost.
+
+    Returns:
+        The photo. Its content is read, unless it was named by id.
+
+    Raises:
+        PhotoError: It cannot be read, or there is no photo of this id.
+        InvalidInputError: It is none of what a photo can be.
+    """
+    if isinstance(photo, Image.Image):
+        name = getattr(photo, "filename", "")
+        return ReadPhoto(QueryPhoto(display_path(os.fsencode(name)) if name else "image", None, box), photo)
+    match = _PHOTO_ID.fullmatch(photo) if isinstance(photo, str) else None
+    if match is not None:
+        return _by_id(store, int(match.group(1)), box)
+    if isinstance(photo, int) and not isinstance(photo, bool):
+        return _by_id(store, photo, box)
+    if not isinstance(photo, str | os.PathLike):
+        raise InvalidInputError(
+            f"a photo must be a path, a Pillow image or a photo id, got {type(photo).__name__}"
+        )
+    file = os.fsencode(photo)
+    content = _read(file, limits)
+    photo_id = next(iter(store.photo_ids(digests=[file_digest(content)]).values()), None)
+    return ReadPhoto(QueryPhoto(display_path(file), photo_id, box, file), content)
+
+
+def _by_id(store: CatalogStore, photo_id: int, box: Box | None) -> ReadPhoto:
+    record = store.photos([photo_id]).get(photo_id) if abs(photo_id) < 1 << 63 else None
+    if record is None:
+        reason = (
+            f"#{photo_id}: the catalog has no photo of this id; `birdsearch query --format json` shows ids"
+        )
+        raise PhotoError("read", "unknown-photo", reason)
+    return ReadPhoto(QueryPhoto(display_path(record.path), record.id, box, record.path), None)
+
+
+def network_input(found: ReadPhoto, size: tuple[int, int], limits: PhotoLimits) -> NDArray[np.uint8]:
+    """Decode a query photo, cut its region out and resize that.
+
+    Args:
+        found: The photo.
+        size: (height, width) that the network takes.
+        limits: What it may cost.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        PhotoError: It cannot be read or decoded; the reason names it.
+    """
+    query, content = found.query, found.content
+    file = query.file or b""
+    if content is None:
+        content = _read(file, limits)
+    try:
+        if isinstance(content, Image.Image):
+            image = upright_rgb(content)
+        else:
+            image = open_photo(content, limits, suffix=os.path.splitext(os.fsdecode(file))[1])  # noqa: PTH122
+    except PhotoError as error:
+        raise error.named(query.path) from error
+    return resize(image if query.box is None else crop(image, query.box), size)
+
+
+def _read(file: bytes, limits: PhotoLimits) -> bytes:
+    try:
+        return read_photo(file, limits)
+    except PhotoError as error:
+        if error.code == "vanished":
+            error = PhotoError(error.stage, error.code, "there is no such file", transient=True)
+        raise error.named(display_path(file)) from error

@@ -1,0 +1,150 @@
+"""What a search answers: frozen, and the same for the Python API, the command line and the service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from birdsearch.indexer.records import Box
+
+__all__ = ["Hit", "LabelEstimate", "QueryPhoto", "QueryResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelEstimate:
+    """One possible label and how likely it is.
+
+    Attributes:
+        name: The class, as the model or a verified label names it.
+        scientific_name: Its scientific name, or None where it is not known.
+        rank: Taxonomic rank of `name`, such as `species`.
+        probability: The answer, 0..1.
+        p_model: What the network alone says, 0..1.
+        p_knn: What the verified neighbours alone say, 0..1, or None if none voted.
+    """
+
+    name: str
+    scientific_name: str | None
+    rank: str
+    probability: float
+    p_model: float
+    p_knn: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """The estimate as JSON types."""
+        return {
+            "name": self.name,
+            "scientific_name": self.scientific_name,
+            "rank": self.rank,
+            "probability": self.probability,
+            "p_model": self.p_model,
+            "p_knn": self.p_knn,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A photo of the catalog that looks like the query; of several views of a photo, the best one.
+
+    Attributes:
+        rank: 1 for the most alike.
+        similarity: Cosine of the two embeddings, -1..1; higher is more alike.
+        path: Absolute path, escaped for people; `file` is what opens it.
+        photo_id: Id of the photo.
+        view_id: Id of its view that matched.
+        view: Kind of that view: `whole`, `tile` or `box`.
+        box: Region of that view.
+        label: Likeliest class by the stored embedding, or None if the model has no classes.
+        label_probability: Probability of `label`, 0..1, or None.
+        captured_at: Local wall-clock time, ISO 8601 without zone, or None.
+        latitude: Degrees north, or None.
+        longitude: Degrees east, or None.
+        camera: Make and model, or None.
+        file: Absolute path, as the file system has it.
+    """
+
+    rank: int
+    similarity: float
+    path: str
+    photo_id: int
+    view_id: int
+    view: str
+    box: Box
+    label: str | None
+    label_probability: float | None
+    captured_at: str | None
+    latitude: float | None
+    longitude: float | None
+    camera: str | None
+    file: bytes = field(default=b"", repr=False)
+
+    def to_dict(self) -> dict[str, object]:
+        """The hit as JSON types; the box is `[x, y, w, h]`."""
+        return {
+            "rank": self.rank,
+            "path": self.path,
+            "similarity": self.similarity,
+            "photo_id": self.photo_id,
+            "view": self.view,
+            "box": _box_list(self.box),
+            "label": self.label,
+            "captured_at": self.captured_at,
+            "lat": self.latitude,
+            "lon": self.longitude,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPhoto:
+    """The photo that was asked about.
+
+    Attributes:
+        path: Its path, escaped for people; of a Pillow image, its file name or `image`.
+        photo_id: Its id, if its content is in the catalog, else None.
+        box: The region that was asked about, or None for the whole frame.
+        file: Path that opens it, or None for a Pillow image.
+    """
+
+    path: str
+    photo_id: int | None = None
+    box: Box | None = None
+    file: bytes | None = field(default=None, repr=False)
+
+    def to_dict(self) -> dict[str, object]:
+        """The query as JSON types; the box is `[x, y, w, h]` or None."""
+        return {
+            "path": self.path,
+            "photo_id": self.photo_id,
+            "box": None if self.box is None else _box_list(self.box),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """The answer to one query photo.
+
+    Attributes:
+        query: What was asked.
+        hits: The most alike photos, best first.
+        labels: The five likeliest labels of the query, likeliest first.
+        unknown: Probability that the bird is of no known class, 0..1, or None if it was not estimated.
+        warnings: For a person.
+    """
+
+    query: QueryPhoto
+    hits: tuple[Hit, ...]
+    labels: tuple[LabelEstimate, ...]
+    unknown: float | None = None
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """The answer as JSON types; warnings are not part of it."""
+        return {
+            "query": self.query.to_dict(),
+            "labels": [label.to_dict() for label in self.labels],
+            "unknown": self.unknown,
+            "hits": [hit.to_dict() for hit in self.hits],
+        }
+
+
+def _box_list(box: Box) -> list[float]:
+    return [box.x, box.y, box.w, box.h]

@@ -1,0 +1,177 @@
+"""Contact sheets: query photos and their hits on one page, as a picture or as a self-contained web page."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, ImageDraw
+
+from birdsearch.errors import InvalidInputError, PhotoError
+from birdsearch.indexer.records import Box
+from birdsearch.model.photo import open_photo, read_photo
+from birdsearch.search.results import Hit, QueryPhoto, QueryResult
+
+__all__ = ["Pictures", "Thumbnail", "file_name", "hit_note", "shorten_middle", "write_sheet"]
+
+_MARK = (255, 196, 0)
+_MARK_EDGE = (40, 30, 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Thumbnail:
+    """A photo made small, or why there is none.
+
+    Attributes:
+        image: RGB without metadata, or None.
+        problem: Why there is none, or an empty string.
+    """
+
+    image: Image.Image | None
+    problem: str = ""
+
+
+class Pictures:
+    """Thumbnails of photos, each photo decoded once.
+
+    Args:
+        side: Pixels of a thumbnail's longer side. A photo is enlarged to twice its size at most.
+    """
+
+    def __init__(self, side: int) -> None:
+        self._side = side
+        self._made: dict[tuple[bytes | None, Box | None], Thumbnail] = {}
+
+    def query(self, query: QueryPhoto) -> Thumbnail:
+        """Thumbnail of a query photo, its region marked."""
+        return self._thumbnail(query.file, query.box)
+
+    def hit(self, hit: Hit) -> Thumbnail:
+        """Thumbnail of a hit, its view marked unless that is the whole frame."""
+        return self._thumbnail(hit.file, None if hit.box.is_whole else hit.box)
+
+    def _thumbnail(self, file: bytes | None, box: Box | None) -> Thumbnail:
+        if (file, box) not in self._made:
+            self._made[file, box] = _make_thumbnail(file, box, self._side)
+        return self._made[file, box]
+
+
+def _make_thumbnail(file: bytes | None, box: Box | None, side: int) -> Thumbnail:
+    if file is None:
+        return Thumbnail(None, "given as an image, not as a file")
+    try:
+        image = open_photo(read_photo(file), suffix=os.path.splitext(os.fsdecode(file))[1])  # noqa: PTH122
+    except PhotoError as error:
+        return Thumbnail(None, error.reason)
+    scale = min(side / max(image.size), 2.0)
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    image = image.resize((width, height), Image.Resampling.LANCZOS)
+    # A new image: what the file carried beside its pixels stays behind.
+    clean = Image.new("RGB", image.size)
+    clean.paste(image)
+    if box is not None:
+        _mark(clean, box)
+    return Thumbnail(clean)
+
+
+def _mark(image: Image.Image, box: Box) -> None:
+    right, bottom = image.width - 1, image.height - 1
+    left, top = round(box.x * right), round(box.y * bottom)
+    corners = (
+        left,
+        top,
+        max(left, round((box.x + box.w) * right)),
+        max(top, round((box.y + box.h) * bottom)),
+    )
+    draw = ImageDraw.Draw(image)
+    draw.rectangle(corners, outline=_MARK_EDGE, width=4)
+    draw.rectangle(corners, outline=_MARK, width=2)
+
+
+def write_sheet(path: str | os.PathLike[str], results: Sequence[QueryResult]) -> None:
+    """Write a contact sheet of answers: a section for each query photo, with its labels and its hits.
+
+    Photos are shown small, without their metadata; coordinates are not shown. A photo that cannot be read is
+    a grey tile with the reason. The file appears whole or not at all.
+
+    Args:
+        path: Where to write; `.png` makes a picture, `.html` a page that needs nothing else.
+        results: The answers.
+
+    Raises:
+        InvalidInputError: The suffix is another, the file cannot be written, or the picture is too high.
+    """
+    from birdsearch.search.sheet_html import html_page
+    from birdsearch.search.sheet_png import draw_sheet
+
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if suffix == ".png":
+        picture = draw_sheet(results)
+        _write(target, lambda stream: picture.save(stream, format="PNG", optimize=True))
+    elif suffix == ".html":
+        page = html_page(results).encode()
+        _write(target, lambda stream: stream.write(page))
+    else:
+        raise InvalidInputError(f"a contact sheet is written as .png or .html, not {target.name!r}")
+
+
+def _write(target: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    buffer = io.BytesIO()
+    fill(buffer)
+    temporary = target.with_name(f".birdsearch-{secrets.token_hex(8)}.part")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(buffer.getbuffer())
+        temporary.replace(target)
+    except OSError as error:
+        raise InvalidInputError(
+            f"{target}: the contact sheet cannot be written ({error.strerror or error}); name a file in a "
+            "folder that exists and that you may write to"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def file_name(path: str) -> str:
+    """The last part of a display path."""
+    return path.rstrip("/").rsplit("/", 1)[-1] or path
+
+
+def hit_note(hit: Hit) -> tuple[str, str]:
+    """What is told about a hit: its label with the probability, and when it was taken; empty if not known."""
+    label = "" if hit.label is None else hit.label
+    if hit.label is not None and hit.label_probability is not None:
+        label = f"{hit.label} {hit.label_probability:.0%}"
+    return label, "" if hit.captured_at is None else hit.captured_at[:16].replace("T", " ")
+
+
+def shorten_middle(text: str, fits: Callable[[str], bool]) -> str:
+    """The longest form of a text that fits: whole, or with its middle replaced by an ellipsis.
+
+    Args:
+        text: The text.
+        fits: Whether a text fits.
+
+    Returns:
+        The text; the end, which tells photos of a series apart, keeps as much as the beginning.
+    """
+    if fits(text):
+        return text
+    low, high = 0, len(text) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(_without_middle(text, middle)) else (low, middle - 1)
+    return _without_middle(text, low)
+
+
+def _without_middle(text: str, kept: int) -> str:
+    tail = kept // 2
+    return f"{text[: kept - tail]}…{text[len(text) - tail :]}"
