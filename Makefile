@@ -30,10 +30,13 @@ index: $(VENV)/.run ## Index a folder: make index PHOTOS=./archive [WEIGHTS=file
 dev: $(VENV)/.dev ## Install everything that working on birdsearch needs
 
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/python -m pytest -q -m "not soak"
+	$(BIN)/python -m pytest -q -m "not photos"
 
-soak: $(VENV)/.dev ## Run the long tests in full (kills during indexing)
-	BIRDSEARCH_SOAK=1 $(BIN)/python -m pytest -q -m soak
+test-photos: $(VENV)/.dev ## Run the tests on real photos that BIRDSEARCH_TEST_PHOTOS and _WEIGHTS name
+	$(BIN)/python -m pytest -q -s -m photos
+
+soak: $(VENV)/.dev ## Kill index runs 300 times instead of 30
+	BIRDSEARCH_SOAK=1 $(BIN)/python -m pytest -q -s tests/indexer/test_kills.py
 
 check: $(VENV)/.dev docs-check ## Lint, format check, types, generated documents
 	$(BIN)/ruff check .

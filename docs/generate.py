@@ -42,13 +42,32 @@ def command_line() -> str:
     return "\n".join(parts)
 
 
+class _Plain(str):
+    """An annotation that is shown as it is written."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def _signature(thing: object) -> str:
     try:
-        text = str(inspect.signature(thing))  # type: ignore[arg-type]
+        signature = inspect.signature(thing)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return ""
-    # Addresses and resolved module paths differ between machines and versions.
-    return re.sub(r" at 0x[0-9a-f]+", "", text).replace("NoneType", "None")
+    parameters = [
+        parameter.replace(annotation=_plain(parameter.annotation))
+        for name, parameter in signature.parameters.items()
+        if name not in {"self", "cls"}
+    ]
+    shown = signature.replace(parameters=parameters, return_annotation=_plain(signature.return_annotation))
+    # Addresses differ between runs.
+    return re.sub(r" at 0x[0-9a-f]+", "", str(shown))
+
+
+def _plain(annotation: object) -> object:
+    return _Plain(annotation) if isinstance(annotation, str) else annotation
 
 
 def _document(name: str, thing: object, level: str) -> Iterator[str]:

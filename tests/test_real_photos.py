@@ -13,7 +13,7 @@ from birdsearch import Catalog
 from birdsearch.indexer.crawl import display_path
 from birdsearch.model import Model, load_model
 
-pytestmark = [pytest.mark.photos, pytest.mark.soak]
+pytestmark = pytest.mark.photos
 
 K = 20
 

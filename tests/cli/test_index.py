@@ -246,6 +246,55 @@ def test_help_is_fast(birdsearch: Birdsearch) -> None:
     assert sorted(seconds)[3] < max(0.3, 10 * sorted(bare)[3])
 
 
+def test_a_read_only_catalog_answers_queries_and_refuses_to_index(
+    birdsearch: Birdsearch,
+    archive: Path,
+    tiny_weights: Path,
+    tmp_path: Path,
+    without_override: tuple[str, ...],
+) -> None:
+    catalog = tmp_path / "catalog"
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [*without_override, "-m", "birdsearch", *map(str, arguments), "--catalog", str(catalog)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert birdsearch("index", archive, "--weights", tiny_weights, "--catalog", catalog).returncode == 0
+    for path in (*catalog.rglob("*"), catalog):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        # One by its id, one by its content, and a region that has to be embedded.
+        done = run("query", "#2", archive / "3.jpg", "-k", "3", "--format", "json")
+        assert done.returncode == 0, done.stderr
+        assert [len(answer["hits"]) for answer in json.loads(done.stdout)] == [3, 3]
+        done = run("query", "#2", "--box", "0,0,0.5,1", "-k", "3", "--format", "json")
+        assert done.returncode == 0, done.stderr
+        assert len(json.loads(done.stdout)[0]["hits"]) == 3
+        assert run("check").returncode == 0
+        done = run("index", archive)
+        assert done.returncode == 1
+        assert "cannot be written" in done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        catalog.chmod(0o755)
+        (catalog / "vectors").chmod(0o755)
+
+
+def test_a_second_writer_is_told_at_once_who_the_first_is(
+    birdsearch: Birdsearch, archive: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    from birdsearch.indexer.catalog import CatalogStore
+
+    catalog = tmp_path / "catalog"
+    assert birdsearch("index", archive, "--weights", tiny_weights, "--catalog", catalog).returncode == 0
+    with CatalogStore.open(catalog, "write", purpose="a long run"):
+        done = birdsearch("index", archive, "--catalog", catalog)
+        assert done.returncode == 1
+        assert f"process {os.getpid()}" in done.stderr
+        assert "(a long run)" in done.stderr
+        assert birdsearch("query", "#1", "--catalog", catalog).returncode == 0
+
+
 def test_output_into_a_closed_pipe_ends_quietly(
     birdsearch: Birdsearch, archive: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:

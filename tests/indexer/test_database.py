@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -162,15 +161,13 @@ def test_a_readers_transaction_does_not_see_what_is_committed_meanwhile(tmp_path
         assert len(reader.roots()) == 1
 
 
-def test_a_catalog_on_a_read_only_folder_can_be_read_but_not_written(tmp_path: Path) -> None:
-    # As a user without rights: root may write anywhere.
+def test_a_catalog_on_a_read_only_folder_can_be_read_but_not_written(
+    tmp_path: Path, without_override: tuple[str, ...]
+) -> None:
     program = (
-        "import os, sys\n"
+        "import sys\n"
         "from birdsearch.indexer.catalog import CatalogStore\n"
         "from birdsearch.errors import CatalogReadOnlyError\n"
-        "import sqlalchemy.dialects.sqlite\n"
-        "if os.getuid() == 0:\n"
-        "    os.setgid(65534); os.setuid(65534)\n"
         "with CatalogStore.open(sys.argv[1]) as store:\n"
         "    print(len(store.roots()))\n"
         "try:\n"
@@ -178,19 +175,17 @@ def test_a_catalog_on_a_read_only_folder_can_be_read_but_not_written(tmp_path: P
         "except CatalogReadOnlyError as error:\n"
         "    print(error)\n"
     )
-    # Not below pytest's own folder, which only its owner may enter.
-    shared = Path("/tmp") / f"birdsearch-test-{tmp_path.name}-{id(tmp_path)}"
+    folder = tmp_path / "catalog"
+    with CatalogStore.open(folder, "create") as store, store.writing() as connection:
+        connection.execute(sa.insert(tables.root).values(path=b"/a", added_at="now"))
+    for path in (*folder.iterdir(), folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
     try:
-        with CatalogStore.open(shared, "create") as store, store.writing() as connection:
-            connection.execute(sa.insert(tables.root).values(path=b"/a", added_at="now"))
-        for path in (*shared.iterdir(), shared):
-            path.chmod(0o555 if path.is_dir() else 0o444)
         done = subprocess.run(
-            [sys.executable, "-c", program, str(shared)], capture_output=True, text=True, check=False
+            [*without_override, "-c", program, str(folder)], capture_output=True, text=True, check=False
         )
     finally:
-        shared.chmod(0o755)
-        shutil.rmtree(shared)
+        folder.chmod(0o755)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "1"
     assert "cannot be written" in done.stdout
