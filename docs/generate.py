@@ -10,7 +10,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -18,7 +18,14 @@ import click
 from birdsearch.cli import cli
 
 FOLDER = Path(__file__).parent
-PACKAGES = ("birdsearch", "birdsearch.errors", "birdsearch.model", "birdsearch.indexer", "birdsearch.search")
+PACKAGES = (
+    "birdsearch",
+    "birdsearch.errors",
+    "birdsearch.model",
+    "birdsearch.indexer",
+    "birdsearch.search",
+    "birdsearch.data.synthetic",
+)
 HEADER = "<!-- Written by `make docs` from the code; edit the code instead. -->\n\n"
 
 
@@ -57,7 +64,7 @@ def _signature(thing: object) -> str:
     except (TypeError, ValueError):
         return ""
     parameters = [
-        parameter.replace(annotation=_plain(parameter.annotation))
+        parameter.replace(annotation=_plain(parameter.annotation), default=_short(parameter.default))
         for name, parameter in signature.parameters.items()
         if name not in {"self", "cls"}
     ]
@@ -66,26 +73,36 @@ def _signature(thing: object) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", str(shown))
 
 
+def _text(thing: object) -> str:
+    """A docstring, its sections as they are laid out in the code."""
+    summary, _, rest = (inspect.getdoc(thing) or "").partition("\n\n")
+    return summary if not rest else f"{summary}\n\n```text\n{rest}\n```"
+
+
+def _short(default: object) -> object:
+    """A default value; a whole table is not spelled out."""
+    return _Plain("<table>") if isinstance(default, Mapping) else default
+
+
 def _plain(annotation: object) -> object:
     return _Plain(annotation) if isinstance(annotation, str) else annotation
 
 
 def _document(name: str, thing: object, level: str) -> Iterator[str]:
     if inspect.isclass(thing) and issubclass(thing, BaseException):
-        yield f"{level} `{name}`\n\n{inspect.getdoc(thing)}\n"
+        yield f"{level} `{name}`\n\n{_text(thing)}\n"
         return
     if inspect.isclass(thing):
         shown = "" if not dataclasses.is_dataclass(thing) else _signature(thing)
-        yield f"{level} `{name}{shown}`\n\n{inspect.getdoc(thing)}\n"
+        yield f"{level} `{name}{shown}`\n\n{_text(thing)}\n"
         for member, value in vars(thing).items():
             function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
             if member.startswith("_") or not (inspect.isfunction(function) or isinstance(function, property)):
                 continue
-            doc = inspect.getdoc(function)
             shown = "" if isinstance(function, property) else _signature(function)
-            yield f"{level}# `{name}.{member}{shown}`\n\n{doc}\n"
+            yield f"{level}# `{name}.{member}{shown}`\n\n{_text(function)}\n"
     elif callable(thing):
-        yield f"{level} `{name}{_signature(thing)}`\n\n{inspect.getdoc(thing)}\n"
+        yield f"{level} `{name}{_signature(thing)}`\n\n{_text(thing)}\n"
     else:
         yield f"{level} `{name}`\n"
 
@@ -95,7 +112,7 @@ def interface() -> str:
     parts = [HEADER + "# Python interface\n"]
     for package in PACKAGES:
         module = importlib.import_module(package)
-        parts.append(f"## {package}\n\n{inspect.getdoc(module)}\n")
+        parts.append(f"## {package}\n\n{_text(module)}\n")
         for name in sorted(module.__all__):
             if not name.startswith("__"):
                 parts += _document(name, getattr(module, name), "###")

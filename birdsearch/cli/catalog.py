@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from birdsearch.cli.output import catalog_option, format_option, write_rows
+from birdsearch.cli.output import catalog_option, format_option, write_json, write_rows
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -40,10 +41,17 @@ def status(catalog: Path, failures: bool, fmt: str) -> None:
             write_rows(listed, columns, fmt)
             return
         counts, model, roots = store.counts(), store.active_model(), store.roots()
+    folders = [display_path(path) for _, path in roots]
+    if fmt == "json":
+        known = {"name": model.name, "sha256": model.sha256, "classes": len(model.classes)} if model else None
+        write_json(
+            {"catalog": str(catalog), "model": known, "folders": folders, **dataclasses.asdict(counts)}
+        )
+        return
     rows: list[tuple[str, object]] = [("catalog", str(catalog))]
     if model is not None:
         rows += [("model", model.name), ("model sha256", model.sha256), ("classes", len(model.classes))]
-    rows += [("folder", display_path(path)) for _, path in roots]
+    rows += [("folder", folder) for folder in folders]
     rows += [
         ("photos", counts.photos),
         ("photos missing", counts.missing_photos),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from birdsearch.cli.output import catalog_option, format_option, write_rows
+from birdsearch.cli.output import catalog_option, format_option, write_json, write_rows
 from birdsearch.cli.progress import IndexBars, download_bar
 
 if TYPE_CHECKING:
@@ -85,7 +86,10 @@ def index(
         summary = opened.index(folders, source, progress=bars, **options)
     for warning in summary.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    _write_summary(summary, fmt)
+    if fmt == "json":
+        write_json(dataclasses.asdict(summary))
+    else:
+        _write_summary(summary, fmt)
     if fmt == "table" and summary.failed:
         click.echo(f"\nWhy files failed: birdsearch status --failures --catalog {catalog}", err=True)
 

@@ -26,9 +26,40 @@ def model() -> None:
 
 
 @model.command("list")
+@click.option("--networks", is_flag=True, help="List the networks that weights can be for instead.")
 @format_option
-def list_models(fmt: str) -> None:
+def list_models(networks: bool, fmt: str) -> None:
     """List the published weights, and where they are on this machine."""
+    if networks:
+        _list_networks(fmt)
+    else:
+        _list_weights(fmt)
+
+
+def _list_networks(fmt: str) -> None:
+    from birdsearch.model.config import VARIANTS
+
+    rows: list[dict[str, object]] = [
+        {
+            "name": config.name,
+            "patch": config.patch_size,
+            "embedding": config.embed_dim,
+            "depth": config.depth,
+            "heads": config.num_heads,
+        }
+        for config in VARIANTS.values()
+    ]
+    columns = [
+        ("name", "Name"),
+        ("patch", "Patch"),
+        ("embedding", "Embedding"),
+        ("depth", "Depth"),
+        ("heads", "Heads"),
+    ]
+    write_rows(rows, columns, fmt)
+
+
+def _list_weights(fmt: str) -> None:
     from birdsearch.config import Settings
     from birdsearch.model.weights import WEIGHTS
 

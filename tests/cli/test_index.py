@@ -55,15 +55,15 @@ def test_index_status_check_and_rebuild_tell_what_there_is(
     # The catalog remembers its weights.
     again = birdsearch("index", archive, *catalog, "--format", "json")
     assert again.returncode == 0, again.stderr
-    counts = {(row["what"], row["detail"]): row["count"] for row in json.loads(again.stdout)}
-    assert counts["unchanged", ""] == 6
-    assert counts["failed", "empty"] == 1
-    assert counts["not photos", ".txt"] == 1
+    summary = json.loads(again.stdout)
+    assert summary["unchanged"] == 6
+    assert summary["failed"] == {"empty": 1}
+    assert summary["ignored"] == {".txt": 1}
 
     status = json.loads(birdsearch("status", *catalog, "--format", "json").stdout)
-    values = {row["what"]: row["value"] for row in status}
-    assert (values["photos"], values["vectors"], values["failed: empty"]) == (6, 6, 1)
-    assert values["folder"] == str(archive)
+    assert (status["photos"], status["embeddings"], status["failures"]) == (6, 6, {"empty": 1})
+    assert status["folders"] == [str(archive)]
+    assert status["model"]["name"] == "tiny"
     failures = json.loads(birdsearch("status", "--failures", *catalog, "--format", "json").stdout)
     assert [(row["path"], row["code"]) for row in failures] == [(str(archive / "empty.jpg"), "empty")]
     assert "empty.jpg" in birdsearch("status", "--failures", *catalog).stdout

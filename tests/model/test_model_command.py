@@ -141,3 +141,12 @@ def test_help_does_not_load_torch() -> None:
         "assert not {'torch', 'faiss', 'numpy'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_list_of_networks_has_every_published_variant(tmp_path: Path) -> None:
+    run = _run("list", "--networks", "--format", "json", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    rows = {row["name"]: row for row in json.loads(run.stdout)}
+    sizes = ("nano12", "tiny12", "tiny24", "small12", "small24", "medium24", "large24")
+    assert set(rows) == {f"xcit_{size}_p{patch}" for size in sizes for patch in (8, 16)}
+    assert (rows["xcit_small24_p8"]["embedding"], rows["xcit_small24_p8"]["heads"]) == (384, 8)
