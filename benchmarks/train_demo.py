@@ -182,7 +182,7 @@ def train(
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             schedule.step()
-            total, seen = total + float(loss) * len(places), seen + len(places)
+            total, seen = total + float(loss.detach()) * len(places), seen + len(places)
         state = {
             "network": network.state_dict(),
             "optimiser": optimiser.state_dict(),

@@ -297,6 +297,18 @@ class CatalogStore:
                     records[row.id] = ViewRecord(id=row.id, photo_id=row.photo_id, kind=row.kind, box=box)
         return records
 
+    def whole_views(self, photo_ids: Sequence[int]) -> dict[int, int]:
+        """Id of the view of the whole frame, by photo id."""
+        found: dict[int, int] = {}
+        view = tables.view.c
+        with self.reading() as connection:
+            for ids in chunks(list(photo_ids)):
+                rows = connection.execute(
+                    sa.select(view.photo_id, view.id).where(view.kind == "whole", view.photo_id.in_(ids))
+                )
+                found.update((row.photo_id, row.id) for row in rows)
+        return found
+
     def photo_ids(self, *, digests: Sequence[bytes]) -> dict[bytes, int]:
         """Photo ids by content hash; contents that are not in the catalog are left out."""
         found: dict[bytes, int] = {}

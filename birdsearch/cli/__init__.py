@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "birdsearch.cli.catalog:check",
     "rebuild": "birdsearch.cli.catalog:rebuild",
     "model": "birdsearch.cli.model:model",
+    "demo": "birdsearch.cli.demo:demo",
 }
 
 

@@ -1,0 +1,81 @@
+"""Equal files are decoded once, and are written after the file that they equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from birdsearch.errors import PhotoError
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.claims import Claims
+from birdsearch.indexer.decode import DecodedPhoto
+from birdsearch.indexer.decoders import Decoded, DecodeTask, Failed, Known
+from birdsearch.indexer.exif import read_exif
+
+DIGEST, OTHER = b"a" * 32, b"b" * 32
+
+
+@pytest.fixture
+def claims(tmp_path: Path) -> Iterator[Claims]:
+    with CatalogStore.open(tmp_path, "create") as store:
+        yield Claims(store, 1)
+
+
+def _task(name: str) -> DecodeTask:
+    return DecodeTask(name, name.encode(), 1, 0)
+
+
+def _decoded(name: str, digest: bytes) -> Decoded:
+    photo = DecodedPhoto(
+        format="PNG",
+        width=1,
+        height=1,
+        pixels=np.zeros((1, 1, 3), np.uint8),
+        capture=read_exif(None),
+        phash=bytes(8),
+        sharpness=0.0,
+    )
+    return Decoded(_task(name), digest, photo)
+
+
+def test_a_content_is_decoded_by_the_first_file_that_has_it(claims: Claims) -> None:
+    assert not claims.is_known(DIGEST)
+    assert claims.is_known(DIGEST)
+    assert not claims.is_known(OTHER)
+
+
+def test_a_copy_that_is_read_first_waits_for_its_original_to_be_decoded(claims: Claims) -> None:
+    claims.is_known(DIGEST)
+    early, late = Known(_task("early"), DIGEST), Known(_task("late"), DIGEST)
+    original = _decoded("original", DIGEST)
+    assert list(claims.in_order(early)) == []
+    (unrelated,) = claims.in_order(_decoded("unrelated", OTHER))
+    assert unrelated.task.key == "unrelated"
+    assert [result.task.key for result in claims.in_order(original)] == ["original", "early"]
+    assert list(claims.in_order(late)) == [late]
+
+
+def test_a_copy_of_a_file_that_fails_fails_for_the_same_reason(claims: Claims) -> None:
+    claims.is_known(DIGEST)
+    error = PhotoError("decode", "truncated", "the file ends early")
+    assert list(claims.in_order(Known(_task("copy"), DIGEST))) == []
+    results = list(claims.in_order(Failed(_task("original"), DIGEST, error)))
+    assert [(result.task.key, type(result)) for result in results] == [("original", Failed), ("copy", Failed)]
+    assert all(isinstance(result, Failed) and result.error is error for result in results)
+    # Nobody has the content any more: the next file with it is tried for itself.
+    assert not claims.is_known(DIGEST)
+
+
+def test_a_file_that_could_not_be_read_passes_through(claims: Claims) -> None:
+    failed = Failed(_task("gone"), None, PhotoError("read", "vanished", "it is gone", transient=True))
+    assert list(claims.in_order(failed)) == [failed]
+
+
+def test_what_was_committed_is_answered_for_by_the_catalog(claims: Claims) -> None:
+    claims.is_known(DIGEST)
+    claims.committed([DIGEST])
+    # This catalog holds nothing, so the content is to be decoded again.
+    assert not claims.is_known(DIGEST)
