@@ -63,6 +63,8 @@ def _bar(
 ) -> None:
     """A round bar through a point, all across the picture: a branch, or a reed's stem if upright."""
     width, height = image.size
+    # First of all: how much of the generator the texture uses depends on its size, which changes in a burst.
+    tone = _tone(rng, _STEM if upright else _BARK)
     half = unit * (rng.uniform(0.02, 0.04) if upright else rng.uniform(0.045, 0.13))
     slope = rng.uniform(-0.12, 0.12) if upright else rng.uniform(-0.28, 0.28)
     bend = rng.uniform(-1, 1) * 0.12 / max(unit, 1)
@@ -93,7 +95,6 @@ def _bar(
     texture = 1 + np.take(bark.ravel(), place)
     facing = v * (np.sign(side) if upright else -1.0)
     shade = 0.30 + 0.75 * np.clip(np.sqrt(np.clip(1 - v * v, 0, 1)) * 0.75 + 0.45 * facing, 0, 1.2)
-    tone = _tone(rng, _STEM if upright else _BARK).astype(np.float32)
     rgb = tone * (shade * texture)[..., None]
     if upright:
         rgb, cover = rgb.transpose(1, 0, 2), cover.T
@@ -106,6 +107,7 @@ def _post(
     image: Image.Image, rng: np.random.Generator, at: tuple[float, float], unit: float, side: float
 ) -> None:
     width, height = image.size
+    tone = _tone(rng, _BARK)
     half = unit * rng.uniform(0.16, 0.3)
     left, right = max(0, int(at[0] - half) - 2), min(width, int(at[0] + half) + 3)
     top = max(0, int(at[1] - 0.10 * half) - 2)
@@ -121,7 +123,7 @@ def _post(
     lit = 0.45 + 0.6 * np.clip(np.sqrt(np.clip(1 - x * x, 0, 1)) * 0.8 + 0.4 * x * side, 0, 1.2)
     top_face = np.clip((0.30 - (y + 0.12 + 0.14 * x * x * 0)) * 6, 0, 1) * (y < 0.14)
     rgb = (
-        _tone(rng, _BARK)[None, None, :]
+        tone[None, None, :]
         * (lit * (1 + 0.7 * grain + 0.5 * fine) * (1 + 0.35 * top_face))[..., None]
     )
     _put(image, left, top, np.asarray(rgb, np.float32), cover)
@@ -132,6 +134,7 @@ def _rock(
 ) -> None:
     """The top of a boulder that goes on below the picture."""
     width, height = image.size
+    tone = _tone(rng, _ROCK)
     wide, steep = unit * rng.uniform(0.55, 1.0), unit * rng.uniform(0.35, 0.6)
     shift, top = rng.uniform(-0.15, 0.15) * wide, max(0, int(at[1] - 0.05 * unit))
     reach = wide * (((height - top) / unit + 0.4) * unit / steep) ** (1 / 2.4)
@@ -155,7 +158,7 @@ def _rock(
         1.12 - 0.42 * np.clip(depth, 0, 1.2) + 0.32 * side * turn - 0.25 * np.abs(turn), 0.22, 1.3
     )
     texture = 1 + 0.35 * lumps + 0.45 * fine + 0.5 * speck - 0.35 * crevice
-    rgb = _tone(rng, _ROCK)[None, None, :] * (slope * texture)[..., None]
+    rgb = tone[None, None, :] * (slope * texture)[..., None]
     _put(image, left, top, np.asarray(rgb, np.float32), cover)
 
 
