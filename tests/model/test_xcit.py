@@ -47,8 +47,15 @@ def test_a_variant_computes_what_birder_computes(name: str, make_network: Callab
         embedding, logits = ours(pixels)
         maps = ours.detection_features(pixels)
         their_maps = theirs.detection_features(pixels)
-        torch.testing.assert_close(embedding, theirs.embedding(pixels), rtol=0, atol=1e-4)
-        torch.testing.assert_close(logits, theirs(pixels), rtol=0, atol=1e-4)
+        their_embedding, their_logits = theirs.embedding(pixels), theirs(pixels)
+    largest = {
+        "embedding": float((embedding - their_embedding).abs().max()),
+        "logits": float((logits - their_logits).abs().max()),
+        "maps": max(float((values - their_maps[stage]).abs().max()) for stage, values in maps.items()),
+    }
+    print(f"{name}: largest difference {largest}")
+    torch.testing.assert_close(embedding, their_embedding, rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits, their_logits, rtol=0, atol=1e-4)
     assert list(maps) == ["stage1", "stage2", "stage3", "stage4"] == list(their_maps)
     for stage, values in maps.items():
         patch = VARIANTS[name].patch_size
