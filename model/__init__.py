@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from birdsearch.model.features import feature_picture
     from birdsearch.model.photo import PhotoLimits, open_photo, read_photo
     from birdsearch.model.runtime import Inference, Model, load_model
+    from birdsearch.model.species import Taxon, Taxonomy
     from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, WeightsEntry, resolve_weights
     from birdsearch.model.xcit import XCiT
 
@@ -26,6 +27,8 @@ __all__ = [
     "Model",
     "PhotoLimits",
     "RgbStats",
+    "Taxon",
+    "Taxonomy",
     "WeightsEntry",
     "XCiT",
     "XCiTConfig",
@@ -45,6 +48,7 @@ _HOMES = {
     "features": ("feature_picture",),
     "photo": ("PhotoLimits", "open_photo", "read_photo"),
     "runtime": ("Inference", "Model", "load_model"),
+    "species": ("Taxon", "Taxonomy"),
     "weights": ("DEFAULT_WEIGHTS", "WEIGHTS", "WeightsEntry", "resolve_weights"),
     "xcit": ("XCiT",),
 }

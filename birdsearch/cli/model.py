@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,10 @@ def _list_weights(fmt: str) -> None:
 @format_option
 def info(name_or_file: str | None, fmt: str) -> None:
     """Show what a weights file holds; the default is the default model's."""
+    from birdsearch.model.species import Taxonomy
+
     loaded = _load_local(name_or_file)
+    resolution = Taxonomy.load().resolve(loaded.classes)
     facts: dict[str, object] = {
         "name": loaded.name,
         "path": str(loaded.path),
@@ -103,6 +106,7 @@ def info(name_or_file: str | None, fmt: str) -> None:
         "network": loaded.network,
         "parameters": loaded.parameters,
         "classes": len(loaded.classes),
+        "classes_in_the_taxonomy": len(resolution.resolved),
         "embedding": loaded.embedding_size,
         "input": f"{loaded.input_size[0]}x{loaded.input_size[1]}",
         "mean": " ".join(f"{value:g}" for value in loaded.stats.mean),
@@ -110,8 +114,12 @@ def info(name_or_file: str | None, fmt: str) -> None:
         "preprocessing": loaded.preprocessing,
         "birder_version": loaded.birder_version,
     }
+    if fmt == "json":
+        facts["classes_not_in_the_taxonomy"] = list(resolution.unresolved)
+    elif resolution.unresolved:
+        facts["classes_not_in_the_taxonomy"] = _count_and_few(resolution.unresolved)
     if fmt == "table":
-        rows = [{"fact": key, "value": value} for key, value in facts.items()]
+        rows = [{"fact": key.replace("_", " "), "value": value} for key, value in facts.items()]
         write_rows(rows, [("fact", "Fact"), ("value", "Value")], fmt)
     else:
         write_rows([facts], [(key, key) for key in facts], fmt)
@@ -196,6 +204,11 @@ def _load_local(name_or_file: str | None) -> Model:
     from birdsearch.model.runtime import load_model
 
     return load_model(name_or_file or DEFAULT_WEIGHTS, settings=settings, download=False)
+
+
+def _count_and_few(names: Sequence[str], few: int = 5) -> str:
+    rest = f", and {len(names) - few} more" if len(names) > few else ""
+    return f"{len(names)}: {', '.join(names[:few])}{rest}"
 
 
 def _where(entry: WeightsEntry, settings: Settings) -> str:
