@@ -121,7 +121,7 @@ def _post(
     grain = noise(rng, shape, (max(3, 2 * shape[0] / half), 16)) - 0.5
     fine = noise(rng, shape, (max(3, 6 * shape[0] / half), 40)) - 0.5
     lit = 0.45 + 0.6 * np.clip(np.sqrt(np.clip(1 - x * x, 0, 1)) * 0.8 + 0.4 * x * side, 0, 1.2)
-    top_face = np.clip((0.30 - (y + 0.12 + 0.14 * x * x * 0)) * 6, 0, 1) * (y < 0.14)
+    top_face = np.clip((0.30 - (y + 0.12)) * 6, 0, 1) * (y < 0.14)
     rgb = tone[None, None, :] * (lit * (1 + 0.7 * grain + 0.5 * fine) * (1 + 0.35 * top_face))[..., None]
     _put(image, left, top, np.asarray(rgb, np.float32), cover)
 

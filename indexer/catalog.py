@@ -339,14 +339,18 @@ class CatalogStore:
         return None
 
     def embeddings(self, model_id: int, view_ids: Sequence[int]) -> dict[int, np.ndarray]:
-        """Stored un-normalised vectors by view id: (C,) float32 each; views without one are left out."""
+        """Stored un-normalised vectors by view id: (C,) float32 each; views without a whole one are left out."""
         vectors: dict[int, np.ndarray] = {}
-        embedding = tables.embedding.c
+        embedding, model = tables.embedding.c, tables.model.c
         with self.reading() as connection:
             for ids in chunks(list(view_ids)):
                 for row in connection.execute(
-                    sa.select(embedding.view_id, embedding.vector).where(
-                        embedding.model_id == model_id, embedding.view_id.in_(ids)
+                    sa.select(embedding.view_id, embedding.vector)
+                    .join(tables.model, model.id == embedding.model_id)
+                    .where(
+                        embedding.model_id == model_id,
+                        embedding.view_id.in_(ids),
+                        sa.func.length(embedding.vector) == 4 * model.embedding_size,
                     )
                 ):
                     vectors[row.view_id] = np.frombuffer(row.vector, dtype="<f4").astype(np.float32)

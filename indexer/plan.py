@@ -193,7 +193,7 @@ def make_plan(
             for scope in scopes:
                 live, unseen = count_unseen(store, scope, plan)
                 # A file that was moved shows up as one unseen and one new path: judged after reading.
-                if unseen - plan.new_paths > live * _MOST:
+                if is_most(unseen - plan.new_paths, live):
                     raise most_is_gone(scope, unseen, live)
     except BaseException:
         plan.close()
@@ -257,14 +257,14 @@ def refuse_emptied(store: CatalogStore, roots: Sequence[bytes]) -> None:
 
 def _refuse_if_emptied(store: CatalogStore, path: bytes) -> None:
     file = tables.file.c
-    prefix = path.rstrip(b"/") + b"/"
     with store.reading() as connection:
         known = 0
         for row in connection.execute(sa.select(tables.root)):
-            inside = _prefix_condition(prefix[len(row.path.rstrip(b"/")) + 1 :])
-            if (row.path.rstrip(b"/") + b"/").startswith(prefix):
-                inside = sa.true()
-            elif not prefix.startswith(row.path.rstrip(b"/") + b"/"):
+            if _contains(path, row.path):
+                inside: sa.ColumnElement[bool] = sa.true()
+            elif _contains(row.path, path):
+                inside = _starts_with(_below(row.path, path))
+            else:
                 continue
             known += connection.execute(
                 sa.select(sa.func.count()).where(file.root_id == row.id, live_file, inside)
@@ -276,10 +276,8 @@ def _refuse_if_emptied(store: CatalogStore, path: bytes) -> None:
         )
 
 
-def _prefix_condition(prefix: bytes) -> sa.ColumnElement[bool]:
+def _starts_with(prefix: bytes) -> sa.ColumnElement[bool]:
     """Condition for paths that start with a folder's prefix; bytes compare like memcmp in SQLite."""
-    if not prefix:
-        return sa.true()
     path = tables.file.c.path
     return sa.and_(path >= prefix, path < prefix[:-1] + bytes([prefix[-1] + 1]))
 
@@ -313,15 +311,20 @@ def _contains(outer: bytes, inner: bytes) -> bool:
     return outer == inner or inner.startswith(outer.rstrip(b"/") + b"/")
 
 
+def _below(outer: bytes, inner: bytes) -> bytes:
+    """What paths relative to a folder begin with if they lie in a folder inside it."""
+    return inner[len(outer.rstrip(b"/")) + 1 :] + b"/"
+
+
 def _adopt(connection: sa.Connection, known: dict[bytes, int], path: bytes) -> None:
     outer = [other for other in known if other != path and _contains(other, path)]
     if not outer:
         return
     nearest = max(outer, key=len)
-    prefix = path[len(nearest.rstrip(b"/")) + 1 :] + b"/"
+    prefix = _below(nearest, path)
     file = tables.file.c
     moved = connection.execute(
-        sa.select(file.id, file.path).where(file.root_id == known[nearest], _prefix_condition(prefix))
+        sa.select(file.id, file.path).where(file.root_id == known[nearest], _starts_with(prefix))
     ).all()
     for row in moved:
         connection.execute(

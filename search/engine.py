@@ -10,12 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.config import Settings
 from birdsearch.errors import CatalogReadOnlyError, InvalidInputError, PhotoError
-from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.records import Box, ModelRecord
 from birdsearch.indexer.vectors import VectorIndex, normalised
@@ -331,21 +329,9 @@ class Catalog:
         """The catalog's embedding of a whole photo, if it has one of the model in use."""
         if record is None or found.query.photo_id is None or found.query.box is not None:
             return None
-        view, embedding = tables.view.c, tables.embedding.c
-        with self.store.reading() as connection:
-            blob = connection.execute(
-                sa.select(embedding.vector)
-                .join(tables.view, view.id == embedding.view_id)
-                .where(
-                    view.photo_id == found.query.photo_id,
-                    view.kind == "whole",
-                    embedding.model_id == record.id,
-                )
-            ).scalar()
-        if blob is None or len(blob) != 4 * record.embedding_size:
-            return None
-        vector = np.frombuffer(blob, dtype="<f4").astype(np.float32)
-        return vector if np.isfinite(vector).all() else None
+        views = self.store.whole_views([found.query.photo_id])
+        vector = next(iter(self.store.embeddings(record.id, list(views.values())).values()), None)
+        return vector if vector is not None and np.isfinite(vector).all() else None
 
     def _hits(
         self,
