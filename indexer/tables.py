@@ -22,6 +22,8 @@ from sqlalchemy import (
 )
 
 __all__ = [
+    "annotation",
+    "calibration",
     "change",
     "embedding",
     "file",
@@ -29,9 +31,13 @@ __all__ = [
     "metadata",
     "model",
     "photo",
+    "prediction",
+    "probe",
+    "refinement",
     "root",
     "run",
     "snapshot",
+    "taxon",
     "view",
 ]
 
@@ -189,6 +195,107 @@ snapshot = Table(
     Column("seq", Integer, nullable=False),
     Column("n", Integer, nullable=False),
     Column("dim", Integer, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("file", Text, nullable=False),
+    Column("created_at", Text, nullable=False),
+    UniqueConstraint("model_id", "generation"),
+    sqlite_autoincrement=True,
+)
+
+# What verified labels name: every taxon that a label of this catalog ever named, and those that the user added
+# to the taxonomy. `key` is the name with its spelling set aside; ranks that are not known are empty.
+taxon = Table(
+    "taxon",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("scientific_name", Text, nullable=False),
+    Column("genus", Text, nullable=False),
+    Column("family", Text, nullable=False),
+    Column("order_name", Text, nullable=False),
+    Column("run_id", Integer, ForeignKey("run.id")),
+    sqlite_autoincrement=True,
+)
+
+# Verified labels, append-only. `replaces` is the row that was in force for the view before; a row whose run was
+# undone has that later run in `undone_run_id` and counts no more, and what it replaced is in force again.
+annotation = Table(
+    "annotation",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("view_id", Integer, ForeignKey("view.id"), nullable=False),
+    Column("taxon_id", Integer, ForeignKey("taxon.id"), nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    Column("replaces", Integer, ForeignKey("annotation.id")),
+    Column("undone_run_id", Integer, ForeignKey("run.id")),
+    CheckConstraint("verdict IN ('positive', 'negative', 'uncertain')"),
+    Index("annotation_view", "view_id"),
+    sqlite_autoincrement=True,
+)
+
+# What a `label` run said about a view: the label at the rank that reached the asked confidence, and the evidence.
+prediction = Table(
+    "prediction",
+    metadata,
+    Column("view_id", Integer, ForeignKey("view.id"), primary_key=True, nullable=False),
+    Column("run_id", Integer, ForeignKey("run.id"), primary_key=True, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("rank", Text, nullable=False),
+    Column("probability", Float, nullable=False),
+    Column("species", Text, nullable=False),
+    Column("species_probability", Float, nullable=False),
+    Column("margin", Float, nullable=False),
+    Column("p_model", Float),
+    Column("p_knn", Float),
+    Column("knn_weight", Float, nullable=False),
+    Column("unknown", Float, nullable=False),
+    Column("flags", Text, nullable=False),
+    Index("prediction_run", "run_id"),
+)
+
+# Parameters of the label estimate, fitted on the verified labels that there were (JSON); the newest is in use.
+calibration = Table(
+    "calibration",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model_id", Integer, ForeignKey("model.id"), nullable=False),
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("parameters", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# A linear classifier on unit-norm embeddings, fitted on verified labels: logits = unit @ weight.T + bias.
+probe = Table(
+    "probe",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model_id", Integer, ForeignKey("model.id"), nullable=False),
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("classes", Text, nullable=False),
+    Column("weight", LargeBinary, nullable=False),
+    Column("bias", LargeBinary, nullable=False),
+    Column("parameters", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# Derived vectors on disk, made from the embeddings that there were at `seq`; like `snapshot`, to be thrown away.
+refinement = Table(
+    "refinement",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model_id", Integer, ForeignKey("model.id"), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("dim", Integer, nullable=False),
+    Column("parameters", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("file", Text, nullable=False),
     Column("created_at", Text, nullable=False),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from birdsearch.indexer.migrations import m001_first_schema
+from birdsearch.indexer.migrations import m001_first_schema, m002_labels
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION"]
 
 # Statements that bring a catalog from version i to version i + 1. Those already released never change.
-MIGRATIONS: tuple[Sequence[str], ...] = (m001_first_schema.STATEMENTS,)
+MIGRATIONS: tuple[Sequence[str], ...] = (m001_first_schema.STATEMENTS, m002_labels.STATEMENTS)
 
 SCHEMA_VERSION = len(MIGRATIONS)
