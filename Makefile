@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 PHOTOS ?=
 WEIGHTS ?=
 CATALOG ?=
+DEMO ?= birdsearch-demo
 
-.PHONY: help index dev test test-photos check format docs docs-check bench soak wheel wheel-test clean
+.PHONY: help demo index dev test test-photos check format docs docs-check bench soak wheel wheel-test clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -22,6 +23,9 @@ $(VENV)/.run: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.run
+
+demo: $(VENV)/.run ## Render an archive of invented birds and try everything on it, offline: make demo [DEMO=folder]
+	$(BIN)/birdsearch demo "$(DEMO)"
 
 index: $(VENV)/.run ## Index a folder: make index PHOTOS=./archive [WEIGHTS=file] [CATALOG=folder]
 	@test -n "$(PHOTOS)" || { echo "usage: make index PHOTOS=./archive [WEIGHTS=file.pt] [CATALOG=folder]" >&2; exit 2; }

@@ -37,6 +37,7 @@ import torch  # isort: skip  (after the runtime, which sets up its threads)
 import torch.distributed as dist  # isort: skip
 import torch.nn.functional as F  # isort: skip
 from torch import Tensor, nn  # isort: skip
+from torch.multiprocessing.spawn import spawn  # isort: skip
 
 SEED = 20240501
 NETWORK = "xcit_nano12_p16"
@@ -45,7 +46,20 @@ CHUNK = 500
 SMALL, LARGE = 144, 288
 _PARTS = ("back", "belly", "breast", "throat", "face", "crown", "nape", "coverts", "flight", "tail", "bill", "leg",
           "brow", "mask", "collar", "breast_band", "flank", "wing_bar")  # fmt: skip
-_SHAPE = ("depth", "tilt", "neck", "head", "bill", "bill_depth", "bill_curve", "tail", "wing", "leg", "crest", "size")
+_SHAPE = (
+    "depth",
+    "tilt",
+    "neck",
+    "head",
+    "bill",
+    "bill_depth",
+    "bill_curve",
+    "tail",
+    "wing",
+    "leg",
+    "crest",
+    "size",
+)
 
 Crops = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -181,7 +195,7 @@ class Muon:
 def _orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
     """Newton-Schulz iteration of fifth order: singular values of (n, rows, columns) go to about 1."""
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices if tall else matrices.mT
+    x: Tensor = matrices if tall else matrices.mT
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x.mT @ x
@@ -215,7 +229,9 @@ def _augmented(batch: Tensor, side: int, generator: torch.Generator) -> Tensor:
     return ((pixels.clamp_(0, 1) - mean) / std).contiguous()
 
 
-def accuracy(network: XCiT, crops: NDArray[np.uint8], labels: NDArray[np.int64], side: int) -> tuple[float, float]:
+def accuracy(
+    network: XCiT, crops: NDArray[np.uint8], labels: NDArray[np.int64], side: int
+) -> tuple[float, float]:
     """Top-1 of the logits, and recall@1 by cosine within the set."""
     network.eval()
     logits, vectors = [], []
@@ -304,7 +320,7 @@ class Trainer:
         if self.ranks > 1:
             flat = torch.cat([grad.reshape(-1) for grad in grads])
             dist.all_reduce(flat)
-            for grad, mean in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+            for grad, mean in zip(grads, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
                 grad.copy_(mean.view_as(grad) / self.ranks)
         torch.nn.utils.clip_grad_norm_(values, 2.0)
         for group in self.adam.param_groups:
@@ -314,16 +330,24 @@ class Trainer:
         with torch.no_grad():
             for old, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 old.lerp_(new, 1 - keep)
-            for old, new in zip(self.average.buffers(), self.network.buffers(), strict=True):
-                old.copy_(new) if not old.is_floating_point() else old.lerp_(new, 1 - keep)
+            for kept, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                # Of the norms' statistics, all but the counts of batches are averaged.
+                kept.lerp_(now, 1 - keep) if kept.is_floating_point() else kept.copy_(now)
         return float(species.detach())
 
 
-def _run(rank: int, ranks: int, folder: Path, stages: Sequence[Stage], peak: float, counts: tuple[int, int]) -> None:
+def _run(
+    rank: int, ranks: int, folder: Path, stages: Sequence[Stage], peak: float, counts: tuple[int, int]
+) -> None:
     torch.set_num_threads(1)
     if ranks > 1:
-        dist.init_process_group("gloo", init_method=f"file://{folder.resolve()}/meeting", rank=rank, world_size=ranks)
-    small = (render(folder, "crops", SEED, SMALL, counts[0]), render(folder, "held", SEED + 500_000, SMALL, 2_000))
+        dist.init_process_group(
+            "gloo", init_method=f"file://{folder.resolve()}/meeting", rank=rank, world_size=ranks
+        )
+    small = (
+        render(folder, "crops", SEED, SMALL, counts[0]),
+        render(folder, "held", SEED + 500_000, SMALL, 2_000),
+    )
     large = (
         render(folder, "large", SEED + 700_000, LARGE, counts[1]),
         render(folder, "large-held", SEED + 600_000, LARGE, 1_000),
@@ -342,20 +366,23 @@ def _run(rank: int, ranks: int, folder: Path, stages: Sequence[Stage], peak: flo
             places = np.sort(order[place : place + stage.batch][rank::ranks])
             generator = torch.Generator().manual_seed(SEED + presented * ranks + rank)
             pixels = _augmented(torch.from_numpy(crops[places]), stage.side, generator)
-            rate = peak * min((presented + stage.batch) / (0.02 * whole), 1.0, 1.02 * (1 - presented / whole) + 1e-3)
+            rate = peak * min(
+                (presented + stage.batch) / (0.02 * whole), 1.0, 1.02 * (1 - presented / whole) + 1e-3
+            )
             trainer.network.train()
-            keep = min(0.999, 1 - 128 / (presented + 1280))
+            # A new average each stage: at its first steps it follows the network closely.
+            steps = (presented - first) / stage.batch
+            keep = min(0.999, steps / (steps + 10))
             total += trainer.step(pixels, torch.from_numpy(labels[places]), rate, keep) * len(places)
             seen, presented = seen + len(places), presented + stage.batch
-            late = presented >= before or presented // 25_000 > (presented - stage.batch) // 25_000
+            late = presented >= before or time.monotonic() - saved > 300
             if late and rank == 0:
                 trainer.save(presented)
                 top, recall = accuracy(trainer.average, held[0][:1000], held[1][:1000], stage.side)
                 line = {"side": stage.side, "presented": presented, "loss": round(total / seen, 4), "top1": top,
                         "recall@1": recall, "seconds": round(time.monotonic() - started)}  # fmt: skip
                 print(json.dumps(line), flush=True)
-                total, seen = 0.0, 0
-        del saved
+                total, seen, saved = 0.0, 0, time.monotonic()
     if rank == 0:
         _write(folder, trainer.average.eval())
 
@@ -376,10 +403,14 @@ def _write(folder: Path, network: XCiT) -> None:
 
 def main() -> int:
     """Train and write the weights."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--crops", type=int, nargs=2, default=(40_000, 6_000), help="small and large ones to render")
-    parser.add_argument("--presented", type=int, nargs=4, default=(450_000, 180_000, 90_000, 9_000),
+    parser.add_argument(
+        "--crops", type=int, nargs=2, default=(40_000, 6_000), help="small and large ones to render"
+    )
+    parser.add_argument("--presented", type=int, nargs=4, default=(400_000, 51_200, 48_000, 24_000),
                         help="crops presented at 64, 96, 128 and 256 pixels")  # fmt: skip
     parser.add_argument("--peak", type=float, default=3e-3, help="highest learning rate")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
@@ -400,7 +431,7 @@ def main() -> int:
     if options.processes == 1:
         _run(0, *arguments)
     else:
-        torch.multiprocessing.spawn(_run, arguments, nprocs=options.processes)  # type: ignore[no-untyped-call]
+        spawn(_run, arguments, nprocs=options.processes)  # type: ignore[no-untyped-call]
     return 0
 
 

@@ -29,8 +29,8 @@ from birdsearch.model.preprocess import normalise, preprocessing_id, resize
 from birdsearch.model.weights import (
     DEFAULT_WEIGHTS,
     Progress,
+    canonical_name,
     file_sha256,
-    is_weights_name,
     refuse_superseded,
     resolve_weights,
 )
@@ -270,7 +270,7 @@ def load_model(
     path = resolve_weights(name_or_path, settings, download=download, progress=progress)
     sha256 = file_sha256(path)
     refuse_superseded(path, sha256)
-    name = os.fspath(name_or_path) if is_weights_name(name_or_path) else path.stem
+    name = canonical_name(name_or_path) or path.stem
     return Model(name, path, sha256, read_checkpoint(path), device)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import importlib.resources
 import os
 import tempfile
 import time
@@ -30,6 +31,7 @@ __all__ = [
     "Progress",
     "WeightsEntry",
     "cache_folder",
+    "canonical_name",
     "file_sha256",
     "find_local",
     "is_weights_name",
@@ -54,7 +56,7 @@ class WeightsEntry:
     Attributes:
         name: Name of the weights.
         network: Name of the network variant they belong to.
-        url: Where the file is; https, or http on this machine itself.
+        url: Where the file is; https, or http on this machine itself. Empty for a file that comes with birdsearch.
         size: Approximate size in bytes.
         sha256: SHA-256 of the file, in lower-case hexadecimal.
         superseded: SHA-256 of earlier files at the same URL, which no longer load.
@@ -62,6 +64,7 @@ class WeightsEntry:
         input_size: (height, width) of the input in pixels.
         licence: SPDX identifier.
         description: One line for a person.
+        alias: A shorter name, or empty.
     """
 
     name: str
@@ -74,10 +77,18 @@ class WeightsEntry:
     input_size: tuple[int, int]
     licence: str
     description: str
+    alias: str = ""
+
+    @property
+    def is_packaged(self) -> bool:
+        """True if the file comes with birdsearch."""
+        return not self.url
 
     @property
     def file_name(self) -> str:
         """Name of the file: the last part of the URL."""
+        if self.is_packaged:
+            return f"{self.name}.pt"
         return urllib.parse.urlsplit(self.url).path.rsplit("/", 1)[-1]
 
 
@@ -101,7 +112,20 @@ WEIGHTS: Mapping[str, WeightsEntry] = MappingProxyType(
                 input_size=(256, 256),
                 licence="Apache-2.0",
                 description="371 bird species common in Israel, from the birder project",
-            )
+            ),
+            WeightsEntry(
+                name="xcit_nano12_p16_demo",
+                network="xcit_nano12_p16",
+                url="",
+                size=6_087_770,
+                sha256="aaf13a6912c911c2ab070da031159e95327b625ad456ba29cbc9639d8da3858a",
+                superseded=(),
+                classes=371,
+                input_size=(256, 256),
+                licence="Apache-2.0",
+                description="371 invented species of the demo archive; knows nothing of real birds",
+                alias="demo",
+            ),
         ]
     }
 )
@@ -110,7 +134,18 @@ WEIGHTS: Mapping[str, WeightsEntry] = MappingProxyType(
 
 def is_weights_name(value: str | os.PathLike[str], table: Mapping[str, WeightsEntry] = WEIGHTS) -> bool:
     """Whether a value names published weights rather than a file."""
-    return isinstance(value, str) and value in table
+    return canonical_name(value, table) is not None
+
+
+def canonical_name(
+    value: str | os.PathLike[str], table: Mapping[str, WeightsEntry] = WEIGHTS
+) -> str | None:
+    """The name in the table that a name or an alias means; None for a file."""
+    if not isinstance(value, str):
+        return None
+    if value in table:
+        return value
+    return next((entry.name for entry in table.values() if entry.alias and entry.alias == value), None)
 
 
 def cache_folder(settings: Settings) -> Path:
@@ -150,8 +185,11 @@ def refuse_superseded(
 
 
 def find_local(name: str, settings: Settings, table: Mapping[str, WeightsEntry] = WEIGHTS) -> Path | None:
-    """The file of published weights on this machine, without verifying it: weights folder, then cache."""
-    for folder in _folders(settings):
+    """The file of published weights on this machine, without verifying it: weights folder, then cache.
+
+    One that comes with birdsearch is looked for there only.
+    """
+    for folder in [_packaged()] if table[name].is_packaged else _folders(settings):
         path = folder / table[name].file_name
         if path.is_file():
             return path
@@ -185,25 +223,36 @@ def resolve_weights(
         WeightsError: If there is no such name or file, the file is another than the published one, or it
             cannot be fetched. Nothing is left in the cache then.
     """
-    if not is_weights_name(name_or_path, table):
+    name = canonical_name(name_or_path, table)
+    if name is None:
         return _given_file(name_or_path, table)
-    entry = table[os.fspath(name_or_path)]
+    entry = table[name]
     cached = cache_folder(settings) / entry.file_name
     path = find_local(entry.name, settings, table)
     if path is not None:
         sha256 = file_sha256(path)
         if sha256 == entry.sha256:
             return path
-        if path != cached or not download:
-            refuse_superseded(path, sha256, {entry.name: entry})
-            raise WeightsError(
-                f"{path} is not {entry.name}: its sha256 is {sha256}, expected {entry.sha256}. Remove it, or "
-                "name it with --weights FILE if it is meant to be used."
-            )
+    if entry.is_packaged:
+        raise WeightsError(
+            f"{_packaged() / entry.file_name}, which comes with birdsearch, is "
+            f"{'not there' if path is None else 'damaged'}; install birdsearch again"
+        )
+    if path is not None and (path != cached or not download):
+        refuse_superseded(path, sha256, {entry.name: entry})
+        raise WeightsError(
+            f"{path} is not {entry.name}: its sha256 is {sha256}, expected {entry.sha256}. Remove it, or "
+            "name it with --weights FILE if it is meant to be used."
+        )
     if not download:
         raise WeightsError(f"{entry.file_name} is not on this machine. {_how_to_get(entry, settings)}")
     _download(entry, cached, settings, progress)
     return cached
+
+
+def _packaged() -> Path:
+    """The folder of the weights that come with birdsearch; package data, which is never inside an archive."""
+    return Path(str(importlib.resources.files("birdsearch.data"))) / "weights"
 
 
 def _folders(settings: Settings) -> list[Path]:
@@ -226,7 +275,8 @@ def _how_to_get(entry: WeightsEntry, settings: Settings) -> str:
     return (
         f"Get it with `birdsearch model pull {entry.name}`; or, for a machine with no network, fetch "
         f"{entry.url} elsewhere and name the file with --weights FILE, put it into a folder that "
-        f"BIRDSEARCH_WEIGHTS_DIR names, or put it at {cache_folder(settings) / entry.file_name}"
+        f"BIRDSEARCH_WEIGHTS_DIR names, or put it at {cache_folder(settings) / entry.file_name}. "
+        "`birdsearch demo` needs no other weights than those that come with birdsearch"
     )
 
 

@@ -8,17 +8,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from birdsearch.search.engine import Catalog
     from birdsearch.search.filters import Where
-    from birdsearch.search.results import Hit, LabelEstimate, QueryPhoto, QueryResult
+    from birdsearch.search.results import Hit, LabelEstimate, LabelEvidence, QueryPhoto, QueryResult, Voter
     from birdsearch.search.sheet import write_sheet
 
-__all__ = ["Catalog", "Hit", "LabelEstimate", "QueryPhoto", "QueryResult", "Where", "write_sheet"]
+__all__ = [
+    "Catalog",
+    "Hit",
+    "LabelEstimate",
+    "LabelEvidence",
+    "QueryPhoto",
+    "QueryResult",
+    "Voter",
+    "Where",
+    "write_sheet",
+]
 
 _HOMES = {
     "Catalog": "engine",
     "Hit": "results",
     "LabelEstimate": "results",
+    "LabelEvidence": "results",
     "QueryPhoto": "results",
     "QueryResult": "results",
+    "Voter": "results",
     "Where": "filters",
     "write_sheet": "sheet",
 }

@@ -13,17 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.config import Settings
-from birdsearch.errors import CatalogReadOnlyError, InvalidInputError, PhotoError
+from birdsearch.errors import CatalogError, CatalogReadOnlyError, InvalidInputError, PhotoError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.records import Box, ModelRecord
 from birdsearch.indexer.vectors import VectorIndex, normalised
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.search.catalog_model import catalog_model, check_given
+from birdsearch.search.estimator import LabelEstimator, state_of
 from birdsearch.search.filters import Where, allowed_views
 from birdsearch.search.inputs import Photo, ReadPhoto, check_box, find_photo, network_input
 from birdsearch.search.labels import top_labels
+from birdsearch.search.refine import RefinedVectors
 from birdsearch.search.results import Hit, QueryPhoto, QueryResult
-from birdsearch.search.retrieval import best_views, describe
+from birdsearch.search.retrieval import best_views, describe, refined_views
 
 if TYPE_CHECKING:
     from birdsearch.indexer.pipeline import IndexProgress, IndexSummary
@@ -60,10 +62,13 @@ class Catalog:
         self._device = device
         self._model: tuple[tuple[str, str], Model] | None = None
         self._index: VectorIndex | None = None
+        self._refined: RefinedVectors | None = None
         # A vector index must not grow while another thread searches it.
         self._index_lock = threading.Lock()
         # Apart, so that loading the network does not hold up those who ask about stored photos.
         self._model_lock = threading.Lock()
+        self._estimator: tuple[tuple[int, int, int], LabelEstimator] | None = None
+        self._estimator_lock = threading.Lock()
 
     @classmethod
     def open(
@@ -112,7 +117,7 @@ class Catalog:
         """Close the catalog; closing twice is harmless."""
         if self._store is not None:
             self._store.close()
-        self._store = self._index = self._model = None
+        self._store = self._index = self._refined = self._model = self._estimator = None
 
     def __enter__(self) -> Catalog:
         return self
@@ -191,6 +196,8 @@ class Catalog:
         box: Box | Sequence[float] | None = None,
         include_self: bool = False,
         model: Model | str | os.PathLike[str] | None = None,
+        confidence: float = 0.8,
+        refined: bool = False,
     ) -> QueryResult:
         """Find the photos that look most like a photo, and what is on it.
 
@@ -202,9 +209,13 @@ class Catalog:
             box: Region to ask about: x, y, w, h in parts of the upright frame.
             include_self: Let the photo itself, and with it its exact copies, be a hit.
             model: The catalog's model, if it is loaded already or its file is not where it was.
+            confidence: How sure a label has to be, 0..1, before it is rolled up to genus, family, order or `bird`.
+            refined: Order the hits by refined vectors (see `birdsearch.search.refine`), which finds more photos of
+                the same species; the similarity shown stays the plain one, so it need not fall with the rank.
 
         Returns:
-            Hits and labels.
+            Hits and labels. Verified photos of the catalog have their say in the labels, but for copies of the
+            query and frames of its event.
 
         Raises:
             PhotoError: The photo cannot be read; the message names it.
@@ -213,7 +224,9 @@ class Catalog:
             WeightsError: The model is needed and its weights are not to be found.
             CatalogError: There is no catalog, or it is damaged.
         """
-        return self.query_many([photo], k, where, box, include_self, model)[0]
+        return self.query_many(
+            [photo], k, where, box, include_self, model, confidence=confidence, refined=refined
+        )[0]
 
     def query_many(
         self,
@@ -224,6 +237,8 @@ class Catalog:
         include_self: bool = False,
         model: Model | str | os.PathLike[str] | None = None,
         on_error: Callable[[Photo, PhotoError], None] | None = None,
+        confidence: float = 0.8,
+        refined: bool = False,
     ) -> list[QueryResult]:
         """Ask about several photos at once; see `query`.
 
@@ -238,6 +253,8 @@ class Catalog:
             include_self: Let a photo itself be a hit.
             model: The catalog's model.
             on_error: Told each photo that cannot be read, which is then left out of the answers.
+            confidence: How sure a label has to be before it is rolled up.
+            refined: Order the hits by refined vectors.
 
         Returns:
             One answer a photo, in order.
@@ -258,20 +275,63 @@ class Catalog:
         queries, embeddings = self._embed(record, photos, region, model, on_error)
         if not queries:
             return []
-        hits: list[tuple[Hit, ...]]
-        warnings: tuple[str, ...] = ()
         if record is None:
             used = self._loaded(None, model)
-            logits, classes = embeddings @ used.head_weight.T + used.head_bias, used.classes
-            hits = [()] * len(queries)
-        else:
-            logits, classes = record.logits(embeddings), record.classes
-            own = [None if include_self else query.photo_id for query in queries]
-            hits, warnings = self._hits(record, normalised(embeddings), own, k, where)
+            logits = embeddings @ used.head_weight.T + used.head_bias
+            return [
+                QueryResult(query, (), top_labels(row, used.classes))
+                for query, row in zip(queries, logits, strict=True)
+            ]
+        own = [None if include_self else query.photo_id for query in queries]
+        hits, warnings = self._hits(record, normalised(embeddings), own, k, where, refined)
+        return self._labelled(record, queries, embeddings, hits, warnings, confidence)
+
+    def _labelled(
+        self,
+        record: ModelRecord,
+        queries: Sequence[QueryPhoto],
+        embeddings: NDArray[np.float32],
+        hits: Sequence[tuple[Hit, ...]],
+        warnings: tuple[str, ...],
+        confidence: float,
+    ) -> list[QueryResult]:
+        store = self.store
+        estimator = self.label_estimator(record)
+        if not len(estimator.space):
+            return [
+                QueryResult(query, found, (), None, warnings)
+                for query, found in zip(queries, hits, strict=True)
+            ]
+        views = store.whole_views([query.photo_id for query in queries if query.photo_id is not None])
+        view_ids = [views.get(query.photo_id or 0, 0) for query in queries]
+        references, groups = estimator.groups_for(store, view_ids)
+        answers = estimator.answer(embeddings, groups, confidence, references)
         return [
-            QueryResult(query, found, top_labels(row, classes), None, warnings)
-            for query, found, row in zip(queries, hits, logits, strict=True)
+            QueryResult(
+                query,
+                found,
+                estimator.labels(answers, row),
+                float(answers.unknown[row]),
+                warnings,
+                estimator.evidence(store, answers, row),
+            )
+            for row, (query, found) in enumerate(zip(queries, hits, strict=True))
         ]
+
+    def label_estimator(self, record: ModelRecord | None = None) -> LabelEstimator:
+        """What labels photos, by the verified labels and the calibration that there are now.
+
+        Raises:
+            CatalogError: There is no catalog, it has no model yet, or it is damaged.
+        """
+        record = self.store.active_model() if record is None else record
+        if record is None:
+            raise CatalogError(f"{self.path}: no photo is indexed yet; run `birdsearch index FOLDER`")
+        wanted = (record.id, *state_of(self.store))
+        with self._estimator_lock:
+            if self._estimator is None or self._estimator[0] != wanted:
+                self._estimator = (wanted, LabelEstimator.open(self.store, record))
+            return self._estimator[1]
 
     def _loaded(self, record: ModelRecord | None, given: Model | str | os.PathLike[str] | None) -> Model:
         if given is not None and not isinstance(given, str | os.PathLike):
@@ -340,17 +400,26 @@ class Catalog:
         own: Sequence[int | None],
         k: int,
         where: Where | None,
+        refined: bool,
     ) -> tuple[list[tuple[Hit, ...]], tuple[str, ...]]:
         """Hits of each query (Q, C), unit-norm, without its own photo; and warnings."""
         # Before the index catches up: whatever is allowed is then in the index.
         allowed = None if where is None or where.is_empty else allowed_views(self.store, record.id, where)
         with self._index_lock:
             index = self._caught_up(record)
-            matches = best_views(self.store, index, queries, own, k, allowed)
+            if refined:
+                matches = refined_views(self.store, self._refined_by(index), queries, own, k, allowed)
+            else:
+                matches = best_views(self.store, index, queries, own, k, allowed)
         warnings = index.warnings
         if allowed is not None and not len(allowed) and len(index):
             warnings += ("no photo of the catalog meets the conditions",)
         return describe(self.store, record, matches), warnings
+
+    def _refined_by(self, index: VectorIndex) -> RefinedVectors:
+        if self._refined is None or self._refined.plain is not index or self._refined.index.seq != index.seq:
+            self._refined = RefinedVectors.open(self.store, index)
+        return self._refined
 
     def _caught_up(self, record: ModelRecord) -> VectorIndex:
         index = self._index

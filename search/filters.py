@@ -1,4 +1,4 @@
-"""Which photos a search looks at: time, place, camera and folder, decided before the k-NN."""
+"""Which photos a search looks at: time, place, camera, folder and verified label, decided before the k-NN."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
+from birdsearch.indexer.annotations import labelled_photos
 from birdsearch.indexer.catalog import CatalogStore, live_file
+from birdsearch.indexer.taxa import clade_taxon_ids, find_clade, read_taxonomy
 
 __all__ = ["Folder", "Moment", "Where", "allowed_views", "great_circle_km", "parse_bbox", "parse_near"]
 
@@ -49,6 +51,9 @@ class Where:
         under: Folders: the photo has a file in one of them, at any depth.
         exclude_under: Folders whose files do not count: a photo is left out if all its files (all of those in
             `under`, where that is given) are in one of these. A copy elsewhere keeps a photo in.
+        taxon: Name of a species, genus, family or order: a verified positive label in force says that the photo
+            shows it, or what belongs to it.
+        verified: True for photos with a verified positive label in force, False for those without one.
 
     Raises:
         InvalidInputError: A value is outside its limits.
@@ -61,6 +66,8 @@ class Where:
     camera: str | None = None
     under: Sequence[Folder] = ()
     exclude_under: Sequence[Folder] = ()
+    taxon: str | None = None
+    verified: bool | None = None
 
     def __post_init__(self) -> None:
         earliest, latest = self.span
@@ -75,6 +82,10 @@ class Where:
                 raise InvalidInputError(f"{name} takes a list of folders; put a single folder into a list")
         if self.camera is not None and not self.camera.strip():
             raise InvalidInputError("camera is empty; give a part of its make or model, such as 'nikon'")
+        if self.taxon is not None and not self.taxon.strip():
+            raise InvalidInputError("taxon is empty; give the name of a species, genus, family or order")
+        if self.verified not in (None, True, False):
+            raise InvalidInputError(f"verified is {self.verified!r}; it is True, False or None")
 
     @property
     def span(self) -> tuple[datetime | None, datetime | None]:
@@ -224,6 +235,9 @@ def allowed_views(store: CatalogStore, model_id: int, where: Where) -> NDArray[n
 
     Returns:
         (N,) int64 view ids, rising. Views of photos whose files are all missing are never among them.
+
+    Raises:
+        InvalidInputError: Nothing bears the name of the taxon, or more than one species does.
     """
     view, photo, file, embedding = tables.view.c, tables.photo.c, tables.file.c, tables.embedding.c
     with store.reading() as connection:
@@ -240,6 +254,7 @@ def allowed_views(store: CatalogStore, model_id: int, where: Where) -> NDArray[n
             sa.exists().where(file.photo_id == photo.id, in_folders),
             *_time_conditions(where),
             *_place_conditions(where),
+            *_label_conditions(connection, where),
         ]
         if where.camera is not None:
             known = connection.execute(
@@ -293,6 +308,19 @@ def _place_conditions(where: Where) -> list[sa.ColumnElement[bool]]:
         spans += [(-180.0, -180.0)] if any(high == 180.0 for _, high in spans) else []
         spans += [(180.0, 180.0)] if any(low == -180.0 for low, _ in spans) else []
         conditions.append(sa.or_(*(longitude.between(low, high) for low, high in spans)))
+    return conditions
+
+
+def _label_conditions(connection: sa.Connection, where: Where) -> list[sa.ColumnElement[bool]]:
+    photo_id = tables.photo.c.id
+    conditions: list[sa.ColumnElement[bool]] = []
+    if where.taxon is not None:
+        taxonomy = read_taxonomy(connection)
+        taxon_ids = clade_taxon_ids(connection, taxonomy, find_clade(taxonomy, where.taxon))
+        conditions.append(photo_id.in_(labelled_photos(taxon_ids)))
+    if where.verified is not None:
+        has_label = photo_id.in_(labelled_photos())
+        conditions.append(has_label if where.verified else ~has_label)
     return conditions
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from birdsearch.indexer.records import Box
 
-__all__ = ["Hit", "LabelEstimate", "QueryPhoto", "QueryResult"]
+__all__ = ["Hit", "LabelEstimate", "LabelEvidence", "QueryPhoto", "QueryResult", "Voter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,64 @@ class LabelEstimate:
             "probability": self.probability,
             "p_model": self.p_model,
             "p_knn": self.p_knn,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Voter:
+    """A verified photo that had a part in a label.
+
+    Attributes:
+        photo_id: Id of the photo.
+        path: Absolute path, escaped for people.
+        similarity: Cosine of its embedding and the query's, -1..1; higher is more alike.
+        label: What it was verified to be.
+    """
+
+    photo_id: int
+    path: str
+    similarity: float
+    label: str
+
+    def to_dict(self) -> dict[str, object]:
+        """The voter as JSON types."""
+        return {
+            "photo_id": self.photo_id,
+            "path": self.path,
+            "similarity": self.similarity,
+            "label": self.label,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LabelEvidence:
+    """Why a photo is labelled as it is.
+
+    Attributes:
+        name: The label at the finest rank that is as sure as asked: a species, a clade, or `bird`.
+        rank: `species`, `genus`, `family`, `order` or `bird`.
+        probability: That `name` is right, 0..1, the chance that the bird is of no known label included.
+        knn_weight: Part of the decision between the two likeliest labels that the verified photos made, 0..1.
+        is_calibrated: True if the probabilities were fitted on verified photos of this catalog.
+        voters: The nearest verified photos, nearest first, without copies of the query and its own burst.
+    """
+
+    name: str
+    rank: str
+    probability: float
+    knn_weight: float
+    is_calibrated: bool
+    voters: tuple[Voter, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """The evidence as JSON types; `lambda` is `knn_weight`."""
+        return {
+            "name": self.name,
+            "rank": self.rank,
+            "probability": self.probability,
+            "lambda": self.knn_weight,
+            "calibrated": self.is_calibrated,
+            "neighbours": [voter.to_dict() for voter in self.voters],
         }
 
 
@@ -126,8 +184,9 @@ class QueryResult:
         query: What was asked.
         hits: The most alike photos, best first.
         labels: The five likeliest labels of the query, likeliest first.
-        unknown: Probability that the bird is of no known class, 0..1, or None if it was not estimated.
+        unknown: Probability that the bird is of no known label, 0..1, or None if it was not estimated.
         warnings: For a person.
+        evidence: What the labels rest on, or None for a catalog without photos.
     """
 
     query: QueryPhoto
@@ -135,6 +194,7 @@ class QueryResult:
     labels: tuple[LabelEstimate, ...]
     unknown: float | None = None
     warnings: tuple[str, ...] = ()
+    evidence: LabelEvidence | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The answer as JSON types; warnings are not part of it."""
@@ -143,6 +203,7 @@ class QueryResult:
             "labels": [label.to_dict() for label in self.labels],
             "unknown": self.unknown,
             "hits": [hit.to_dict() for hit in self.hits],
+            "evidence": None if self.evidence is None else self.evidence.to_dict(),
         }
 
 

@@ -13,9 +13,10 @@ from birdsearch.indexer.records import ModelRecord, ViewRecord
 from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.search.knn import nearest
 from birdsearch.search.labels import softmax
+from birdsearch.search.refine import RefinedVectors
 from birdsearch.search.results import Hit
 
-__all__ = ["best_views", "describe"]
+__all__ = ["best_views", "describe", "refined_views"]
 
 Match = tuple[ViewRecord, float]
 """A view and its similarity to the query."""
@@ -62,6 +63,23 @@ def best_views(
             break
         pending = [place for place in pending if len(matches[place]) < k]
         fetch *= 2
+    return matches
+
+
+def refined_views(
+    store: CatalogStore,
+    refined: RefinedVectors,
+    queries: NDArray[np.float32],
+    own: Sequence[int | None],
+    k: int,
+    allowed: NDArray[np.int64] | None,
+) -> list[list[Match]]:
+    """Like `best_views`, ordered by refined vectors; the similarities are the plain ones."""
+    found = best_views(store, refined.index, refined.queries(queries), own, k, allowed)
+    matches: list[list[Match]] = []
+    for query, ranked in zip(queries, found, strict=True):
+        cosines = refined.plain_cosines(query, np.array([view.id for view, _ in ranked], dtype=np.int64))
+        matches.append([(view, float(cosine)) for (view, _), cosine in zip(ranked, cosines, strict=True)])
     return matches
 
 

@@ -19,6 +19,11 @@ __all__ = ["cli", "main"]
 COMMANDS = {
     "index": "birdsearch.cli.index:index",
     "query": "birdsearch.cli.query:query",
+    "annotate": "birdsearch.cli.annotate:annotate",
+    "probe": "birdsearch.cli.probe:probe",
+    "label": "birdsearch.cli.label:label",
+    "mislabelled": "birdsearch.cli.label:mislabelled",
+    "eval": "birdsearch.cli.evaluate:evaluate",
     "status": "birdsearch.cli.catalog:status",
     "check": "birdsearch.cli.catalog:check",
     "rebuild": "birdsearch.cli.catalog:rebuild",

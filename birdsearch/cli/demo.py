@@ -24,14 +24,14 @@ _SCORES: list[Column] = [("score", "Score"), ("value", "Value"), ("photos", "Pho
 @click.command(short_help="Make a synthetic archive and try everything on it.")
 @click.argument("folder", metavar="[DIR]", default="birdsearch-demo", type=click.Path(path_type=Path))
 @click.option(
-    "--weights", required=True, type=click.Path(path_type=Path), help="Weights file (.pt or .safetensors)."
+    "--weights", type=click.Path(path_type=Path), help="Weights file instead of the demo's own weights."
 )
 @click.option(
     "--photos", default=400, show_default=True, type=click.IntRange(min=24), help="Frames to render."
 )
 @click.option("--seed", default=1, show_default=True, help="What the archive is made from.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes.  [default: one a core]")
-def demo(folder: Path, weights: Path, photos: int, seed: int, workers: int | None) -> None:
+def demo(folder: Path, weights: Path | None, photos: int, seed: int, workers: int | None) -> None:
     """Render an archive of invented birds into DIR, index it, query it, and score the answers.
 
     Each step is shown as the command that a person would type. What is in DIR/archive/truth.csv is only used
@@ -44,7 +44,8 @@ def demo(folder: Path, weights: Path, photos: int, seed: int, workers: int | Non
         _write_archive(archive, seed, photos, workers)
     truth = read_truth(archive)
     shared = ["--catalog", str(catalog)]
-    _run(["index", str(archive), "--weights", str(weights), *shared])
+    source = ["--model", "demo"] if weights is None else ["--weights", str(weights)]
+    _run(["index", str(archive), *source, *shared])
     _run(["status", *shared])
     picture, page = folder / "known.png", folder / "unknown.html"
     known, unknown = _a_photo(truth, "1"), _a_photo(truth, "0")
@@ -55,6 +56,10 @@ def demo(folder: Path, weights: Path, photos: int, seed: int, workers: int | Non
         photo = archive / unknown.path
         away = ["--exclude-under", str(photo.parent)]
         _run(["query", str(photo), "-k", "10", *away, "--sheet", str(page), *shared])
+    _verify(folder, archive, truth, shared)
+    _run(["label", *shared])
+    if known is not None:
+        _run(["query", str(archive / known.path), "-k", "3", *shared])
     _run(["check", *shared])
     click.echo("\nScores against the truth")
     write_rows(_scores(archive, catalog, truth), _SCORES, "table")
@@ -88,6 +93,32 @@ def _run(arguments: Sequence[str]) -> None:
 
     click.secho(f"\n$ birdsearch {shlex.join(arguments)}", bold=True)
     cli.main(list(arguments), prog_name="birdsearch", standalone_mode=False)
+
+
+def _verify(folder: Path, archive: Path, truth: Sequence[Truth], shared: Sequence[str]) -> None:
+    """Say what is on half of the events, as somebody who looked at them would; once."""
+    import csv
+
+    table, taxa = folder / "labels.csv", folder / "taxa.csv"
+    if table.exists():
+        return
+    frames = [row for row in truth if row.kind == "photo"]
+    columns = ("common_name", "scientific_name", "family", "order")
+    named = {(row.common_name, row.species, row.family, row.order) for row in frames}
+    with taxa.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([columns, *sorted(named)])
+    looked_at = _looked_at(truth)
+    rows = [
+        (str((archive / row.path).resolve()), row.common_name) for row in frames if row.event in looked_at
+    ]
+    with table.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("path", "taxon"), *rows])
+    _run(["annotate", "import", str(table), "--taxonomy", str(taxa), "--who", "demo", *shared])
+
+
+def _looked_at(truth: Sequence[Truth]) -> set[str]:
+    """Every second event."""
+    return set(sorted({row.event for row in truth if row.kind == "photo"})[::2])
 
 
 def _a_photo(truth: Sequence[Truth], known: str) -> Truth | None:
@@ -136,9 +167,39 @@ def _scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[s
                 "photos": recall.queries,
             }
         )
+    rows += _label_scores(archive, catalog, truth)
     broken = sum(row.kind == "corrupt" for row in truth)
     failed = sum(counts.failures.values())
     rows.append({"score": "corrupt files reported", "value": f"{failed} of {broken}", "photos": None})
+    return rows
+
+
+def _label_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[str, object]]:
+    """Labels of the frames that nobody verified, of species that somebody verified elsewhere."""
+    import os
+
+    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.search.predict import last_predictions
+
+    frames = [row for row in truth if row.kind == "photo"]
+    looked_at = _looked_at(truth)
+    verified = {row.species for row in frames if row.event in looked_at}
+    asked = [row for row in frames if row.event not in looked_at]
+    with CatalogStore.open(catalog) as store:
+        ids = [store.photo_at(os.fsencode((archive / row.path).resolve())) for row in asked]
+        views = store.whole_views([photo_id for photo_id in ids if photo_id is not None])
+        said = {one.view_id: one.species for one in last_predictions(store)}
+    rows: list[dict[str, object]] = []
+    for name, known in (("known species", "1"), ("species never trained on, verified elsewhere", "0")):
+        right = [
+            said.get(views.get(photo_id or 0, 0)) == row.common_name
+            for photo_id, row in zip(ids, asked, strict=True)
+            if row.known == known and (known == "1" or row.species in verified)
+        ]
+        share = sum(right) / len(right) if right else math.nan
+        rows.append(
+            {"score": f"top-1 of the fused labels, {name}", "value": _shown(share), "photos": len(right)}
+        )
     return rows
 
 

@@ -131,11 +131,12 @@ def pull(name: str | None) -> None:
     """Download published weights into the cache, unless they are on this machine."""
     from birdsearch.config import Settings
     from birdsearch.errors import WeightsError
-    from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, resolve_weights
+    from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, canonical_name, resolve_weights
 
-    name = name or DEFAULT_WEIGHTS
-    if name not in WEIGHTS:
+    known = canonical_name(name or DEFAULT_WEIGHTS)
+    if known is None:
         raise WeightsError(f"no published weights are called {name!r}; known: {', '.join(WEIGHTS)}")
+    name = known
     with download_bar(name) as progress:
         path = resolve_weights(name, Settings.from_environment(), download=True, progress=progress)
     click.echo(str(path))
@@ -217,6 +218,8 @@ def _where(entry: WeightsEntry, settings: Settings) -> str:
     path = find_local(entry.name, settings)
     if path is None:
         return "not here"
+    if entry.is_packaged:
+        return "comes with birdsearch"
     return "cached" if path.parent == cache_folder(settings) else "weights dir"
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from birdsearch.cli.output import Column, catalog_option, emit, format_option, write_json, write_rows
+from birdsearch.cli.where import build_where, where_options
 
 if TYPE_CHECKING:
     from birdsearch.errors import PhotoError
@@ -44,23 +45,18 @@ def _sheet_path(_ctx: click.Context, _param: click.Parameter, value: Path | None
 @click.option(
     "--box", metavar="X,Y,W,H", help="Ask about this region, in parts of the upright photo (0 to 1)."
 )
+@where_options
 @click.option(
-    "--since", metavar="TIME", help="Taken then or later, local time: 2023, 2023-05, 2023-05-14T06:30."
+    "--confidence",
+    default=0.8,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="How sure a name has to be before it is rolled up to genus, family, order or bird.",
 )
 @click.option(
-    "--until", metavar="TIME", help="Taken then or earlier; a year, month or day counts to its end."
-)
-@click.option("--near", metavar="LAT,LON,KM", help="Taken within so many kilometres of a place.")
-@click.option("--bbox", metavar="S,W,N,E", help="Taken within these degrees; W > E crosses the antimeridian.")
-@click.option(
-    "--camera", metavar="TEXT", help="Part of the camera's make and model, or a pattern: 'nikon*z*'."
-)
-@click.option("--under", metavar="DIR", multiple=True, help="Has a file in this folder. May be repeated.")
-@click.option(
-    "--exclude-under",
-    metavar="DIR",
-    multiple=True,
-    help="Leave out what is only in this folder. May be repeated.",
+    "--refined",
+    is_flag=True,
+    help="Order hits by refined vectors: more photos of the same species; similarities stay plain.",
 )
 @click.option("--include-self", is_flag=True, help="Let the photo itself be a hit.")
 @click.option(
@@ -82,17 +78,13 @@ def query(
     catalog: Path,
     k: int,
     box: str | None,
-    since: str | None,
-    until: str | None,
-    near: str | None,
-    bbox: str | None,
-    camera: str | None,
-    under: tuple[str, ...],
-    exclude_under: tuple[str, ...],
+    confidence: float,
+    refined: bool,
     include_self: bool,
     weights: Path | None,
     sheet: Path | None,
     fmt: str,
+    **conditions: Any,
 ) -> None:
     """Find the photos that look most like each PHOTO, and name what is on it.
 
@@ -100,18 +92,9 @@ def query(
     the hits and are applied before the search.
     """
     from birdsearch.search.engine import Catalog
-    from birdsearch.search.filters import Where, parse_bbox, parse_near
     from birdsearch.search.inputs import parse_box
 
-    where = Where(
-        since=since,
-        until=until,
-        near=None if near is None else parse_near(near),
-        bbox=None if bbox is None else parse_bbox(bbox),
-        camera=camera,
-        under=under,
-        exclude_under=exclude_under,
-    )
+    where = build_where(**conditions)
     region = None if box is None else parse_box(box)
     failed = 0
 
@@ -121,7 +104,9 @@ def query(
         click.echo(f"Error: {error}", err=True)
 
     with Catalog.open(catalog, "read") as opened:
-        results = opened.query_many(photos, k, where, region, include_self, weights, on_error)
+        results = opened.query_many(
+            photos, k, where, region, include_self, weights, on_error, confidence, refined
+        )
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         click.echo(f"Warning: {warning}", err=True)
     _print(results, fmt, _nothing(k, where))
@@ -152,12 +137,45 @@ def _print(results: list[QueryResult], fmt: str, nothing: str) -> None:
 
 def _print_table(result: QueryResult, nothing: str) -> None:
     emit(result.query.path)
-    labels = [f"{label.name} {label.probability:.1%}" for label in result.labels]
-    emit(f"  {', '.join(labels)}" if labels else "  no labels: the model has no classes")
+    for line in _label_lines(result):
+        emit(f"  {line}")
     if result.hits:
         write_rows([_table_row(hit) for hit in result.hits], _TABLE, "table")
     else:
         emit(f"  {nothing}")
+
+
+def _label_lines(result: QueryResult) -> list[str]:
+    """The label, the likeliest candidates, and what they rest on."""
+    if not result.labels:
+        return ["no labels: the model has no classes and no photo is verified"]
+    candidates = ", ".join(f"{label.name} {label.probability:.1%}" for label in result.labels)
+    evidence = result.evidence
+    if evidence is None:
+        return [candidates]
+    shown = evidence.name if evidence.rank in ("species", "bird") else f"{evidence.name} ({evidence.rank})"
+    sure = "" if evidence.rank == "bird" else f" {evidence.probability:.1%}"
+    doubt = "" if result.unknown is None else f"; of no known label: {result.unknown:.1%}"
+    lines = [f"{shown}{sure}{doubt}", f"candidates: {candidates}"]
+    first = result.labels[0]
+    if first.p_knn is None:
+        lines.append("by the network alone: no verified photo has a say")
+    else:
+        votes: dict[str, int] = {}
+        for voter in evidence.voters:
+            votes[voter.label] = votes.get(voter.label, 0) + 1
+        near = ", ".join(
+            f"{count} {name}" for name, count in sorted(votes.items(), key=lambda one: (-one[1], one[0]))
+        )
+        lines.append(
+            f"{first.name}: network {first.p_model:.1%}, verified neighbours {first.p_knn:.1%} "
+            f"(their part {evidence.knn_weight:.0%}: {near})"
+        )
+    if not evidence.is_calibrated:
+        lines.append(
+            "not calibrated: verify photos with `birdsearch annotate`, then run `birdsearch label --fit`"
+        )
+    return lines
 
 
 def _nothing(k: int, where: Where) -> str:

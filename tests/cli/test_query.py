@@ -67,20 +67,38 @@ def test_the_table_has_a_header_a_photo_and_a_line_a_hit(catalog: Path, archive:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == str(archive / "b" / "0.png")
-    assert lines[1].startswith("  species ")
-    assert lines[1].count("%") == 5
-    assert lines[2].split() == ["Rank", "Similarity", "Label", "Path", "Time", "Place"]
-    assert lines[3].split()[0] == "1"
-    assert "2023-05-0" in lines[3]
-    assert "-33.8667, 15" in lines[3]
-    assert len(lines) == 11
-    assert lines[5] == ""
+    # The network is not sure of anything, and nobody verified a photo.
+    assert lines[1].startswith("  bird; of no known label: ")
+    assert lines[2].startswith("  candidates: species ")
+    assert lines[2].count("%") == 5
+    assert lines[3] == "  by the network alone: no verified photo has a say"
+    assert lines[4].startswith("  not calibrated: verify photos with `birdsearch annotate`")
+    assert lines[5].split() == ["Rank", "Similarity", "Label", "Path", "Time", "Place"]
+    assert lines[6].split()[0] == "1"
+    assert "2023-05-0" in lines[6]
+    assert "-33.8667, 15" in lines[6]
+    assert len(lines) == 17
+    assert lines[8] == ""
     assert result.stderr == ""
+
+
+def test_the_first_label_is_as_sure_as_asked(catalog: Path) -> None:
+    for confidence, rank in ((0, "species"), (1, "bird")):
+        one = answers(catalog, "#1", "--confidence", confidence)[0]
+        assert one["evidence"]["rank"] == rank
+        line = run(catalog, "#1", "--confidence", confidence).stdout.splitlines()[1]
+        sure = "" if rank == "bird" else f" {one['evidence']['probability']:.1%}"
+        assert line == f"  {one['evidence']['name']}{sure}; of no known label: {one['unknown']:.1%}"
 
 
 def test_json_is_an_array_with_one_object_a_photo(catalog: Path, archive: Path) -> None:
     both = answers(catalog, "#1", archive / "=a" / "1.png", "-k", 3)
-    assert [list(one) for one in both] == [["query", "labels", "unknown", "hits"]] * 2
+    assert [list(one) for one in both] == [["query", "labels", "unknown", "hits", "evidence"]] * 2
+    assert list(both[0]["evidence"]) == [
+        *("name", "rank", "probability", "lambda", "calibrated", "neighbours")
+    ]
+    assert both[0]["evidence"]["neighbours"] == []
+    assert 0 < both[0]["unknown"] < 1
     assert both[1]["query"]["path"] == str(archive / "=a" / "1.png")
     assert [hit["rank"] for hit in both[0]["hits"]] == [1, 2, 3]
     assert both[0]["hits"][0]["lat"] == pytest.approx(-33.866667)
@@ -158,6 +176,7 @@ def test_a_contact_sheet_is_written_beside_the_answer(catalog: Path, tmp_path: P
         ["#1", "-k", "many"],
         ["#1", "--sheet", "sheet.gif"],
         ["#1", "--format", "xml"],
+        ["#1", "--confidence", "1.5"],
     ],
 )
 def test_a_wrong_use_is_told_apart_from_a_failure(catalog: Path, arguments: list[str]) -> None:
@@ -174,6 +193,7 @@ def test_a_wrong_use_is_told_apart_from_a_failure(catalog: Path, arguments: list
         (["--near", "1,2"], InvalidInputError, "LAT,LON,KM"),
         (["--bbox", "5,0,1,1"], InvalidInputError, "the south 5 is above the north 1"),
         (["--since", "soon"], InvalidInputError, "since 'soon' is not a time"),
+        (["--taxon", "dodoo"], InvalidInputError, "is no species, genus, family or order"),
     ],
 )
 def test_a_value_outside_its_limits_is_an_error_that_says_what_is_right(

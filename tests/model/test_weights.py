@@ -294,3 +294,17 @@ def test_a_superseded_file_given_by_path_is_explained(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"mine.pt is a superseded edition.*birder dropped in 0\.7"):
         refuse_superseded(path, WEIGHTS[DEFAULT_WEIGHTS].superseded[0])
     refuse_superseded(path, WEIGHTS[DEFAULT_WEIGHTS].sha256)
+
+
+def test_the_demo_weights_come_with_birdsearch_and_are_used_only_when_named(settings: Settings) -> None:
+    entry = WEIGHTS["xcit_nano12_p16_demo"]
+    path = resolve_weights("demo", settings, download=False)
+    assert path == resolve_weights(entry.name, settings, download=False)
+    assert (file_sha256(path), path.stat().st_size) == (entry.sha256, entry.size)
+    assert entry.size < 8_000_000
+    assert entry.name != DEFAULT_WEIGHTS
+    loaded = load_model("demo", settings=settings)
+    # A catalog remembers the full name, whichever was typed.
+    assert (loaded.name, len(loaded.classes), loaded.input_size) == (entry.name, 371, (256, 256))
+    with pytest.raises(WeightsError, match="birdsearch demo"):
+        resolve_weights(DEFAULT_WEIGHTS, settings, download=False)

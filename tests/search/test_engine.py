@@ -88,7 +88,8 @@ def test_the_hits_are_those_of_brute_force_over_the_network(
     assert result.query.photo_id is None
     logits = tiny_model.infer([asked]).logits[0]
     assert [label.name for label in result.labels] == [tiny_model.classes[i] for i in np.argsort(-logits)[:5]]
-    assert result.unknown is None
+    assert result.unknown is not None
+    assert 0 < result.unknown < 1
     assert result.warnings == ()
     first = result.hits[0]
     seed = int(order[0])
@@ -287,6 +288,7 @@ def test_a_catalog_without_photos_gives_labels_and_no_hits(
             result = catalog.query(archive / "day0" / "02.png", model=model)
             assert result.hits == ()
             assert len(result.labels) == 5
+            assert (result.unknown, result.evidence) == (None, None)
         with pytest.raises(WeightsError, match="model pull"):
             catalog.query(archive / "day0" / "02.png")
         catalog.store.use_model(tiny_model)
@@ -422,7 +424,7 @@ def test_several_threads_may_ask_while_photos_are_added(
 
 def test_the_answer_as_json_types_has_the_documented_keys(catalog: Catalog, archive: Path) -> None:
     answer = catalog.query(archive / "day0" / "02.png", k=1).to_dict()
-    assert list(answer) == ["query", "labels", "unknown", "hits"]
+    assert list(answer) == ["query", "labels", "unknown", "hits", "evidence"]
     assert answer["query"] == {"path": str(archive / "day0" / "02.png"), "photo_id": 2, "box": None}
     hits, labels = answer["hits"], answer["labels"]
     assert isinstance(hits, list)
@@ -432,4 +434,9 @@ def test_the_answer_as_json_types_has_the_documented_keys(catalog: Catalog, arch
     ]
     assert hits[0]["box"] == [0.0, 0.0, 1.0, 1.0]
     assert list(labels[0]) == ["name", "scientific_name", "rank", "probability", "p_model", "p_knn"]
+    assert isinstance(answer["unknown"], float)
+    evidence = answer["evidence"]
+    assert isinstance(evidence, dict)
+    assert list(evidence) == ["name", "rank", "probability", "lambda", "calibrated", "neighbours"]
+    assert (evidence["lambda"], evidence["calibrated"], evidence["neighbours"]) == (0.0, False, [])
     assert birdsearch.Catalog is Catalog

@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.annotations import record, undo
+from birdsearch.indexer.taxa import add_taxa, new_taxon
+from birdsearch.model.species import Taxon, Taxonomy
 from birdsearch.search.filters import Where, allowed_views, great_circle_km, parse_bbox, parse_near
 
 CAMERAS = [None, "NIKON Z 9", "Canon EOS R5", "CANON EOS 7D", "ΣIGMA fp", "Reconyx [HP2X]"]
@@ -220,6 +223,8 @@ def test_a_time_counts_from_its_first_to_its_last_moment(value: Any, first: str,
         ),
         ({"bbox": (0.0, 0.0, 5.0, math.nan)}, "eastern longitude nan"),
         ({"camera": " "}, "camera is empty"),
+        ({"taxon": " "}, "taxon is empty; give the name of a species"),
+        ({"verified": "no"}, "verified is 'no'; it is True, False or None"),
         ({"under": "trips"}, "under takes a list of folders"),
         ({"exclude_under": Path("trips")}, "exclude_under takes a list"),
     ],
@@ -303,3 +308,109 @@ def test_views_of_missing_photos_and_of_other_models_are_never_allowed(
     here = catalog.photo([np.ones(4)], [(b"/r", b"2.jpg", "error")])[1]
     assert allowed_views(catalog.store, catalog.model_id, Where()).tolist() == here
     assert allowed_views(catalog.store, catalog.model_id + 1, Where()).tolist() == []
+
+
+def _bird(name: str) -> Taxon:
+    taxon = Taxonomy.load().find(name)
+    assert taxon is not None
+    return taxon
+
+
+def test_labels_let_pass_what_plain_python_lets_pass(make_catalog: Callable[..., Any]) -> None:
+    rng = np.random.default_rng(99)
+    catalog = make_catalog(4)
+    # Views by photo, and whether a file of the photo is there.
+    photos: list[tuple[list[int], bool]] = []
+    for number in range(50):
+        boxes = [(0.0, 0.0, 0.5, 0.5)] if rng.random() < 0.3 else []
+        is_there = rng.random() < 0.9
+        files = [(b"/r", b"%d.jpg" % number, "present" if is_there else "missing")]
+        _, ids = catalog.photo([np.ones(4)] * (1 + len(boxes)), files, boxes=boxes)
+        photos.append((ids, is_there))
+    birds = [
+        *(_bird(name) for name in ("White stork", "Black stork", "hoopoe", "Rock pigeon", "Feral pigeon")),
+        new_taxon("Kaupi zogbird", "Upupa kaupi", "Upupidae", "Zogiformes"),
+        new_taxon("Zog"),
+    ]
+    groups = {
+        "white-STORK": {"White stork"},
+        "Ciconia": {"White stork", "Black stork"},
+        "Ciconiidae": {"White stork", "Black stork"},
+        "columba livia": {"Rock pigeon", "Feral pigeon"},
+        "Feral pigeon": {"Feral pigeon"},
+        "Columbiformes": {"Rock pigeon", "Feral pigeon"},
+        "upupa": {"Eurasian hoopoe", "Kaupi zogbird"},
+        "Zogiformes": {"Kaupi zogbird"},
+        "zog": {"Zog"},
+        "Griffon vulture": set(),
+    }
+    # Name of the positive label by view, replayed.
+    positive: dict[int, str] = {}
+    for trial in range(9):
+        before = dict(positive)
+        items = []
+        for view in rng.choice([view for ids, _ in photos for view in ids], 15):
+            bird = birds[rng.integers(len(birds))]
+            verdict = str(rng.choice(["positive", "negative", "uncertain"], p=[0.7, 0.2, 0.1]))
+            items.append((int(view), bird, verdict))
+            if verdict == "positive":
+                positive[int(view)] = bird.common_name
+            elif positive.get(int(view)) == bird.common_name:
+                del positive[int(view)]
+        record(catalog.store, items, "Ada", "test")
+        if trial % 3 == 2:
+            undo(catalog.store)
+            positive = before
+        expected = _expected_views(photos, positive)
+
+        def got(**wanted: Any) -> list[int]:
+            return list(allowed_views(catalog.store, catalog.model_id, Where(**wanted)))
+
+        assert got(verified=True) == expected(None)
+        assert got(verified=False) == sorted(set(got()) - set(expected(None)))
+        if trial > 5:
+            for name, members in groups.items():
+                assert got(taxon=name) == expected(members), name
+    assert got(taxon="Ciconia", verified=False) == []
+    inside = [b"/r/%d.jpg" % number for number in range(20)]
+    both = got(verified=True, under=inside, taxon="Ciconiidae")
+    assert both == sorted(set(got(taxon="Ciconiidae")) & set(got(under=inside)))
+    assert both
+
+
+def _expected_views(
+    photos: list[tuple[list[int], bool]], positive: dict[int, str]
+) -> Callable[[set[str] | None], list[int]]:
+    """Views of the photos that are there and have a label among some names, or any."""
+
+    def expected(names: set[str] | None) -> list[int]:
+        kept: list[int] = []
+        for views, is_there in photos:
+            said = {positive[view] for view in views if view in positive}
+            if is_there and (said if names is None else said & names):
+                kept += views
+        return kept
+
+    return expected
+
+
+def test_a_taxon_that_is_not_known_is_an_error_with_the_nearest(make_catalog: Callable[..., Any]) -> None:
+    catalog = make_catalog(4)
+    for name, message in (
+        ("Grifon vultur", "'Grifon vultur' is no species, genus, .* did you mean Griffon vulture"),
+        ("Ciconidae", "did you mean Ciconiidae"),
+        ("Desert Warbler", "may be African desert warbler or Asian desert warbler"),
+        ("Kaupi zogbird", "is no species"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            allowed_views(catalog.store, catalog.model_id, Where(taxon=name))
+    add_taxa(
+        catalog.store, "common_name,scientific_name,family,order\nKaupi zogbird,Zogornis kaupi,Zogidae,\n"
+    )
+    assert allowed_views(catalog.store, catalog.model_id, Where(taxon="Zogidae")).tolist() == []
+
+
+def test_a_condition_on_labels_is_a_condition() -> None:
+    assert Where().is_empty
+    for where in (Where(taxon="hoopoe"), Where(verified=True), Where(verified=False)):
+        assert not where.is_empty

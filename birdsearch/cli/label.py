@@ -1,0 +1,253 @@
+"""`birdsearch label` and `mislabelled`: labels for the whole catalog, and verified labels that look wrong."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from birdsearch.cli.output import Column, catalog_option, format_option, write_json, write_rows
+from birdsearch.cli.where import build_where, where_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.search.calibration import Calibration
+    from birdsearch.search.estimator import LabelEstimator
+    from birdsearch.search.filters import Where
+    from birdsearch.search.predict import Prediction
+
+__all__ = ["label", "mislabelled"]
+
+_PREDICTIONS: list[Column] = [
+    ("photo_id", "Photo"),
+    ("name", "Label"),
+    ("rank", "Rank"),
+    ("probability", "Probability"),
+    ("species", "Likeliest"),
+    ("species_probability", "p"),
+    ("p_model", "Network"),
+    ("p_knn", "Neighbours"),
+    ("lambda", "Their part"),
+    ("unknown", "Unknown"),
+    ("path", "Path"),
+]
+_DOUBTS: list[Column] = [
+    ("photo_id", "Photo"),
+    ("label", "Verified as"),
+    ("p_label", "p"),
+    ("better", "Rather"),
+    ("p_better", "p"),
+    ("neighbours", "Neighbours say"),
+    ("path", "Path"),
+]
+_MOST_NAMES = 15
+
+
+@click.command(short_help="Label every photo, or say what to verify next.")
+@catalog_option
+@click.option(
+    "--fit", is_flag=True, help="First fit the estimate on the verified photos that meet the conditions."
+)
+@click.option(
+    "--confidence",
+    default=0.8,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="How sure a name has to be before it is rolled up to genus, family, order or bird.",
+)
+@click.option(
+    "--suggest", metavar="N", type=click.IntRange(min=1), help="Write nothing; list N photos to verify next."
+)
+@where_options
+@format_option
+def label(
+    catalog: Path, fit: bool, confidence: float, suggest: int | None, fmt: str, **conditions: Any
+) -> None:
+    """Label the photos of the catalog, from the stored vectors and the verified photos.
+
+    No picture is read. A photo's own copies and the other frames of its event never vote for it. The labels are
+    kept with the run that made them; --format csv and json print each of them. With --fit the conditions choose
+    the photos that the estimate is fitted on, and nothing is labelled: photos that the network was trained on
+    should not be among them.
+    """
+    from birdsearch.indexer.catalog import CatalogStore
+
+    if fit and suggest is not None:
+        raise click.UsageError("--fit and --suggest are two things; ask for one")
+    where = build_where(**conditions)
+    if suggest is not None:
+        with CatalogStore.open(catalog) as store:
+            _suggest(store, suggest, where, fmt)
+        return
+    with CatalogStore.open(catalog, "write", purpose="label") as store:
+        if fit:
+            _fit(store, where, fmt)
+        else:
+            _label(store, where, confidence, fmt)
+
+
+def _estimator(store: CatalogStore, calibration: Calibration | None = None) -> LabelEstimator:
+    from birdsearch.search.estimator import LabelEstimator
+
+    record = store.active_model()
+    if record is None:
+        raise click.ClickException(f"{store.path}: no photo is indexed yet; run `birdsearch index FOLDER`")
+    return LabelEstimator.open(store, record, calibration)
+
+
+def _fit(store: CatalogStore, where: Where, fmt: str) -> None:
+    from birdsearch.search.calibration import Calibration
+    from birdsearch.search.predict import fit_catalog
+
+    # From the defaults: a fit is also what repairs a calibration that cannot be read.
+    found = fit_catalog(store, _estimator(store, Calibration()), where)
+    rows = _calibration_rows(found)
+    if fmt == "json":
+        write_json({key: value for key, _, value in rows})
+    else:
+        columns = [("what", "What"), ("value", "Value")]
+        write_rows(
+            [{"key": key, "what": what, "value": value} for key, what, value in rows],
+            [("key", "Key"), *columns] if fmt == "csv" else columns,
+            fmt,
+        )
+
+
+def _calibration_rows(found: Calibration) -> list[tuple[str, str, object]]:
+    """Key, what it is, and value."""
+    fusion = found.fusion
+    return [
+        ("photos", "fitted on photos", found.photos),
+        ("groups", "of groups", found.groups),
+        ("labels", "of labels", found.labels),
+        ("ece_before", "calibration error before", found.ece_before),
+        ("ece_after", "calibration error after, on photos that the fit did not see", found.ece_after),
+        ("top1_before", "top-1 before", found.top1_before),
+        ("top1_after", "top-1 after, on photos that the fit did not see", found.top1_after),
+        ("temperature", "temperature T of the logits", 1 / fusion.sharpness),
+        ("tau", "tau of the neighbours", fusion.neighbour_scale),
+        ("neighbour_weight", "weight of the neighbours", fusion.neighbour_weight),
+        ("mean_weight", "weight of the class means", fusion.mean_weight),
+    ]
+
+
+def _label(store: CatalogStore, where: Where, confidence: float, fmt: str) -> None:
+    from tqdm import tqdm
+
+    from birdsearch.search.predict import label_catalog, predictions
+
+    with tqdm(desc="labelling", unit=" photos", disable=not sys.stderr.isatty(), leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        summary = label_catalog(store, _estimator(store), where, confidence, progress)
+    if summary.skipped:
+        click.echo(f"Warning: {summary.skipped} stored vectors are damaged; run `birdsearch check`", err=True)
+    if fmt != "table":
+        _write_predictions(store, predictions(store, summary.run_id), fmt)
+        return
+    ranks = ", ".join(f"{summary.ranks[rank]} {rank}" for rank in _in_order(summary.ranks))
+    click.echo(f"labelled {summary.views} photos (run {summary.run_id}): {ranks or 'none'}")
+    named = list(summary.names.items())
+    write_rows(
+        [{"name": name, "photos": count} for name, count in named[:_MOST_NAMES]],
+        [("name", "Label"), ("photos", "Photos")],
+        fmt,
+    )
+    if len(named) > _MOST_NAMES:
+        click.echo(f"and {len(named) - _MOST_NAMES} more; --format csv lists every photo")
+    if not summary.is_calibrated:
+        click.echo(
+            "not calibrated: verify photos with `birdsearch annotate`, then run `birdsearch label --fit`"
+        )
+
+
+def _in_order(ranks: dict[str, int]) -> list[str]:
+    from birdsearch.indexer.taxa import RANKS
+    from birdsearch.search.label_space import ROOT
+
+    return [rank for rank in (*RANKS, ROOT) if rank in ranks]
+
+
+def _suggest(store: CatalogStore, count: int, where: Where, fmt: str) -> None:
+    from birdsearch.search.predict import suggest
+
+    _write_predictions(store, suggest(store, _estimator(store), count, where), fmt)
+
+
+def _write_predictions(store: CatalogStore, found: Iterable[Prediction], fmt: str) -> None:
+    listed = list(found)
+    places = _places(store, [one.view_id for one in listed])
+    rows = [
+        {
+            "photo_id": places[one.view_id][0],
+            "path": places[one.view_id][1],
+            "name": one.name,
+            "rank": one.rank,
+            "probability": one.probability,
+            "species": one.species,
+            "species_probability": one.species_probability,
+            "p_model": one.p_model,
+            "p_knn": one.p_knn,
+            "lambda": one.knn_weight,
+            "unknown": one.unknown,
+        }
+        for one in listed
+    ]
+    write_rows(rows, _PREDICTIONS, fmt)
+
+
+def _places(store: CatalogStore, view_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
+    """Photo id and path, escaped for people, of each view."""
+    from birdsearch.indexer.crawl import display_path
+
+    views = store.views(view_ids)
+    photos = store.photos(sorted({view.photo_id for view in views.values()}))
+    return {
+        view_id: (view.photo_id, display_path(photos[view.photo_id].path)) for view_id, view in views.items()
+    }
+
+
+@click.command(short_help="List verified labels that look wrong.")
+@catalog_option
+@click.option(
+    "--least",
+    default=0.5,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="By how much another label has to be more probable.",
+)
+@format_option
+def mislabelled(catalog: Path, least: float, fmt: str) -> None:
+    """List verified labels that the other verified photos and the network contradict, the surest first.
+
+    Each is judged without its own say and that of its copies and its event.
+    """
+    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.search.predict import mislabelled as doubts
+
+    with CatalogStore.open(catalog) as store:
+        found = doubts(store, _estimator(store), least)
+        places = _places(store, [one.view_id for one in found])
+    rows = [
+        {
+            "photo_id": places[one.view_id][0],
+            "path": places[one.view_id][1],
+            "label": one.label,
+            "p_label": one.p_label,
+            "better": one.better,
+            "p_better": one.p_better,
+            "neighbours": f"{one.knn_better:.0%} {one.better}, {one.knn_label:.0%} {one.label}",
+        }
+        for one in found
+    ]
+    if not rows and fmt == "table":
+        click.echo("no verified label is contradicted")
+        return
+    write_rows(rows, _DOUBTS, fmt)

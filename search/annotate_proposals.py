@@ -1,0 +1,220 @@
+"""What a source of labels comes to: labels that can be recorded, and what cannot with the reason."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from birdsearch.indexer import tables
+from birdsearch.indexer.annotations import AnnotationItem
+from birdsearch.indexer.catalog import CatalogStore, live_file
+from birdsearch.indexer.crawl import display_path
+from birdsearch.model.species import Taxon
+
+__all__ = [
+    "Claim",
+    "Folder",
+    "LiveFile",
+    "Problem",
+    "Proposal",
+    "Proposals",
+    "UnusableError",
+    "count_of",
+    "joined",
+    "live_files",
+    "places_below",
+    "settled",
+]
+
+Folder = str | os.PathLike[str]
+
+
+class UnusableError(Exception):
+    """Something names no photo or no taxon, or more than one; the text says why. It never leaves `search`."""
+
+    def __init__(self, reason: str, *, is_unknown_name: bool = False) -> None:
+        super().__init__(reason)
+        self.is_unknown_name = is_unknown_name
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A label that can be recorded.
+
+    Attributes:
+        photo_id: The photo.
+        view_id: The view of it that is labelled.
+        taxon: What is on it, or is not.
+        verdict: `positive`, `negative` or `uncertain`.
+        where: What says so, such as `line 3`, a folder or a photo.
+        who: Who said so, if the source says; else empty.
+    """
+
+    photo_id: int
+    view_id: int
+    taxon: Taxon
+    verdict: str
+    where: str
+    who: str = ""
+
+    def item(self) -> AnnotationItem:
+        """The label as it is recorded."""
+        return AnnotationItem(self.view_id, self.taxon, self.verdict, self.who)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What cannot be recorded.
+
+    Attributes:
+        where: What it is, such as `line 3`, a folder or a photo.
+        reason: Why, and what to do about it.
+        is_unknown_name: True if it would do as a new taxon.
+    """
+
+    where: str
+    reason: str
+    is_unknown_name: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """What a source says.
+
+    Attributes:
+        labels: What can be recorded; for each view each taxon once, and no contradiction among them.
+        problems: What cannot.
+        notes: For a person: what was passed over.
+        new_taxa: Taxa that no taxonomy has yet and that `labels` name.
+    """
+
+    labels: tuple[Proposal, ...]
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    new_taxa: tuple[Taxon, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A label on a photo, before its view is looked up."""
+
+    photo_id: int
+    taxon: Taxon
+    verdict: str
+    where: str
+    who: str = ""
+
+
+def settled(
+    store: CatalogStore,
+    claims: Sequence[Claim],
+    problems: Sequence[Problem] = (),
+    notes: Sequence[str] = (),
+    *,
+    new: Sequence[Taxon] = (),
+    views: Mapping[int, int] | None = None,
+) -> Proposals:
+    """Claims without repeats, on the whole frame unless another view is given; contradictions are problems."""
+    view_ids = store.whole_views(sorted({claim.photo_id for claim in claims})) | dict(views or {})
+    kept: dict[int, dict[str, Claim]] = {}
+    conflicts: dict[int, Problem] = {}
+    for claim in claims:
+        others = kept.setdefault(claim.photo_id, {})
+        before = others.get(claim.taxon.common_name)
+        if before is None and claim.verdict == "positive":
+            before = next((other for other in others.values() if other.verdict == "positive"), None)
+        if before is None:
+            others[claim.taxon.common_name] = claim
+        elif (before.taxon.common_name, before.verdict) != (claim.taxon.common_name, claim.verdict):
+            reason = (
+                f"photo #{claim.photo_id} is {_said(claim)} here and {_said(before)} in {before.where}; "
+                "such a contradiction is not recorded"
+            )
+            conflicts.setdefault(claim.photo_id, Problem(claim.where, reason))
+    labels = tuple(
+        Proposal(photo_id, view_ids[photo_id], claim.taxon, claim.verdict, claim.where, claim.who)
+        for photo_id, found in kept.items()
+        if photo_id not in conflicts
+        for claim in found.values()
+    )
+    named = {label.taxon for label in labels}
+    return Proposals(
+        labels,
+        (*problems, *conflicts.values()),
+        tuple(notes),
+        tuple(taxon for taxon in new if taxon in named),
+    )
+
+
+def _said(claim: Claim) -> str:
+    what = "" if claim.verdict == "positive" else f"{claim.verdict} for "
+    return f"{what}{claim.taxon.common_name}"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFile:
+    """A file of the catalog whose photo is known: its absolute path, and the root that it belongs to."""
+
+    absolute: bytes
+    root: bytes
+    photo_id: int
+
+
+def joined(folder: bytes, path: bytes) -> bytes:
+    """A path below a folder; with an empty one, what the paths of everything in the folder begin with."""
+    return folder.rstrip(b"/") + b"/" + path
+
+
+def live_files(store: CatalogStore, folders: Sequence[Folder], problems: list[Problem]) -> list[LiveFile]:
+    """Files that are not known to be gone, in order of their paths; of some folders if any are named.
+
+    A folder without any is a problem.
+    """
+    file, root = tables.file.c, tables.root.c
+    with store.reading() as connection:
+        rows = connection.execute(
+            sa.select(root.path.label("root"), file.path, file.photo_id)
+            .join(tables.root, root.id == file.root_id)
+            .where(live_file)
+        ).all()
+    files = sorted(
+        (LiveFile(joined(row.root, row.path), row.root, row.photo_id) for row in rows),
+        key=lambda found: found.absolute,
+    )
+    if not folders:
+        return files
+    kept: set[int] = set()
+    for folder in folders:
+        name = os.path.expanduser(os.fsencode(folder))  # noqa: PTH111 bytes
+        places = {
+            place for top in (os.path.abspath, os.path.realpath) for place in places_below(files, top(name))
+        }
+        if not places:
+            shown = display_path(name)
+            problems.append(
+                Problem(
+                    shown, f"no photo of the catalog is in it; `birdsearch index {shown}` adds its photos"
+                )
+            )
+        kept |= places
+    return [files[place] for place in sorted(kept)]
+
+
+def places_below(files: Sequence[LiveFile], folder: bytes) -> range:
+    """Where in a list of files, in order of their paths, those below a folder are."""
+
+    def path(file: LiveFile) -> bytes:
+        return file.absolute
+
+    start = joined(folder, b"")
+    # "0" is the byte after "/".
+    return range(bisect_left(files, start, key=path), bisect_left(files, start[:-1] + b"0", key=path))
+
+
+def count_of(number: int, what: str) -> str:
+    """Such as `1 photo`, `2 photos`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,437 @@
+"""What labels are written in: tables, names of folders, and keywords in and beside photos. No catalog is asked."""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import io
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+
+from PIL import Image, IptcImagePlugin, UnidentifiedImageError
+
+from birdsearch.errors import InvalidInputError
+from birdsearch.model.photo import pillow_is_quiet
+
+__all__ = [
+    "NAME_COLUMNS",
+    "KeywordError",
+    "TableRow",
+    "file_keywords",
+    "folder_name",
+    "glob_start",
+    "matches_glob",
+    "read_table",
+    "sidecar_keywords",
+    "xmp_keywords",
+]
+
+# -- tables --------------------------------------------------------------------------------------------------
+
+_PHOTO_COLUMNS = ("sha256", "photo_id", "path")
+NAME_COLUMNS = ("taxon", "species", "common_name", "scientific_name", "label")
+_COLUMNS = (*_PHOTO_COLUMNS, *NAME_COLUMNS, "verdict", "who")
+_DELIMITERS = (",", ";", "\t")
+_MAX_TABLE_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One row of a table of labels.
+
+    Attributes:
+        where: Where it is, such as `line 3`.
+        values: What the columns that count hold, without the space around it; empty ones are left out. Of those
+            that name taxa, `taxon` alone counts if there is one, and `label` only if there is no other, since
+            results of a query have the network's guess there.
+        problem: Why the row cannot be used, or empty.
+    """
+
+    where: str
+    values: dict[str, str]
+    problem: str = ""
+
+
+def read_table(path: Path) -> list[TableRow]:
+    """Read a table of labels: Parquet if its name ends in `.parquet`, else CSV.
+
+    CSV is UTF-8, or UTF-16 with a byte order mark, with a header and commas, semicolons or tabs between values.
+    Columns are found by their names in any case; others are not looked at. Rows without any value are left out.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The rows, in their order.
+
+    Raises:
+        InvalidInputError: It cannot be read, lacks a column that is needed, or Parquet is to be read and pyarrow
+            is not installed.
+    """
+    rows = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
+    return [row for row in rows if row.values or row.problem]
+
+
+def _name_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    for group in (NAME_COLUMNS[:1], NAME_COLUMNS[1:-1], NAME_COLUMNS[-1:]):
+        found = tuple(name for name in group if name in columns)
+        if found:
+            return found
+    return ()
+
+
+def _column(title: str) -> str:
+    return re.sub(r"[\s-]+", "_", title.strip().casefold())
+
+
+def _counting_columns(path: Path, titles: Sequence[str]) -> set[str]:
+    """The columns that count, by the titles of all."""
+    columns = [column for column in map(_column, titles) if column in _COLUMNS]
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        raise InvalidInputError(f"{path} has two columns {twice!r}; leave one of them out")
+    shown = ", ".join(titles[:8]) or "none"
+    if not any(column in columns for column in _PHOTO_COLUMNS):
+        raise InvalidInputError(
+            f"{path} has no column that names photos: path, photo_id or sha256 (its columns: {shown})"
+        )
+    names = _name_columns(columns)
+    if not names:
+        raise InvalidInputError(
+            f"{path} has no column that names taxa: {', '.join(NAME_COLUMNS)} (its columns: {shown})"
+        )
+    return {*names, *(column for column in columns if column not in NAME_COLUMNS)}
+
+
+def _read_csv(path: Path) -> Iterator[TableRow]:
+    text = _table_text(path)
+    # The delimiter is the one that makes most sense of the header.
+    head = text.splitlines()[0] if text.strip() else ""
+
+    def known(delimiter: str) -> int:
+        titles = next(csv.reader([head], delimiter=delimiter), [])
+        return sum(_column(title) in _COLUMNS for title in titles)
+
+    delimiter = max(_DELIMITERS, key=known)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 0
+    try:
+        titles = next(reader, [])
+        counting = _counting_columns(path, titles)
+        columns = [_column(title) for title in titles]
+        line = reader.line_num
+        for cells in reader:
+            start, line = line + 1, reader.line_num
+            yield _csv_row(f"line {start}", columns, counting, cells)
+    except csv.Error as error:
+        raise InvalidInputError(f"{path} is not CSV after line {line}: {error}; check its quotes") from error
+
+
+def _csv_row(where: str, columns: Sequence[str], counting: set[str], cells: Sequence[str]) -> TableRow:
+    problem = ""
+    if any(cell.strip() for cell in cells[len(columns) :]):
+        problem = f"it has {len(cells)} values and the header {len(columns)}; check its delimiters and quotes"
+    values = {
+        column: cell.strip()
+        for column, cell in zip(columns, cells, strict=False)
+        if column in counting and cell.strip()
+    }
+    return TableRow(where, values, problem)
+
+
+def _table_text(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if size > _MAX_TABLE_BYTES:
+            raise InvalidInputError(
+                f"{path} is {size} bytes and the limit is {_MAX_TABLE_BYTES}; cut it into parts"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}") from error
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InvalidInputError(
+            f"{path} is not {encoding[:6].upper().rstrip('-')} in line {line}; save it as CSV UTF-8"
+        ) from error
+
+
+def _read_parquet(path: Path) -> Iterator[TableRow]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InvalidInputError(
+            f"{path}: Parquet is read by pyarrow, which is not installed; "
+            'run pip install "birdsearch[parquet]", or save the table as CSV'
+        ) from error
+    try:
+        with parquet.ParquetFile(path) as table:
+            titles = list(table.schema_arrow.names)
+            counting = _counting_columns(path, titles)
+            wanted = [title for title in titles if _column(title) in counting]
+            number = 0
+            for batch in table.iter_batches(columns=wanted):
+                for row in batch.to_pylist():
+                    number += 1
+                    values = {_column(title): _cell(value) for title, value in row.items()}
+                    yield TableRow(f"row {number}", {key: value for key, value in values.items() if value})
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InvalidInputError(f"{path} is no Parquet file that can be read: {error}") from error
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        # A hash; a path whose bytes are no text.
+        return value.hex() if len(value) == 32 else os.fsdecode(value)
+    if isinstance(value, float):
+        # A column of whole numbers with gaps comes as floats, its gaps as NaN.
+        return "" if value != value else f"{value:.0f}" if value.is_integer() else str(value)
+    return str(value).strip()
+
+
+# -- names of files and folders ------------------------------------------------------------------------------
+
+_NUMBER_PREFIX = re.compile(r"\d+\s*[._\- ]\s*(?=[^\W\d])")
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def folder_name(folder: str) -> str:
+    """The name that a folder stands for: without the number before it, underscores as spaces.
+
+    `001.Black_footed_Albatross` is "Black footed Albatross".
+    """
+    return " ".join(_NUMBER_PREFIX.sub("", folder, count=1).replace("_", " ").split()) or folder
+
+
+def glob_start(pattern: str) -> tuple[str, str]:
+    """Cut an absolute pattern where its first component with `*`, `?` or `[` begins.
+
+    Returns:
+        The folder before it, and the rest of the pattern; the rest is empty if nothing is a pattern.
+    """
+    parts = pattern.split("/")
+    first = next((place for place, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
+    return "/".join(parts[:first]) or "/", "/".join(parts[first:])
+
+
+def matches_glob(path: str, pattern: str) -> bool:
+    """Whether a path matches a pattern, component by component.
+
+    `*`, `?` and `[...]` match within a component, as in a shell; `**` as a component matches any number of
+    them, none included. Case counts.
+
+    Args:
+        path: A path with "/" between components.
+        pattern: The pattern, of the same form.
+    """
+    parts = path.split("/")
+    # The places in `parts` at which the rest of the pattern may begin.
+    places = {0}
+    components = pattern.split("/")
+    for number, component in enumerate(components):
+        if component == "**":
+            # At the end of a pattern it needs something to match: the folder itself is no file in it.
+            least = min(places) + (number == len(components) - 1)
+            places = set(range(least, len(parts) + 1))
+        else:
+            places = {
+                place + 1
+                for place in places
+                if place < len(parts) and fnmatch.fnmatchcase(parts[place], component)
+            }
+        if not places:
+            return False
+    return len(parts) in places
+
+
+# -- keywords ------------------------------------------------------------------------------------------------
+
+_MAX_METADATA = 1 << 20
+# Those whose metadata Pillow itself reads; HEIF needs an extra, camera RAW has sidecars.
+_KEYWORD_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
+_IPTC_KEYWORDS = (2, 25)
+# What writers leave room with around a packet.
+_PADDING = b"\x00 \t\r\n"
+_SUBJECTS = (
+    "http://purl.org/dc/elements/1.1/ subject",
+    "http://ns.adobe.com/lightroom/1.0/ hierarchicalSubject",
+)
+_LIST_ITEM = "http://www.w3.org/1999/02/22-rdf-syntax-ns# li"
+
+
+class KeywordError(Exception):
+    """Metadata of a photo are broken or too large; the text says which and why."""
+
+
+def file_keywords(path: bytes) -> tuple[list[str], list[str]]:
+    """Keywords embedded in a photo: XMP `dc:subject` and `lr:hierarchicalSubject`, and IPTC.
+
+    Only the file's metadata are read, never its pixels.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The keywords as they stand, those of XMP first, and what is broken about the metadata.
+
+    Raises:
+        KeywordError: The file cannot be opened.
+    """
+    keywords: list[str] = []
+    problems: list[str] = []
+    readers: tuple[Callable[[Image.Image], list[str]], ...] = (_embedded_xmp, _embedded_iptc)
+    with pillow_is_quiet:
+        try:
+            with _open_regular(path) as file, Image.open(file, formats=_KEYWORD_FORMATS) as image:
+                for read in readers:
+                    try:
+                        keywords += read(image)
+                    except KeywordError as error:
+                        problems.append(str(error))
+        except UnidentifiedImageError:
+            # A format that carries keywords in other ways; whether it is damaged is not asked here.
+            return [], []
+        except OSError as error:
+            raise KeywordError(f"the file cannot be read: {error.strerror or error}") from error
+        except Exception as error:
+            raise KeywordError(f"the file is damaged: {error}") from error
+    return keywords, problems
+
+
+def sidecar_keywords(path: bytes) -> list[str]:
+    """Keywords of an `.xmp` file beside a photo.
+
+    Raises:
+        KeywordError: It cannot be read, is too large or broken.
+    """
+    try:
+        with _open_regular(path) as file:
+            data = file.read(_MAX_METADATA + 1)
+    except OSError as error:
+        raise KeywordError(f"it cannot be read: {error.strerror or error}") from error
+    if len(data) > _MAX_METADATA:
+        raise KeywordError(f"it has more than {_MAX_METADATA} bytes, the limit")
+    return xmp_keywords(data)
+
+
+def _open_regular(path: bytes) -> io.BufferedReader:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("it is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _embedded_xmp(image: Image.Image) -> list[str]:
+    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    if isinstance(packet, str):
+        packet = packet.encode("utf-8", "surrogateescape")
+    return xmp_keywords(packet) if isinstance(packet, bytes) else []
+
+
+def xmp_keywords(packet: bytes) -> list[str]:
+    """Keywords of an XMP packet, in the order in which they stand.
+
+    A document type is refused before anything it declares is looked at, so no entity is ever expanded.
+
+    Args:
+        packet: The packet, or a whole `.xmp` file; empty for none.
+
+    Raises:
+        KeywordError: It is larger than 1 MiB, is no well-formed XML, or has a document type.
+    """
+    if len(packet.strip(_PADDING)) > _MAX_METADATA:
+        raise KeywordError(f"its XMP has more than {_MAX_METADATA} bytes, the limit")
+    try:
+        text = _xml_text(packet)
+    except UnicodeDecodeError as error:
+        raise KeywordError(f"its XMP is broken: {error}") from error
+    if not text:
+        return []
+    reader = _XmpReader()
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.StartElementHandler = reader.start
+    parser.EndElementHandler = reader.end
+    parser.CharacterDataHandler = reader.text
+    parser.StartDoctypeDeclHandler = reader.refuse
+    try:
+        parser.Parse(text, True)
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        raise KeywordError(f"its XMP is broken: {error}") from error
+    return [keyword for keyword in reader.keywords if keyword]
+
+
+def _xml_text(packet: bytes) -> bytes | str:
+    """The packet without what pads it: text if it is UTF-16, else bytes, whose encoding the XML tells."""
+    for encoding, starts in (
+        ("utf-16", (b"\xff\xfe", b"\xfe\xff")),
+        ("utf-16-le", (b"<\x00",)),
+        ("utf-16-be", (b"\x00<",)),
+    ):
+        if packet.startswith(starts):
+            return packet[: len(packet) // 2 * 2].decode(encoding).strip(_PADDING.decode())
+    return packet.strip(_PADDING)
+
+
+class _XmpReader:
+    """Collects the text of list items below the elements that hold keywords."""
+
+    def __init__(self) -> None:
+        self.keywords: list[str] = []
+        self._depth = 0
+        self._subject_depth = 0
+        self._text: list[str] | None = None
+
+    def start(self, name: str, _attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if not self._subject_depth and name in _SUBJECTS:
+            self._subject_depth = self._depth
+        elif self._subject_depth and name == _LIST_ITEM:
+            self._text = []
+
+    def end(self, name: str) -> None:
+        if name == _LIST_ITEM and self._text is not None:
+            self.keywords.append(" ".join("".join(self._text).split()))
+            self._text = None
+        if self._depth == self._subject_depth:
+            self._subject_depth = 0
+        self._depth -= 1
+
+    def text(self, data: str) -> None:
+        if self._text is not None:
+            self._text.append(data)
+
+    def refuse(self, *_: object) -> None:
+        raise KeywordError("its XMP has a document type, which is refused")
+
+
+def _embedded_iptc(image: Image.Image) -> list[str]:
+    try:
+        fields: dict[Any, Any] = IptcImagePlugin.getiptcinfo(image) or {}  # type: ignore[arg-type]
+    except Exception as error:
+        raise KeywordError(f"its IPTC is broken: {error}") from error
+    found = fields.get(_IPTC_KEYWORDS) or []
+    values = [value for value in (found if isinstance(found, list) else [found]) if isinstance(value, bytes)]
+    if sum(map(len, values)) > _MAX_METADATA:
+        raise KeywordError(f"its IPTC has more than {_MAX_METADATA} bytes of keywords, the limit")
+    keywords = []
+    for value in values:
+        try:
+            text = value.decode("utf-8")
+        except UnicodeDecodeError:
+            # Before it could declare its encoding, the standard left it open; Western files have this one.
+            text = value.decode("latin-1")
+        keywords.append(" ".join(text.replace("\x00", " ").split()))
+    return [keyword for keyword in keywords if keyword]

@@ -1,0 +1,248 @@
+"""Refined ranking: vectors moved towards their neighbours, so that a bird seen badly is found by those seen well.
+
+Database-side augmentation (Arandjelovic and Zisserman, CVPR 2012) replaces each stored vector x by its neighbours'
+weighted mean, and alpha query expansion (Radenovic et al., arXiv 1711.02512, section 3.3) does the same to a query:
+
+    refined(x) = normalised(x + sum_i max(0, (x.n_i - mu) / (1 - mu))^alpha n_i)   over the k nearest n_i
+
+NOTE: mu, the mean cosine of two vectors of the catalog, is taken off first. Where all cosines are high, as with
+some networks, the plain power hardly tells near from far. With it the weight falls to nothing where a photo has
+fewer than k photos like it, so that rare species are not averaged with others.
+
+Refined vectors order hits. The similarity that people see stays that of the plain vectors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from birdsearch.errors import CatalogReadOnlyError, InvalidInputError
+from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import CatalogStore, now
+from birdsearch.indexer.vectors import VectorIndex, normalised
+
+__all__ = ["ALPHA", "NEIGHBOURS", "RefinedVectors", "background_cosine", "expand", "refined_vectors"]
+
+NEIGHBOURS = 10
+ALPHA = 3.0
+
+_FOLDER = "vectors"
+# Queries of the k-NN graph at a time: bounds memory.
+_ROWS = 4096
+
+
+def background_cosine(unit: NDArray[np.float32]) -> float:
+    """Mean cosine of two different vectors, by the sum of all: (N, C) float32 unit-norm -> -1..0.99."""
+    count = len(unit)
+    if count < 2:
+        return 0.0
+    whole = unit.astype(np.float64).sum(axis=0)
+    # All pairs less those of a vector with itself.
+    return float(np.clip((whole @ whole - count) / (count * (count - 1)), -1.0, 0.99))
+
+
+def expand(
+    queries: NDArray[np.float32],
+    unit: NDArray[np.float32],
+    background: float,
+    k: int = NEIGHBOURS,
+    alpha: float = ALPHA,
+    own: NDArray[np.int64] | None = None,
+) -> NDArray[np.float32]:
+    """Move vectors towards their nearest among some others.
+
+    Args:
+        queries: (Q, C) float32, unit-norm.
+        unit: (N, C) float32, unit-norm.
+        background: mu.
+        k: How many neighbours have a part.
+        alpha: How fast the weight falls with the similarity, above 0.
+        own: (Q,) int64, for each query its place among `unit`, which has no part; None if they are not among them.
+
+    Returns:
+        (Q, C) float32, unit-norm. Of equally near neighbours the first counts.
+
+    Raises:
+        InvalidInputError: `k` is below 1 or `alpha` not above 0.
+    """
+    if k < 1 or not alpha > 0:
+        raise InvalidInputError(f"k is {k} and alpha {alpha}; they have to be at least 1 and above 0")
+    if not len(queries) or not len(unit):
+        return np.ascontiguousarray(queries, np.float32)
+    moved = np.empty(queries.shape, np.float32)
+    fetch = min(k + (own is not None), len(unit))
+    for start in range(0, len(queries), _ROWS):
+        rows = slice(start, min(start + _ROWS, len(queries)))
+        cosines, places = faiss.knn(
+            np.ascontiguousarray(queries[rows]), unit, fetch, metric=faiss.METRIC_INNER_PRODUCT
+        )
+        weights = np.clip((cosines.astype(np.float64) - background) / (1 - background), 0.0, None) ** alpha
+        if own is not None:
+            mine = places == own[rows, None]
+            # Where exact copies crowd the vector itself out, the last of them is dropped in its stead.
+            mine[~mine.any(axis=1), -1] = fetch > k
+            weights[mine] = 0.0
+        # (B, 1, k) @ (B, k, C) -> (B, C)
+        mean = np.einsum("bk,bkc->bc", weights, unit[places].astype(np.float64))
+        moved[rows] = normalised((queries[rows].astype(np.float64) + mean).astype(np.float32))
+    return moved
+
+
+def refined_vectors(
+    unit: NDArray[np.float32], k: int = NEIGHBOURS, alpha: float = ALPHA
+) -> NDArray[np.float32]:
+    """Database-side augmentation: every vector moved towards its neighbours.
+
+    Args:
+        unit: (N, C) float32, unit-norm.
+        k: How many neighbours have a part.
+        alpha: How fast the weight falls with the similarity.
+
+    Returns:
+        (N, C) float32, unit-norm.
+    """
+    return expand(unit, unit, background_cosine(unit), k, alpha, np.arange(len(unit)))
+
+
+class RefinedVectors:
+    """The refined vectors of a catalog: a follower that is read if it is current, else made again.
+
+    Attributes:
+        plain: What they were made from.
+        index: The refined vectors by view id.
+        background: mu of the plain vectors.
+    """
+
+    def __init__(self, plain: VectorIndex, vectors: NDArray[np.float32]) -> None:
+        flat: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(plain.index.d))
+        if len(plain):
+            flat.add_with_ids(vectors, plain.view_ids)
+        self.plain = plain
+        self.index = VectorIndex(flat, plain.model_id, plain.seq)
+        self.background = background_cosine(plain.vectors)
+
+    @classmethod
+    def open(cls, store: CatalogStore, plain: VectorIndex) -> RefinedVectors:
+        """The refined vectors of an index that has caught up.
+
+        They are read from the catalog's folder if they are of the same state and whole, else made; a catalog that
+        is open for writing keeps them.
+
+        Args:
+            store: An open catalog; reading is enough.
+            plain: Its vectors, caught up.
+        """
+        stored = _read(store, plain)
+        if stored is not None:
+            return cls(plain, stored)
+        # In the order of the ids, so that the answer does not depend on the order in which they were added.
+        order = np.argsort(plain.view_ids, kind="stable")
+        vectors = np.empty(plain.vectors.shape, np.float32)
+        vectors[order] = refined_vectors(np.ascontiguousarray(plain.vectors[order]))
+        if store.writable:
+            with contextlib.suppress(OSError, CatalogReadOnlyError):
+                _save(store, plain, vectors)
+        return cls(plain, vectors)
+
+    def plain_cosines(self, query: NDArray[np.float32], view_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Cosines of a query, (C,) float32 unit-norm, to the plain vectors of views that the index holds: (N,)."""
+        order = np.argsort(self.plain.view_ids, kind="stable")
+        places = order[np.searchsorted(self.plain.view_ids[order], view_ids)]
+        exact = self.plain.vectors[places].astype(np.float64) @ query.astype(np.float64)
+        return np.asarray(exact, dtype=np.float32)
+
+    def queries(self, unit: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Queries moved towards their neighbours: (Q, C) float32 unit-norm -> the same."""
+        return expand(unit, self.plain.vectors, self.background)
+
+
+def _parameters() -> str:
+    return json.dumps({"k": NEIGHBOURS, "alpha": ALPHA, "order": "index"})
+
+
+def _read(store: CatalogStore, plain: VectorIndex) -> NDArray[np.float32] | None:
+    table = tables.refinement.c
+    with store.reading() as connection:
+        row = connection.execute(
+            sa.select(tables.refinement)
+            .where(
+                table.model_id == plain.model_id, table.seq == plain.seq, table.parameters == _parameters()
+            )
+            .order_by(table.generation.desc())
+            .limit(1)
+        ).first()
+    if row is None:
+        return None
+    try:
+        content = (store.path / _FOLDER / row.file).read_bytes()
+    except OSError:
+        return None
+    if hashlib.sha256(content).hexdigest() != row.sha256:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as found:
+        view_ids, vectors = found["view_ids"], found["vectors"]
+    # The two indexes may hold the same views in another order.
+    order = np.argsort(view_ids, kind="stable")
+    if not np.array_equal(view_ids[order], np.sort(plain.view_ids)):
+        return None
+    return np.ascontiguousarray(vectors[order][np.searchsorted(view_ids[order], plain.view_ids)])
+
+
+def _save(store: CatalogStore, plain: VectorIndex, vectors: NDArray[np.float32]) -> None:
+    table = tables.refinement.c
+    folder = store.path / _FOLDER
+    folder.mkdir(exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez(buffer, view_ids=plain.view_ids, vectors=vectors)
+    content = buffer.getvalue()
+    with store.reading() as connection:
+        newest = connection.execute(
+            sa.select(sa.func.max(table.generation)).where(table.model_id == plain.model_id)
+        ).scalar_one()
+        snapshots = set(connection.execute(sa.select(tables.snapshot.c.file)).scalars())
+    generation = (newest or 0) + 1
+    path = folder / f"refined{plain.model_id}-{generation:06d}.npz"
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    with store.writing() as connection:
+        connection.execute(
+            sa.insert(tables.refinement).values(
+                model_id=plain.model_id,
+                generation=generation,
+                seq=plain.seq,
+                n=len(plain),
+                dim=plain.index.d,
+                parameters=_parameters(),
+                sha256=hashlib.sha256(content).hexdigest(),
+                file=path.name,
+                created_at=now(),
+            )
+        )
+        connection.execute(
+            sa.delete(tables.refinement).where(
+                table.model_id == plain.model_id, table.generation < generation - 1
+            )
+        )
+        kept = set(connection.execute(sa.select(table.file)).scalars()) | snapshots
+    for stale in folder.glob("refined*"):
+        if stale.name not in kept:
+            stale.unlink(missing_ok=True)
