@@ -137,9 +137,7 @@ def is_weights_name(value: str | os.PathLike[str], table: Mapping[str, WeightsEn
     return canonical_name(value, table) is not None
 
 
-def canonical_name(
-    value: str | os.PathLike[str], table: Mapping[str, WeightsEntry] = WEIGHTS
-) -> str | None:
+def canonical_name(value: str | os.PathLike[str], table: Mapping[str, WeightsEntry] = WEIGHTS) -> str | None:
     """The name in the table that a name or an alias means; None for a file."""
     if not isinstance(value, str):
         return None

@@ -105,6 +105,17 @@ def test_the_measured_errors_are_those_of_leaving_each_group_out(data: Data, who
     assert whole.ece_before == pytest.approx(expected_calibration_error(p.max(axis=1), right))
     assert whole.top1_before == pytest.approx(right.mean())
     assert (whole.photos, whole.groups, whole.labels) == (len(mine), 240, 8)
+    # After the fit each half of the groups is judged by what was fitted on the other.
+    halves = calibration._halves(np.arange(len(mine)), mine.groups, 0)
+    assert not set(mine.groups[halves[0]].tolist()) & set(mine.groups[halves[1]].tolist())
+    assert sorted(np.concatenate(halves).tolist()) == list(range(len(mine)))
+    for judged, seen in (halves, halves[::-1]):
+        on = np.isin(np.arange(len(mine)), seen)
+        found = fuse(data.logits, evidence, fitted(data, on=on, judge=False).fusion, mine.background)
+        p[judged] = found.probabilities[judged]
+    right = p.argmax(axis=1) == mine.labels
+    assert whole.ece_after == pytest.approx(expected_calibration_error(p.max(axis=1), right))
+    assert whole.top1_after == pytest.approx(right.mean())
 
 
 def objective(data: Data, fusion: FusionParameters, start: FusionParameters) -> float:

@@ -172,6 +172,10 @@ def test_an_event_is_one_even_if_the_frame_that_links_it_is_not_verified(make_ca
     (found,) = predictions(made.store, summary.run_id)
     assert (found.view_id, found.species == "ghost") == (last, False)
     record(made.store, [(last, new_taxon("ghost"), "positive")], "a", "t")
+    # A photo that comes while a run is under way is a change too.
+    before = state_of(made.store)
+    made.photo([basis[2]])
+    assert state_of(made.store) != before
     estimator = LabelEstimator.open(made.store, made.store.active_model())
     assert "ghost" not in {one.label for one in mislabelled(made.store, estimator, 0.0)}
     made.store.close()
