@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-NAMES = ("startup", "network", "archive")
+NAMES = ("startup", "network", "archive", "labels")
 
 
 def main() -> None:

@@ -266,7 +266,7 @@ class VectorIndex:
                 )
             )
             kept = set(connection.execute(sa.select(snapshot.file)).scalars())
-        for stale in folder.glob("model*"):
+        for stale in folder.iterdir():
             if stale.name not in kept:
                 stale.unlink(missing_ok=True)
         self.is_saved = True

@@ -218,7 +218,11 @@ def _scenes(
 
     # The smallest first; as many labels as there are anyway are no setting of their own.
     most = max(np.unique(groups[labels == label]).size for label in np.unique(labels))
-    found += [(f"{shots} labels a species", few(shots), none) for shots in _SHOTS if shots < most]
+    found += [
+        (f"{shots} label{'s' if shots > 1 else ''} a species", few(shots), none)
+        for shots in _SHOTS
+        if shots < most
+    ]
     in_model = asked[asked < space.classes]
     if len(in_model) >= _HIDDEN:
         shuffled = np.random.default_rng(seed).permutation(in_model)

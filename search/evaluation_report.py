@@ -75,7 +75,7 @@ def build_report(found: Evaluation, provenance: Mapping[str, str], *, seed: int 
     shots = {
         int(setting.name.split()[0]): setting
         for setting in found.settings
-        if setting.name.endswith("labels a species")
+        if setting.name.endswith((" label a species", " labels a species"))
     }
     if len(shots) > 1:
         curves.append(

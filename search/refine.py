@@ -38,7 +38,8 @@ __all__ = ["ALPHA", "NEIGHBOURS", "RefinedVectors", "background_cosine", "expand
 NEIGHBOURS = 10
 ALPHA = 3.0
 
-_FOLDER = "vectors"
+# Apart from the snapshots of the index, which tidies its own folder.
+_FOLDER = "refined"
 # Queries of the k-NN graph at a time: bounds memory.
 _ROWS = 4096
 
@@ -211,9 +212,8 @@ def _save(store: CatalogStore, plain: VectorIndex, vectors: NDArray[np.float32])
         newest = connection.execute(
             sa.select(sa.func.max(table.generation)).where(table.model_id == plain.model_id)
         ).scalar_one()
-        snapshots = set(connection.execute(sa.select(tables.snapshot.c.file)).scalars())
     generation = (newest or 0) + 1
-    path = folder / f"refined{plain.model_id}-{generation:06d}.npz"
+    path = folder / f"model{plain.model_id}-{generation:06d}.npz"
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -242,7 +242,7 @@ def _save(store: CatalogStore, plain: VectorIndex, vectors: NDArray[np.float32])
                 table.model_id == plain.model_id, table.generation < generation - 1
             )
         )
-        kept = set(connection.execute(sa.select(table.file)).scalars()) | snapshots
-    for stale in folder.glob("refined*"):
+        kept = set(connection.execute(sa.select(table.file)).scalars())
+    for stale in folder.iterdir():
         if stale.name not in kept:
             stale.unlink(missing_ok=True)

@@ -28,8 +28,9 @@ def _run(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Co
 def test_the_list_says_where_the_weights_are(tmp_path: Path) -> None:
     run = _run("list", "--format", "json", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    (row,) = json.loads(run.stdout)
+    row, demo = json.loads(run.stdout)
     assert row["name"] == "xcit_nano12_p16_il-common"
+    assert (demo["name"], demo["where"]) == ("xcit_nano12_p16_demo", "comes with birdsearch")
     assert (row["network"], row["classes"], row["input"]) == ("xcit_nano12_p16", 371, "256x256")
     assert row["where"] == "not here"
     for folder, variable, where in (
@@ -39,7 +40,7 @@ def test_the_list_says_where_the_weights_are(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "xcit_nano12_p16_il-common.pt").write_bytes(b"anything")
         run = _run("list", "--format", "csv", cwd=tmp_path, **variable)
-        (row,) = csv.DictReader(io.StringIO(run.stdout))
+        row, _demo = csv.DictReader(io.StringIO(run.stdout))
         assert where in row.values()
     assert "xcit_nano12_p16_il-common" in _run("list", cwd=tmp_path).stdout
 

@@ -100,7 +100,7 @@ def test_refined_hits_show_plain_similarities_and_the_vectors_are_kept_and_made_
         store = catalog.store
         record = store.active_model()
         assert record is not None
-        files = list((tmp_path / "catalog" / "vectors").glob("refined*"))
+        files = list((tmp_path / "catalog" / "refined").iterdir())
         assert len(files) == 1
         index = VectorIndex.open(store, record.id, record.embedding_size)
         # The vectors are a view into the index: it has to outlive them.
