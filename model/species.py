@@ -287,7 +287,8 @@ def _taxon(row: Mapping[str | None, str | list[str] | None], where: str) -> Taxo
     )
 
 
-def _words(name: str) -> list[str]:
+@functools.lru_cache(maxsize=4096)
+def _words(name: str) -> tuple[str, ...]:
     # Before decomposition, which turns an acute accent used as an apostrophe into a space.
     text = _BARE_POSSESSIVE.sub("ss", _APOSTROPHES.sub("'", name)).replace("'", "")
     text = unicodedata.normalize("NFKD", text).casefold().translate(_LETTERS)
@@ -295,7 +296,7 @@ def _words(name: str) -> list[str]:
     words = "".join(letter if letter.isalnum() else " " for letter in text).split()
     for old, new in _SPELLINGS:
         words = [word.replace(old, new) for word in words]
-    return words
+    return tuple(words)
 
 
 def _ratio(matcher: SequenceMatcher[str], text: str) -> float:

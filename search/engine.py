@@ -215,7 +215,8 @@ class Catalog:
 
         Returns:
             Hits and labels. Verified photos of the catalog have their say in the labels, but for copies of the
-            query and frames of its event.
+            query and frames of its event. Of a photo that is not in the catalog only the content is compared, so an
+            edited copy of it does vote.
 
         Raises:
             PhotoError: The photo cannot be read; the message names it.

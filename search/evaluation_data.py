@@ -53,13 +53,15 @@ def read_labelled(
         BirdsearchError: scikit-learn is not installed and a probe is wanted.
     """
     estimator = LabelEstimator.open(store, record)
-    references = estimator.references
-    if not len(references):
+    if not len(estimator.references):
         raise InvalidInputError("nothing is verified yet; see `birdsearch annotate --help`")
+    # Over the whole catalog: a photo that nobody verified may link two that somebody did.
+    every = allowed_views(store, record.id, Where())
+    references, _ = estimator.groups_for(store, every.tolist(), with_links=False)
     references = replace(references, groups=_groups(store, references, split))
     references = References.build(references.unit, references.labels, references.groups, references.view_ids)
     vectors = store.embeddings(record.id, references.view_ids.tolist())
-    logits = record.logits(np.stack([vectors[view_id] for view_id in references.view_ids.tolist()]))
+    logits = estimator.logits(np.stack([vectors[view_id] for view_id in references.view_ids.tolist()]))
     queries = np.ones(len(references), bool)
     voters = queries
     if queries_under:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from birdsearch.cli.output import Column, catalog_option, emit, format_option, write_json, write_rows
+from birdsearch.cli.output import (
+    Column,
+    catalog_option,
+    emit,
+    format_option,
+    printable,
+    write_json,
+    write_rows,
+)
 from birdsearch.cli.where import build_where, where_options
 
 if TYPE_CHECKING:
@@ -138,7 +146,7 @@ def _print(results: list[QueryResult], fmt: str, nothing: str) -> None:
 def _print_table(result: QueryResult, nothing: str) -> None:
     emit(result.query.path)
     for line in _label_lines(result):
-        emit(f"  {line}")
+        emit(f"  {printable(line)}")
     if result.hits:
         write_rows([_table_row(hit) for hit in result.hits], _TABLE, "table")
     else:
