@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
+# Events with verified photos from which on the estimate is fitted on them.
+_ENOUGH = 25
 _SCORES: list[Column] = [("score", "Score"), ("value", "Value"), ("photos", "Photos")]
 
 
@@ -57,6 +59,8 @@ def demo(folder: Path, weights: Path | None, photos: int, seed: int, workers: in
         away = ["--exclude-under", str(photo.parent)]
         _run(["query", str(photo), "-k", "10", *away, "--sheet", str(page), *shared])
     _verify(folder, archive, truth, shared)
+    if len(_looked_at(truth)) >= _ENOUGH:
+        _run(["label", "--fit", *shared])
     _run(["label", *shared])
     if known is not None:
         _run(["query", str(archive / known.path), "-k", "3", *shared])
@@ -96,12 +100,10 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _verify(folder: Path, archive: Path, truth: Sequence[Truth], shared: Sequence[str]) -> None:
-    """Say what is on half of the events, as somebody who looked at them would; once."""
+    """Say what is on half of the events, as somebody who looked at them would."""
     import csv
 
     table, taxa = folder / "labels.csv", folder / "taxa.csv"
-    if table.exists():
-        return
     frames = [row for row in truth if row.kind == "photo"]
     columns = ("common_name", "scientific_name", "family", "order")
     named = {(row.common_name, row.species, row.family, row.order) for row in frames}
