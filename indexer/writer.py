@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,13 +11,13 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from birdsearch import __version__
 from birdsearch.errors import PhotoError
 from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, chunks, live_file, now
+from birdsearch.indexer.catalog import CatalogStore, chunks, live_file
 from birdsearch.indexer.crawl import FoundFile
 from birdsearch.indexer.decode import DecodedPhoto
 from birdsearch.indexer.plan import FileTask, IdSet, Plan, count_unseen, is_most, most_is_gone
+from birdsearch.indexer.runs import finish_run, start_run
 
 __all__ = ["CatalogWriter", "EmbeddedFile", "FailedFile", "KnownFile", "Outcome"]
 
@@ -70,11 +69,7 @@ class CatalogWriter:
         self.failed: Counter[str] = Counter()
         self.embedded = 0
         with store.writing() as connection:
-            self._run_id: int = connection.execute(
-                sa.insert(tables.run)
-                .values(command=command, version=__version__, model_id=model_id, started_at=now())
-                .returning(tables.run.c.id)
-            ).scalar_one()
+            self._run_id = start_run(connection, command, model_id)
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
         """Write a batch in one transaction: all of it or nothing.
@@ -332,11 +327,7 @@ class CatalogWriter:
             counts: The summary, for `run.counts`.
         """
         with self._store.writing() as connection:
-            connection.execute(
-                sa.update(tables.run)
-                .where(tables.run.c.id == self._run_id)
-                .values(finished_at=now(), outcome=outcome, counts=json.dumps(counts))
-            )
+            finish_run(connection, self._run_id, counts, outcome)
 
 
 _SIBLING_FAILED = PhotoError(

@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from birdsearch.errors import CatalogError, InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, now
+from birdsearch.indexer.taxa import RANKS
+from birdsearch.search.background import above_background
 from birdsearch.search.label_space import LabelSpace
 from birdsearch.search.labels import FusionParameters, NeighbourEvidence, References, fuse, neighbour_evidence
 from birdsearch.search.metrics_calibration import expected_calibration_error
 from birdsearch.search.unknown import UnknownParameters, fit_logistic, signs
 
-__all__ = ["Calibration", "fit", "load_calibration", "save_calibration"]
+__all__ = ["Calibration", "fit", "fit_fusion", "halves", "load_calibration", "save_calibration"]
 
 _FEWEST_GROUPS, _FEWEST_LABELS = 20, 2
 _MOST_ROWS = 1500
@@ -143,6 +145,54 @@ def fit(
             or has photos of two groups.
     """
     start = Calibration() if start is None else start
+    task, rows = _prepared(logits, references, space, on, voters, allowed, seed)
+    fusion = task.fusion(rows, start.fusion)
+    unknown = task.unknown(rows, fusion)
+    found = replace(
+        start,
+        fusion=fusion,
+        unknown=unknown,
+        photos=len(rows),
+        groups=len(np.unique(references.groups[rows])),
+        labels=len(np.unique(references.labels[rows])),
+        id=None,
+    )
+    if not judge:
+        return replace(found, ece_before=None, ece_after=None, top1_before=None, top1_after=None)
+    before = task.judged([(rows, start.fusion)])
+    folds = halves(rows, references.groups, seed + 2)
+    first, second = (task.fusion(half, start.fusion) for half in folds)
+    after = task.judged([(folds[1], first), (folds[0], second)])
+    return replace(
+        found, ece_before=before[0], ece_after=after[0], top1_before=before[1], top1_after=after[1]
+    )
+
+
+def fit_fusion(
+    logits: NDArray[np.float32],
+    references: References,
+    space: LabelSpace,
+    *,
+    on: NDArray[np.bool_] | None = None,
+    voters: NDArray[np.bool_] | None = None,
+    allowed: NDArray[np.bool_] | None = None,
+    seed: int = 0,
+) -> FusionParameters:
+    """Fit the fusion alone, from the defaults; arguments and errors are those of `fit`, as is what is found."""
+    task, rows = _prepared(logits, references, space, on, voters, allowed, seed)
+    return task.fusion(rows, FusionParameters())
+
+
+def _prepared(
+    logits: NDArray[np.float32],
+    references: References,
+    space: LabelSpace,
+    on: NDArray[np.bool_] | None,
+    voters: NDArray[np.bool_] | None,
+    allowed: NDArray[np.bool_] | None,
+    seed: int,
+) -> tuple[_Task, NDArray[np.int64]]:
+    """The task, and the rows to fit on; raises if they are too few."""
     rows = np.flatnonzero(np.ones(len(references), bool) if on is None else on)
     groups = len(np.unique(references.groups[rows]))
     labels = len(np.unique(references.labels[rows]))
@@ -160,26 +210,7 @@ def fit(
             "the model knows none of the verified labels, and none has photos of two events, so that nothing says "
             "what is right; verify more photos of the same species (`birdsearch annotate`)"
         )
-    fusion = task.fusion(rows, start.fusion)
-    unknown = task.unknown(rows, fusion)
-    found = replace(
-        start,
-        fusion=fusion,
-        unknown=unknown,
-        photos=len(rows),
-        groups=len(np.unique(references.groups[rows])),
-        labels=len(np.unique(references.labels[rows])),
-        id=None,
-    )
-    if not judge:
-        return replace(found, ece_before=None, ece_after=None, top1_before=None, top1_after=None)
-    before = task.judged([(rows, start.fusion)])
-    folds = _halves(rows, references.groups, seed)
-    first, second = (task.fusion(half, start.fusion) for half in folds)
-    after = task.judged([(folds[1], first), (folds[0], second)])
-    return replace(
-        found, ece_before=before[0], ece_after=after[0], top1_before=before[1], top1_after=after[1]
-    )
+    return task, rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -224,15 +255,16 @@ class _Task:
         rng = np.random.default_rng(self.seed)
         some = rng.permutation(present)[: max(1, int(len(present) * _HIDDEN_PART))]
         others = rng.permutation(present)[: max(1, int(len(present) * _HIDDEN_PART))]
+        evidence = self.evidence(rows)
         scenes = [
             # What is known to whom as it is counts for as much as the two others together.
-            (self.evidence(rows), self.known(), 2.0),
+            (evidence, self.known(), 2.0),
             (self.evidence(rows, some), self.known(), 1.0),
-            (self.evidence(rows), self.known(others), 1.0),
+            (evidence, self.known(others), 1.0),
         ]
         prepared = [
-            _scene(self.logits[rows], evidence, known, truth, start, self.references.background, weight)
-            for evidence, known, weight in scenes
+            _scene(self.logits[rows], shown, known, truth, start, self.references.background, weight)
+            for shown, known, weight in scenes
         ]
         return _maximise([scene for scene in prepared if scene is not None], start)
 
@@ -268,7 +300,7 @@ class _Task:
     ) -> NDArray[np.bool_]:
         """(B, 3): whether the likeliest genus, family and order are those of the hidden label."""
         columns = []
-        for place, rank in enumerate(("genus", "family", "order")):
+        for place, rank in enumerate(RANKS[1:]):
             clades = self.space.clade_probabilities(probabilities, rank)
             true = self.space.clades[place][truth]
             best = clades.argmax(axis=1) if clades.shape[1] else np.full(len(truth), -2)
@@ -302,10 +334,11 @@ def _sample(rows: NDArray[np.int64], groups: NDArray[np.int64], seed: int) -> ND
     return np.sort(shuffled[np.argsort(turns, kind="stable")[:_MOST_ROWS]])
 
 
-def _halves(
+def halves(
     rows: NDArray[np.int64], groups: NDArray[np.int64], seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    values = np.random.default_rng(seed + 2).permutation(np.unique(groups[rows]))
+    """Divide rows in two such that no group is in both, each with half of the groups."""
+    values = np.random.default_rng(seed).permutation(np.unique(groups[rows]))
     first = np.isin(groups[rows], values[: len(values) // 2])
     return rows[first], rows[~first]
 
@@ -343,11 +376,10 @@ def _scene(
         "has_model": bool(known.any()),
         "known": known_here,
         "usable": known_here | verified,
-        "alike": np.where(present, (evidence.cosines[rows].astype(np.float64) - mu) / (1 - mu), 0.0),
+        "alike": np.where(present, above_background(evidence.cosines[rows], mu), 0.0),
         # (B, k, C): which neighbour votes for which candidate
         "votes": (evidence.votes[rows][:, :, None] == candidates[:, None, :]) & present[:, :, None],
-        "means": (np.take_along_axis(evidence.means[rows], candidates, axis=1).astype(np.float64) - mu)
-        / (1 - mu),
+        "means": above_background(np.take_along_axis(evidence.means[rows], candidates, axis=1), mu),
         "verified": verified,
         "weight": weight / len(rows),
         "count": len(rows),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -71,12 +72,6 @@ class Links:
     has_hash: NDArray[np.bool_]
 
     @classmethod
-    def none(cls) -> Links:
-        """Those of a catalog without views."""
-        ids, times, hashes = np.zeros(0, np.int64), np.zeros(0, "datetime64[us]"), np.zeros(0, np.uint64)
-        return cls(ids, times, hashes, np.zeros(0, bool))
-
-    @classmethod
     def read(cls, store: CatalogStore) -> Links:
         """Those of an open catalog."""
         view, photo = tables.view.c, tables.photo.c
@@ -118,6 +113,18 @@ class Links:
         return self.view_ids[near & ~asked]
 
 
+class LinkReader:
+    """The links of a catalog, read once, and only if somebody asks: a label by the network alone needs none."""
+
+    def __init__(self, store: CatalogStore) -> None:
+        self._store = store
+
+    @functools.cached_property
+    def links(self) -> Links:
+        """Those of the catalog when they were first asked for."""
+        return Links.read(self._store)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelEstimator:
     """Labels photos by one state of a catalog.
@@ -128,7 +135,7 @@ class LabelEstimator:
         taxonomy: The names behind them.
         references: The verified photos that vote.
         calibration: The parameters.
-        links: What may link a photo to a verified one.
+        links: What may link a photo to a verified one, read when it is first needed.
     """
 
     record: ModelRecord
@@ -136,7 +143,7 @@ class LabelEstimator:
     taxonomy: Taxonomy
     references: References
     calibration: Calibration
-    links: Links
+    links: LinkReader
 
     @classmethod
     def open(
@@ -165,7 +172,7 @@ class LabelEstimator:
             taxonomy=taxonomy,
             references=_references(store, record, usable, vectors, space, taxonomy),
             calibration=load_calibration(store, record.id) if calibration is None else calibration,
-            links=Links.read(store) if usable else Links.none(),
+            links=LinkReader(store),
         )
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -204,7 +211,7 @@ class LabelEstimator:
         if not stored.any() or not len(self.references):
             return self.references, groups
         mine = self.references
-        links = self.links.around(asked[stored]) if with_links else np.zeros(0, np.int64)
+        links = self.links.links.around(asked[stored]) if with_links else np.zeros(0, np.int64)
         found = vote_groups(store, self.record.id, np.concatenate([mine.view_ids, asked[stored], links]))
         groups[stored] = found[len(mine) : len(mine) + int(stored.sum())]
         own = References(mine.unit, mine.labels, found[: len(mine)], mine.view_ids, mine.background)

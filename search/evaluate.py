@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.search.metrics_retrieval import retrieval_scores
 
 __all__ = ["Recall", "recall_at_k", "top1"]
-
-# Rows of the similarity matrix that are held at a time.
-_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +61,10 @@ def recall_at_k(
         )
     if k < 1:
         raise InvalidInputError(f"k must be at least 1, got {k}")
-    label_ids = np.unique(np.asarray(labels, dtype=str), return_inverse=True)[1]
-    group_ids = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
     asked = np.ones(count, dtype=bool) if queries is None else queries
-    found = total = 0
-    for start in range(0, count, _ROWS):
-        rows = slice(start, min(start + _ROWS, count))
-        # (R, C) @ (C, N) -> (R, N)
-        similarities = vectors[rows] @ vectors.T
-        own = group_ids[rows, None] == group_ids[None, :]
-        same = (label_ids[rows, None] == label_ids[None, :]) & ~own
-        similarities[own] = -np.inf
-        nearest = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
-        has_one = same.any(axis=1) & asked[rows]
-        hit = np.take_along_axis(same, nearest, axis=1).any(axis=1)
-        found += int((hit & has_one).sum())
-        total += int(has_one.sum())
-    return Recall(k=k, value=found / total if total else float("nan"), queries=total)
+    named, grouped = np.asarray(labels, dtype=str), np.asarray(groups, dtype=str)
+    scores = retrieval_scores(vectors[asked], named[asked], grouped[asked], vectors, named, grouped, ks=(k,))
+    return Recall(k=k, value=scores.recall_at_k(k), queries=len(scores.query))
 
 
 def top1(logits: NDArray[np.float32], classes: Sequence[str], labels: Sequence[str]) -> tuple[float, int]:

@@ -14,12 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.calibration import Calibration, fit
+from birdsearch.search.background import background_cosine
+from birdsearch.search.calibration import fit, fit_fusion, halves
 from birdsearch.search.label_space import LabelSpace
-from birdsearch.search.labels import NeighbourEvidence, References, fuse, neighbour_evidence, softmax
+from birdsearch.search.labels import (
+    FusionParameters,
+    NeighbourEvidence,
+    References,
+    fuse,
+    neighbour_evidence,
+    softmax,
+)
 from birdsearch.search.metrics_retrieval import KnnScores, RetrievalScores, knn_scores, retrieval_scores
 from birdsearch.search.metrics_sampling import few_shot
-from birdsearch.search.refine import background_cosine, expand, refined_vectors
+from birdsearch.search.refine import expand, refined_vectors
 from birdsearch.search.unknown import signs, unknown_score
 
 __all__ = ["Evaluation", "Labelled", "MethodScores", "Setting", "UnknownScores", "evaluate"]
@@ -80,14 +88,14 @@ class Setting:
         rows: (Q,) int64, the places of the queries.
         methods: Answers by method.
         knn_weight: (Q,) float64, the verified photos' part in the fused labels.
-        calibration: What was fitted, on the first half of the queries.
+        fusion: What was fitted, on the first half of the queries.
     """
 
     name: str
     rows: NDArray[np.int64]
     methods: Mapping[str, MethodScores]
     knn_weight: NDArray[np.float64]
-    calibration: Calibration
+    fusion: FusionParameters
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -252,17 +260,17 @@ def _setting(
 ) -> Setting:
     allowed = np.ones(space.classes, bool)
     allowed[hidden] = False
-    halves = _halves(rows, data.references.groups, seed)
+    both = halves(rows, data.references.groups, seed)
     parts: dict[str, list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = {}
     weights, fitted = [], []
-    for fitted_on, judged in ((halves[0], halves[1]), (halves[1], halves[0])):
-        calibration = _fit(data, data.references, space, fitted_on, voters, allowed, seed)
-        fitted.append(calibration)
+    for fitted_on, judged in (both, both[::-1]):
+        fusion = _fusion(data, data.references, space, fitted_on, voters, allowed, seed)
+        fitted.append(fusion)
         truth = data.references.labels[judged]
         evidence = _evidence(data.references, data.references.where(voters), judged, len(space))
         background = data.references.background
-        before = fuse(data.logits[judged], evidence, Calibration().fusion, background, allowed)
-        after = fuse(data.logits[judged], evidence, calibration.fusion, background, allowed)
+        before = fuse(data.logits[judged], evidence, FusionParameters(), background, allowed)
+        after = fuse(data.logits[judged], evidence, fusion, background, allowed)
         weights.append((judged, after.knn_weight))
         answers = {
             "network": after.p_model,
@@ -272,9 +280,9 @@ def _setting(
         }
         if refined is not None:
             moved = replace(data.references, unit=refined)
-            refit = _fit(data, moved, space, fitted_on, voters, allowed, seed)
+            refit = _fusion(data, moved, space, fitted_on, voters, allowed, seed)
             sharp = _evidence(moved, moved.where(voters), judged, len(space))
-            better = fuse(data.logits[judged], sharp, refit.fusion, background, allowed)
+            better = fuse(data.logits[judged], sharp, refit, background, allowed)
             answers |= {"k-NN, refined": better.p_knn, "fused, refined": better.probabilities}
             if data.probe is not None and data.probe_labels is not None:
                 wide = np.zeros((len(judged), len(space)))
@@ -289,20 +297,23 @@ def _setting(
     return Setting(name, rows, methods, _in_order(weights, rows), fitted[0])
 
 
-def _fit(
+def _fusion(
     data: Labelled,
     references: References,
     space: LabelSpace,
-    on: NDArray[np.int64],
+    rows: NDArray[np.int64],
     voters: NDArray[np.bool_],
     allowed: NDArray[np.bool_],
     seed: int,
-) -> Calibration:
-    mask = np.zeros(len(references), bool)
-    mask[on] = True
-    return fit(
-        data.logits, references, space, on=mask, voters=voters, allowed=allowed, seed=seed, judge=False
-    )
+) -> FusionParameters:
+    on = _mask(rows, len(references))
+    return fit_fusion(data.logits, references, space, on=on, voters=voters, allowed=allowed, seed=seed)
+
+
+def _mask(rows: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    mask = np.zeros(count, bool)
+    mask[rows] = True
+    return mask
 
 
 def _evidence(
@@ -332,19 +343,11 @@ def _in_order(
     return np.asarray(values[order][np.searchsorted(places[order], rows)])
 
 
-def _halves(
-    rows: NDArray[np.int64], groups: NDArray[np.int64], seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    values = np.random.default_rng(seed).permutation(np.unique(groups[rows]))
-    first = np.isin(groups[rows], values[: len(values) // 2])
-    return rows[first], rows[~first]
-
-
 def _unknown(data: Labelled, space: LabelSpace, rows: NDArray[np.int64], seed: int) -> UnknownScores:
     """Hold every fifth species out in turn: nothing that is fitted, votes, or is a class is of them."""
     references = data.references
     order = np.random.default_rng(seed).permutation(np.unique(references.labels[rows]))
-    halves = _halves(rows, references.groups, seed)
+    both = halves(rows, references.groups, seed)
     unknown, folds = [], []
     scores: dict[str, list[NDArray[np.float64]]] = {}
     for fold in range(_HIDDEN):
@@ -353,9 +356,18 @@ def _unknown(data: Labelled, space: LabelSpace, rows: NDArray[np.int64], seed: i
         allowed = np.ones(space.classes, bool)
         allowed[hidden[hidden < space.classes]] = False
         voters = data.voters & ~is_hidden
-        for fitted_on, judged in ((halves[0], halves[1]), (halves[1], halves[0])):
+        for fitted_on, judged in (both, both[::-1]):
             known = fitted_on[~is_hidden[fitted_on]]
-            calibration = _fit(data, references, space, known, voters, allowed, seed)
+            calibration = fit(
+                data.logits,
+                references,
+                space,
+                on=_mask(known, len(references)),
+                voters=voters,
+                allowed=allowed,
+                seed=seed,
+                judge=False,
+            )
             evidence = _evidence(references, references.where(voters), judged, len(space))
             logits, background = data.logits[judged], references.background
             found = fuse(logits, evidence, calibration.fusion, background, allowed)
@@ -371,7 +383,7 @@ def _unknown(data: Labelled, space: LabelSpace, rows: NDArray[np.int64], seed: i
             ):
                 scores.setdefault(name, []).append(score)
             unknown.append(is_hidden[judged])
-            folds.append(np.full(len(judged), 2 * fold + (judged is halves[0])))
+            folds.append(np.full(len(judged), 2 * fold + (judged is both[0])))
     return UnknownScores(
         np.concatenate(unknown),
         {name: np.concatenate(found) for name, found in scores.items()},

@@ -16,6 +16,7 @@ from birdsearch.indexer.records import ModelRecord
 from birdsearch.search.estimator import LabelEstimator
 from birdsearch.search.evaluation import Labelled
 from birdsearch.search.filters import Where, allowed_views
+from birdsearch.search.groups import join_groups
 from birdsearch.search.label_space import LabelSpace
 from birdsearch.search.labels import References
 
@@ -90,20 +91,15 @@ def _groups(store: CatalogStore, references: References, split: str) -> NDArray[
         keys = [(photos[photo_id].camera or f"photo {photo_id}").encode() for photo_id in photo_ids]
     else:
         keys = [os.path.dirname(photos[photo_id].path) for photo_id in photo_ids]  # noqa: PTH120
-    # What shares an event or a camera is one, and so on: joined until nothing changes.
-    _, by_key = np.unique(np.array(keys, dtype=object), return_inverse=True)
-    groups = references.groups.copy()
-    while True:
-        lowest = np.full(int(by_key.max()) + 1, np.iinfo(np.int64).max)
-        np.minimum.at(lowest, by_key, groups)
-        joined = lowest[by_key]
-        of_group: dict[int, int] = {}
-        for old, new in zip(groups.tolist(), joined.tolist(), strict=True):
-            of_group[old] = min(new, of_group.get(old, new))
-        merged = np.array([of_group[old] for old in groups.tolist()], dtype=np.int64)
-        if np.array_equal(merged, groups):
-            return groups
-        groups = merged
+    # What shares an event or a camera is one: joined by places, each group then named as its least one was.
+    labels = np.unique(references.groups, return_index=True)[1][
+        np.unique(references.groups, return_inverse=True)[1]
+    ]
+    _, first, by_key = np.unique(np.array(keys, dtype=object), return_index=True, return_inverse=True)
+    join_groups(labels, np.arange(len(labels)), first[by_key])
+    lowest = references.groups.copy()
+    np.minimum.at(lowest, labels, references.groups)
+    return lowest[labels]
 
 
 def _with_probe(data: Labelled, space: LabelSpace, seed: int) -> Labelled:

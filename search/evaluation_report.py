@@ -174,7 +174,7 @@ def _ece(scores: MethodScores) -> float:
 
 
 def _calibration(setting: Setting) -> Table:
-    fusion = setting.calibration.fusion
+    fusion = setting.fusion
     values = (
         ("temperature T of the logits", 1 / fusion.sharpness),
         ("score of a label that is no class", fusion.outside),

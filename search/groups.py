@@ -23,7 +23,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.vectors import normalised
 
-__all__ = ["GroupRules", "groups_of", "near_hashes", "vote_groups"]
+__all__ = ["GroupRules", "groups_of", "join_groups", "near_hashes", "vote_groups"]
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Places of the left and of the right hashes, and how many bits differ."""
@@ -254,7 +254,7 @@ def _join_events(
             pending += [(start, cut), (cut, end)]
         else:
             starts[start:end] = start
-    _join(labels, photos, photos[starts])
+    join_groups(labels, photos, photos[starts])
 
 
 def _widest(gaps: NDArray[np.int64]) -> int:
@@ -361,16 +361,16 @@ def _join_copies(
 ) -> None:
     left, right, differing = pairs
     same = differing <= rules.same_bits
-    _join(labels, left[same], right[same])
+    join_groups(labels, left[same], right[same])
     doubtful = ~same & (labels[left] != labels[right])
     left, right = left[doubtful], right[doubtful]
     for start in range(0, len(left), _VECTOR_PAIRS):
         i, j = left[start : start + _VECTOR_PAIRS], right[start : start + _VECTOR_PAIRS]
         alike = np.einsum("ij,ij->i", unit[i], unit[j], dtype=np.float64) >= rules.min_cosine
-        _join(labels, i[alike], j[alike])
+        join_groups(labels, i[alike], j[alike])
 
 
-def _join(labels: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]) -> None:
+def join_groups(labels: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]) -> None:
     """Join the groups of each pair, in place. The label of a group is its smallest member, before and after."""
     while True:
         a, b = labels[left], labels[right]

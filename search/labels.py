@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.search.background import above_background, background_cosine
 from birdsearch.search.results import LabelEstimate
 
 __all__ = [
@@ -180,7 +181,9 @@ class References:
                 f"{len(unit)} vectors need as many labels and groups, got {len(labels)} and {len(groups)}"
             )
         ids = np.arange(len(unit), dtype=np.int64) if view_ids is None else view_ids
-        return cls(np.ascontiguousarray(unit, np.float32), labels, groups, ids, _background(unit, groups))
+        return cls(
+            np.ascontiguousarray(unit, np.float32), labels, groups, ids, background_cosine(unit, groups)
+        )
 
     def __len__(self) -> int:
         return len(self.unit)
@@ -194,22 +197,6 @@ class References:
             groups=self.groups[keep],
             view_ids=self.view_ids[keep],
         )
-
-
-def _background(unit: NDArray[np.float32], groups: NDArray[np.int64]) -> float:
-    """Mean cosine over pairs of different groups: all pairs less those within the groups, by sums of vectors."""
-    wide = unit.astype(np.float64)
-    numbers = np.unique(groups, return_inverse=True)[1]
-    count = int(numbers.max()) + 1 if len(numbers) else 0
-    if count < 2:
-        return 0.0
-    sums = np.zeros((count, unit.shape[1]))
-    np.add.at(sums, numbers, wide)
-    sizes = np.bincount(numbers)
-    pairs = float(len(unit)) ** 2 - float((sizes.astype(np.float64) ** 2).sum())
-    whole = sums.sum(axis=0)
-    # Far from 1, so that the scale 1 / (1 - mu) stays finite even if all photos are alike.
-    return float(np.clip((whole @ whole - (sums * sums).sum()) / pairs, -1.0, 0.99))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -262,7 +249,7 @@ def neighbour_evidence(
     verified = np.zeros((count, labels), bool)
     if len(references) == 0 or count == 0:
         return NeighbourEvidence(places, cosines, places.copy(), means, verified)
-    own_places = _by_group(references.groups)
+    own_places, no_places = _by_group(references.groups), np.zeros(0, np.int64)
     sums = np.zeros((labels, unit.shape[1]))
     np.add.at(sums, references.labels, references.unit.astype(np.float64))
     sizes = np.bincount(references.labels, minlength=labels)
@@ -274,14 +261,15 @@ def neighbour_evidence(
         means[rows] = unit[rows] @ centres.T
         verified[rows] = sizes > 0
         places[rows], cosines[rows] = _nearest(unit[rows], groups[rows], references, k)
+    own_places.pop(-1, None)  # Each of those is a group of its own.
     for row, group in enumerate(groups.tolist()):
-        for place_list in [own_places[group]] if group != -1 and group in own_places else []:
-            for label in np.unique(references.labels[place_list]).tolist():
-                mine = place_list[references.labels[place_list] == label]
-                rest = sums[label] - references.unit[mine].astype(np.float64).sum(axis=0)
-                length = float(np.linalg.norm(rest))
-                verified[row, label] = sizes[label] > len(mine)
-                means[row, label] = unit[row] @ rest / length if verified[row, label] and length > 0 else 0.0
+        own = own_places.get(group, no_places)
+        for label in np.unique(references.labels[own]).tolist():
+            mine = own[references.labels[own] == label]
+            rest = sums[label] - references.unit[mine].astype(np.float64).sum(axis=0)
+            length = float(np.linalg.norm(rest))
+            verified[row, label] = sizes[label] > len(mine)
+            means[row, label] = unit[row] @ rest / length if verified[row, label] and length > 0 else 0.0
     votes = np.where(places >= 0, references.labels[places], -1)
     return NeighbourEvidence(places, cosines, votes, means, verified)
 
@@ -387,7 +375,7 @@ def fuse(
     return Estimates(
         probabilities,
         p_model,
-        _vote(evidence, total),
+        _vote(evidence),
         _share(probabilities, from_model, from_photos, evidence),
     )
 
@@ -397,23 +385,25 @@ def _from_photos(
 ) -> NDArray[np.float64]:
     """Log-odds of each label by the verified photos: (B, L)."""
     mu = background if parameters.background is None else parameters.background
-    alike = (evidence.cosines.astype(np.float64) - mu) / (1 - mu)
-    present = evidence.places >= 0
-    kernel = np.where(present, np.exp((alike - parameters.neighbour_floor) / parameters.neighbour_scale), 0.0)
-    mass = np.zeros(evidence.means.shape)
-    np.add.at(mass, (np.nonzero(present)[0], evidence.votes[present]), kernel[present])
-    means = (evidence.means.astype(np.float64) - mu) / (1 - mu)
+    alike = above_background(evidence.cosines, mu)
+    mass = _by_label(evidence, np.exp((alike - parameters.neighbour_floor) / parameters.neighbour_scale))
+    means = above_background(evidence.means, mu)
     found = parameters.neighbour_weight * np.log1p(mass) + parameters.mean_weight * (
         means - parameters.mean_floor
     )
     return np.where(evidence.verified, found, 0.0)
 
 
-def _vote(evidence: NeighbourEvidence, total: int) -> NDArray[np.float64]:
+def _by_label(evidence: NeighbourEvidence, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the weights of the neighbours, (B, k), come to for each label: (B, L)."""
     present = evidence.places >= 0
-    weights = np.where(present, np.exp((evidence.cosines.astype(np.float64) - 1.0) / VOTE_TAU), 0.0)
-    vote = np.zeros((len(weights), total))
-    np.add.at(vote, (np.nonzero(present)[0], evidence.votes[present]), weights[present])
+    sums = np.zeros(evidence.means.shape)
+    np.add.at(sums, (np.nonzero(present)[0], evidence.votes[present]), weights[present])
+    return sums
+
+
+def _vote(evidence: NeighbourEvidence) -> NDArray[np.float64]:
+    vote = _by_label(evidence, np.exp((evidence.cosines.astype(np.float64) - 1.0) / VOTE_TAU))
     sums = vote.sum(axis=1, keepdims=True)
     return np.asarray(np.divide(vote, sums, out=np.zeros_like(vote), where=sums > 0))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import sqlalchemy as sa
@@ -219,21 +219,7 @@ def _prediction(estimator: LabelEstimator, answers: Answers, row: int, view_id: 
 
 
 def _row(run_id: int, one: Prediction) -> dict[str, object]:
-    return {
-        "view_id": one.view_id,
-        "run_id": run_id,
-        "name": one.name,
-        "rank": one.rank,
-        "probability": one.probability,
-        "species": one.species,
-        "species_probability": one.species_probability,
-        "margin": one.margin,
-        "p_model": one.p_model,
-        "p_knn": one.p_knn,
-        "knn_weight": one.knn_weight,
-        "unknown": one.unknown,
-        "flags": "",
-    }
+    return {**asdict(one), "run_id": run_id, "flags": ""}
 
 
 def predictions(store: CatalogStore, run_id: int) -> Iterator[Prediction]:

@@ -7,7 +7,6 @@ newest is in use until it is dropped.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,12 +17,12 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch import __version__
 from birdsearch.errors import BirdsearchError, CatalogError, InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import labels_in_force
 from birdsearch.indexer.catalog import CatalogStore, now
 from birdsearch.indexer.records import ModelRecord
+from birdsearch.indexer.runs import recorded_run
 from birdsearch.indexer.vectors import normalised
 from birdsearch.search.groups import vote_groups
 from birdsearch.search.labels import softmax
@@ -387,7 +386,7 @@ def train_probe(
         BirdsearchError: As `fit_probe`; the probe before stays in use.
         CatalogReadOnlyError: The catalog was opened for reading.
     """
-    with _recorded_run(store, _COMMAND, record.id) as (run_id, counts):
+    with recorded_run(store, _COMMAND, record.id) as (run_id, counts):
         labels = labels_in_force(store)
         vectors = store.embeddings(record.id, [label.view_id for label in labels])
         usable = [
@@ -518,7 +517,7 @@ def drop_probe(store: CatalogStore, record: ModelRecord) -> int | None:
         used = _in_use(connection, record.id)
     if used is None:
         return None
-    with _recorded_run(store, _DROP_COMMAND, record.id) as (_, counts), store.writing() as connection:
+    with recorded_run(store, _DROP_COMMAND, record.id) as (_, counts), store.writing() as connection:
         connection.execute(sa.delete(tables.meta).where(tables.meta.c.key == _in_use_key(record.id)))
         counts.update(probe=used)
     return used
@@ -556,36 +555,3 @@ def _damaged(store: CatalogStore, probe_id: int) -> CatalogError:
         f"{store.path}: probe {probe_id} is damaged; `birdsearch probe fit` makes one anew, "
         "`birdsearch probe drop` goes back to the network alone"
     )
-
-
-@contextlib.contextmanager
-def _recorded_run(
-    store: CatalogStore, command: str, model_id: int
-) -> Iterator[tuple[int, dict[str, object]]]:
-    """A row of `run`: its id, and the counts that are written when it ends."""
-    counts: dict[str, object] = {}
-    with store.writing() as connection:
-        run_id = int(
-            connection.execute(
-                sa.insert(tables.run)
-                .values(command=command, version=__version__, model_id=model_id, started_at=now())
-                .returning(tables.run.c.id)
-            ).scalar_one()
-        )
-    try:
-        yield run_id, counts
-    except BaseException as error:
-        # If the catalog itself is what failed, that error is the one to report.
-        with contextlib.suppress(CatalogError):
-            _finish(store, run_id, "failed" if isinstance(error, Exception) else "interrupted", counts)
-        raise
-    _finish(store, run_id, "done", counts)
-
-
-def _finish(store: CatalogStore, run_id: int, outcome: str, counts: dict[str, object]) -> None:
-    with store.writing() as connection:
-        connection.execute(
-            sa.update(tables.run)
-            .where(tables.run.c.id == run_id)
-            .values(finished_at=now(), outcome=outcome, counts=json.dumps(counts))
-        )

@@ -18,9 +18,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -31,9 +28,11 @@ from numpy.typing import NDArray
 from birdsearch.errors import CatalogReadOnlyError, InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, now
+from birdsearch.indexer.files import write_whole
 from birdsearch.indexer.vectors import VectorIndex, normalised
+from birdsearch.search.background import above_background, background_cosine
 
-__all__ = ["ALPHA", "NEIGHBOURS", "RefinedVectors", "background_cosine", "expand", "refined_vectors"]
+__all__ = ["ALPHA", "NEIGHBOURS", "RefinedVectors", "expand", "refined_vectors"]
 
 NEIGHBOURS = 10
 ALPHA = 3.0
@@ -42,16 +41,6 @@ ALPHA = 3.0
 _FOLDER = "refined"
 # Queries of the k-NN graph at a time: bounds memory.
 _ROWS = 4096
-
-
-def background_cosine(unit: NDArray[np.float32]) -> float:
-    """Mean cosine of two different vectors, by the sum of all: (N, C) float32 unit-norm -> -1..0.99."""
-    count = len(unit)
-    if count < 2:
-        return 0.0
-    whole = unit.astype(np.float64).sum(axis=0)
-    # All pairs less those of a vector with itself.
-    return float(np.clip((whole @ whole - count) / (count * (count - 1)), -1.0, 0.99))
 
 
 def expand(
@@ -89,7 +78,7 @@ def expand(
         cosines, places = faiss.knn(
             np.ascontiguousarray(queries[rows]), unit, fetch, metric=faiss.METRIC_INNER_PRODUCT
         )
-        weights = np.clip((cosines.astype(np.float64) - background) / (1 - background), 0.0, None) ** alpha
+        weights = np.clip(above_background(cosines, background), 0.0, None) ** alpha
         if own is not None:
             mine = places == own[rows, None]
             # Where exact copies crowd the vector itself out, the last of them is dropped in its stead.
@@ -214,15 +203,7 @@ def _save(store: CatalogStore, plain: VectorIndex, vectors: NDArray[np.float32])
         ).scalar_one()
     generation = (newest or 0) + 1
     path = folder / f"model{plain.model_id}-{generation:06d}.npz"
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    write_whole(path, content, sync=True)
     with store.writing() as connection:
         connection.execute(
             sa.insert(tables.refinement).values(

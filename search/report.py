@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import re
-import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.files import write_whole
 from birdsearch.search.metrics import CoverageRisk, Estimate, Reliability, RocCurve
 
 __all__ = [
@@ -183,7 +182,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            _write(folder / name, content)
+            write_whole(folder / name, content)
     except OSError as error:
         raise InvalidInputError(
             f"{folder}: the report cannot be written ({error.strerror or error}); name a folder that you may "
@@ -387,14 +386,3 @@ def _numbers(values: Numbers | None) -> list[object] | None:
 def _utf8(text: str) -> bytes:
     # A path that is not UTF-8 has lone surrogates; escaped like this, they are still valid JSON.
     return text.encode("utf-8", "backslashreplace")
-
-
-def _write(target: Path, content: bytes) -> None:
-    temporary = target.with_name(f".birdsearch-{secrets.token_hex(8)}.part")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(content)
-        temporary.replace(target)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import re
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from birdsearch.search.metrics import Estimate
+from birdsearch.search.page import data_uri, whole_page
 
 if TYPE_CHECKING:
     from birdsearch.search.report import Curve, Report, Table
@@ -74,7 +74,6 @@ def html_page(report: Report, pictures: Sequence[bytes], dark: Sequence[bytes]) 
     Returns:
         The page; the pictures are in it as data, and every text is escaped.
     """
-    title = escape(report.title)
     parts = [_table(table) for table in report.tables]
     if report.curves:
         figures = "\n".join(
@@ -91,25 +90,7 @@ def html_page(report: Report, pictures: Sequence[bytes], dark: Sequence[bytes]) 
         )
         parts.append(f"<section><h2>Provenance</h2><dl>{facts}</dl></section>")
     body = "\n".join(parts)
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>{title}</h1>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
+    return whole_page(report.title, _STYLE, body)
 
 
 def shown(cell: Any) -> str:
@@ -184,13 +165,9 @@ def _figure(curve: Curve, light: bytes, dark: bytes) -> str:
     width, height = (int.from_bytes(light[place : place + 4], "big") for place in (16, 20))
     return (
         f'<figure class="card"><picture><source media="screen and (prefers-color-scheme: dark)" '
-        f'srcset="{_data_uri(dark)}"><img src="{_data_uri(light)}" alt="{escape(alt)}" width="{width}" '
+        f'srcset="{data_uri(dark, "png")}"><img src="{data_uri(light, "png")}" alt="{escape(alt)}" width="{width}" '
         f'height="{height}"></picture>{caption}</figure>'
     )
-
-
-def _data_uri(picture: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
 
 
 def _side(right: bool) -> str:

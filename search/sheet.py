@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import IO
 from PIL import Image, ImageDraw
 
 from birdsearch.errors import InvalidInputError, PhotoError
+from birdsearch.indexer.files import write_whole
 from birdsearch.indexer.records import Box
 from birdsearch.model.photo import open_photo, read_photo
 from birdsearch.search.results import Hit, QueryPhoto, QueryResult
@@ -125,19 +124,13 @@ def write_sheet(path: str | os.PathLike[str], results: Sequence[QueryResult]) ->
 def _write(target: Path, fill: Callable[[IO[bytes]], object]) -> None:
     buffer = io.BytesIO()
     fill(buffer)
-    temporary = target.with_name(f".birdsearch-{secrets.token_hex(8)}.part")
     try:
-        with temporary.open("xb") as stream:
-            stream.write(buffer.getbuffer())
-        temporary.replace(target)
+        write_whole(target, buffer.getbuffer())
     except OSError as error:
         raise InvalidInputError(
             f"{target}: the contact sheet cannot be written ({error.strerror or error}); name a file in a "
             "folder that exists and that you may write to"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def file_name(path: str) -> str:

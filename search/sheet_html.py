@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from html import escape
 
 from PIL import Image
 
+from birdsearch.search.page import data_uri, whole_page
 from birdsearch.search.results import Hit, LabelEstimate, QueryResult
 from birdsearch.search.sheet import Pictures, Thumbnail, file_name, hit_note, shorten_middle
 
@@ -69,25 +69,7 @@ def html_page(results: Sequence[QueryResult]) -> str:
     queries, hits = Pictures(_QUERY_SIDE), Pictures(_HIT_SIDE)
     title = "Similar photos" if len(results) == 1 else f"Similar photos to {len(results)} photos"
     sections = "\n".join(_section(result, queries, hits) for result in results)
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>{title}</h1>
-<main>
-{sections}
-</main>
-</body>
-</html>
-"""
+    return whole_page(title, _STYLE, sections)
 
 
 def _section(result: QueryResult, queries: Pictures, hits: Pictures) -> str:
@@ -147,12 +129,12 @@ def _picture(thumbnail: Thumbnail, alt: str) -> str:
         return f'<div class="well"><p class="none">Not shown: {escape(thumbnail.problem)}</p></div>'
     width, height = thumbnail.image.size
     return (
-        f'<img src="{_data_uri(thumbnail.image)}" alt="{escape(alt)}" width="{width}" height="{height}" '
+        f'<img src="{_jpeg_uri(thumbnail.image)}" alt="{escape(alt)}" width="{width}" height="{height}" '
         'loading="lazy">'
     )
 
 
-def _data_uri(image: Image.Image) -> str:
+def _jpeg_uri(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=84)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return data_uri(buffer.getvalue(), "jpeg")

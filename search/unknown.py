@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.taxa import RANKS
+from birdsearch.search.background import above_background
 from birdsearch.search.label_space import ROOT, LabelSpace
 from birdsearch.search.labels import Estimates, NeighbourEvidence
 
@@ -78,7 +80,7 @@ def signs(
     plain = UnknownParameters()
     top = estimates.probabilities.max(axis=1)
     sure = np.clip(np.log(top) - np.log1p(-np.minimum(top, 1 - 1e-12)), -_CLIP, _CLIP)
-    alike = (evidence.cosines.astype(np.float64) - background) / (1 - background)
+    alike = above_background(evidence.cosines, background)
     present = evidence.places >= 0
     near = (
         np.where(present[:, 0], alike[:, 0], plain.centre[1])
@@ -89,7 +91,7 @@ def signs(
     counts = some.sum(axis=1)
     sums = np.where(some, alike[:, :_NEIGHBOURS], 0.0).sum(axis=1)
     several = np.divide(sums, counts, out=np.full(len(top), plain.centre[2]), where=counts > 0)
-    means = np.where(evidence.verified, (evidence.means - background) / (1 - background), -np.inf).max(axis=1)
+    means = np.where(evidence.verified, above_background(evidence.means, background), -np.inf).max(axis=1)
     mean = np.where(np.isfinite(means), means, plain.centre[3])
     used = logits.astype(np.float64)
     if allowed is not None:
@@ -206,7 +208,7 @@ def roll_up(
         Rolled(space.names[label], "species", float(p), int(label)) if p >= confidence else None
         for label, p in zip(best, sure, strict=True)
     ]
-    for place, rank in enumerate(("genus", "family", "order")):
+    for place, rank in enumerate(RANKS[1:]):
         clades = space.clade_probabilities(probabilities, rank)
         if not clades.shape[1]:
             continue

@@ -15,6 +15,7 @@ from birdsearch.cli.output import Column, write_rows
 
 if TYPE_CHECKING:
     from birdsearch.data.truth import Truth
+    from birdsearch.indexer.catalog import CatalogStore
 
 __all__ = ["demo"]
 
@@ -134,8 +135,6 @@ def _a_photo(truth: Sequence[Truth], known: str) -> Truth | None:
 
 
 def _scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[str, object]]:
-    import os
-
     import numpy as np
 
     from birdsearch.indexer.catalog import CatalogStore
@@ -145,13 +144,12 @@ def _scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[s
     frames = [row for row in truth if row.kind == "photo"]
     with CatalogStore.open(catalog) as store:
         model = store.active_model()
-        ids = [store.photo_at(os.fsencode((archive / row.path).resolve())) for row in frames]
-        if model is None or any(photo_id is None for photo_id in ids):
+        views = _views(store, archive, frames)
+        if model is None or None in views:
             raise click.ClickException(f"{catalog} does not hold every frame of {archive}")
-        views = store.whole_views([photo_id for photo_id in ids if photo_id is not None])
-        stored = store.embeddings(model.id, list(views.values()))
+        stored = store.embeddings(model.id, [view_id for view_id in views if view_id is not None])
         counts = store.counts()
-    vectors = np.stack([stored[views[photo_id]] for photo_id in ids if photo_id is not None])
+    vectors = np.stack([stored[view_id] for view_id in views if view_id is not None])
     unit = normalised(vectors)
     species = [row.species for row in frames]
     events = [row.event for row in frames]
@@ -176,10 +174,17 @@ def _scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[s
     return rows
 
 
-def _label_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[str, object]]:
-    """Labels of the frames that nobody verified, of species that somebody verified elsewhere."""
+def _views(store: CatalogStore, archive: Path, frames: Sequence[Truth]) -> list[int | None]:
+    """The view of each frame, None for one that the catalog does not hold."""
     import os
 
+    ids = [store.photo_at(os.fsencode((archive / row.path).resolve())) for row in frames]
+    views = store.whole_views([photo_id for photo_id in ids if photo_id is not None])
+    return [None if photo_id is None else views.get(photo_id) for photo_id in ids]
+
+
+def _label_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[str, object]]:
+    """Labels of the frames that nobody verified, of species that somebody verified elsewhere."""
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.search.predict import last_predictions
 
@@ -188,14 +193,13 @@ def _label_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[
     verified = {row.species for row in frames if row.event in looked_at}
     asked = [row for row in frames if row.event not in looked_at]
     with CatalogStore.open(catalog) as store:
-        ids = [store.photo_at(os.fsencode((archive / row.path).resolve())) for row in asked]
-        views = store.whole_views([photo_id for photo_id in ids if photo_id is not None])
+        views = _views(store, archive, asked)
         said = {one.view_id: one.species for one in last_predictions(store)}
     rows: list[dict[str, object]] = []
     for name, known in (("known species", "1"), ("species never trained on, verified elsewhere", "0")):
         right = [
-            said.get(views.get(photo_id or 0, 0)) == row.common_name
-            for photo_id, row in zip(ids, asked, strict=True)
+            view_id is not None and said.get(view_id) == row.common_name
+            for view_id, row in zip(views, asked, strict=True)
             if row.known == known and (known == "1" or row.species in verified)
         ]
         share = sum(right) / len(right) if right else math.nan

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from birdsearch.cli.labelling import model_in_use
 from birdsearch.cli.output import catalog_option, emit, format_option, printable, table, write_json
 
 if TYPE_CHECKING:
@@ -85,9 +86,7 @@ def _read(
     from birdsearch import __version__
     from birdsearch.search.evaluation_data import read_labelled
 
-    record = store.active_model()
-    if record is None:
-        raise click.ClickException(f"{store.path}: no photo is indexed yet; run `birdsearch index FOLDER`")
+    record = model_in_use(store)
     data, space = read_labelled(store, record, split, queries_under, with_probe=probe, seed=seed)
     provenance = {
         "catalog": str(store.path),

@@ -8,19 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from birdsearch.cli.output import Column, catalog_option, format_option, write_json, write_rows
+from birdsearch.cli.labelling import NOT_CALIBRATED, confidence_option, model_in_use
+from birdsearch.cli.output import (
+    Column,
+    catalog_option,
+    emit,
+    format_option,
+    printable,
+    write_json,
+    write_rows,
+)
 from birdsearch.cli.where import build_where, where_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.search.calibration import Calibration
+    from birdsearch.search.checklist import Checklist
     from birdsearch.search.estimator import LabelEstimator
     from birdsearch.search.filters import Where
-    from birdsearch.search.predict import Prediction
+    from birdsearch.search.predict import LabelSummary, Prediction
 
-__all__ = ["label", "mislabelled"]
+__all__ = ["checklist_option", "label", "mislabelled", "read_checklist"]
 
 _PREDICTIONS: list[Column] = [
     ("photo_id", "Photo"),
@@ -35,6 +45,7 @@ _PREDICTIONS: list[Column] = [
     ("unknown", "Unknown"),
     ("path", "Path"),
 ]
+_FLAGGED: list[Column] = [*_PREDICTIONS[:2], ("flags", "Flags"), *_PREDICTIONS[2:]]
 _DOUBTS: list[Column] = [
     ("photo_id", "Photo"),
     ("label", "Verified as"),
@@ -47,30 +58,54 @@ _DOUBTS: list[Column] = [
 _MOST_NAMES = 15
 
 
+def checklist_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--checklist FILE`, passed as `checklist`; `read_checklist` reads it."""
+    return click.option(
+        "--checklist",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Flag labels that do not fit this list. CSV: species; months; south, west, north, east; status.",
+    )(command)
+
+
+def read_checklist(store: CatalogStore, path: Path | None) -> Checklist | None:
+    """The checklist that was named, if one was; what is not known of it is told on stderr."""
+    if path is None:
+        return None
+    from birdsearch.search.checklist import open_checklist
+
+    found = open_checklist(store, path)
+    for warning in found.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    return found
+
+
 @click.command(short_help="Label every photo, or say what to verify next.")
 @catalog_option
 @click.option(
     "--fit", is_flag=True, help="First fit the estimate on the verified photos that meet the conditions."
 )
-@click.option(
-    "--confidence",
-    default=0.8,
-    show_default=True,
-    type=click.FloatRange(0, 1),
-    help="How sure a name has to be before it is rolled up to genus, family, order or bird.",
-)
+@confidence_option
 @click.option(
     "--suggest", metavar="N", type=click.IntRange(min=1), help="Write nothing; list N photos to verify next."
 )
 @where_options
+@checklist_option
 @format_option
 def label(
-    catalog: Path, fit: bool, confidence: float, suggest: int | None, fmt: str, **conditions: Any
+    catalog: Path,
+    fit: bool,
+    confidence: float,
+    suggest: int | None,
+    checklist: Path | None,
+    fmt: str,
+    **conditions: Any,
 ) -> None:
     """Label the photos of the catalog, from the stored vectors and the verified photos.
 
     No picture is read. A photo's own copies and the other frames of its event never vote for it. The labels are
-    kept with the run that made them; --format csv and json print each of them. With --fit the conditions choose
+    kept with the run that made them; --format csv and json print each of them. A checklist flags labels by when and
+    where their photos were taken, and changes nothing else. With --fit the conditions choose
     the photos that the estimate is fitted on, and nothing is labelled: photos that the network was trained on
     should not be among them.
     """
@@ -78,24 +113,24 @@ def label(
 
     if fit and suggest is not None:
         raise click.UsageError("--fit and --suggest are two things; ask for one")
+    if fit and checklist is not None:
+        raise click.UsageError("--fit labels nothing that --checklist could flag; leave one of them out")
     where = build_where(**conditions)
     if suggest is not None:
         with CatalogStore.open(catalog) as store:
-            _suggest(store, suggest, where, fmt)
+            _suggest(store, suggest, where, read_checklist(store, checklist), fmt)
         return
     with CatalogStore.open(catalog, "write", purpose="label") as store:
         if fit:
             _fit(store, where, fmt)
         else:
-            _label(store, where, confidence, fmt)
+            _label(store, where, confidence, read_checklist(store, checklist), fmt)
 
 
 def _estimator(store: CatalogStore, calibration: Calibration | None = None) -> LabelEstimator:
     from birdsearch.search.estimator import LabelEstimator
 
-    record = store.active_model()
-    if record is None:
-        raise click.ClickException(f"{store.path}: no photo is indexed yet; run `birdsearch index FOLDER`")
+    record = model_in_use(store)
     return LabelEstimator.open(store, record, calibration)
 
 
@@ -135,7 +170,9 @@ def _calibration_rows(found: Calibration) -> list[tuple[str, str, object]]:
     ]
 
 
-def _label(store: CatalogStore, where: Where, confidence: float, fmt: str) -> None:
+def _label(
+    store: CatalogStore, where: Where, confidence: float, checklist: Checklist | None, fmt: str
+) -> None:
     from tqdm import tqdm
 
     from birdsearch.search.predict import label_catalog, predictions
@@ -146,11 +183,12 @@ def _label(store: CatalogStore, where: Where, confidence: float, fmt: str) -> No
             bar.total = total
             bar.update(done - bar.n)
 
-        summary = label_catalog(store, _estimator(store), where, confidence, progress)
+        summary = label_catalog(store, _estimator(store), where, confidence, progress, checklist)
     if summary.skipped:
         click.echo(f"Warning: {summary.skipped} stored vectors are damaged; run `birdsearch check`", err=True)
     if fmt != "table":
-        _write_predictions(store, predictions(store, summary.run_id), fmt)
+        columns = _PREDICTIONS if checklist is None else _FLAGGED
+        _write_predictions(store, predictions(store, summary.run_id), columns, fmt)
         return
     ranks = ", ".join(f"{summary.ranks[rank]} {rank}" for rank in _in_order(summary.ranks))
     click.echo(f"labelled {summary.views} photos (run {summary.run_id}): {ranks or 'none'}")
@@ -162,10 +200,19 @@ def _label(store: CatalogStore, where: Where, confidence: float, fmt: str) -> No
     )
     if len(named) > _MOST_NAMES:
         click.echo(f"and {len(named) - _MOST_NAMES} more; --format csv lists every photo")
+    if checklist is not None:
+        emit(printable(_flagged(summary, checklist.source)))
     if not summary.is_calibrated:
-        click.echo(
-            "not calibrated: verify photos with `birdsearch annotate`, then run `birdsearch label --fit`"
-        )
+        click.echo(NOT_CALIBRATED)
+
+
+def _flagged(summary: LabelSummary, source: str) -> str:
+    """What became of the labels under a checklist, in one line."""
+    count = sum(summary.flags.values())
+    if not count:
+        return f"{source} flags no label"
+    parts = ", ".join(f"{number} {flag}" for flag, number in summary.flags.items())
+    return f"{source} flags {count} of {summary.views} labels: {parts}; --format csv has them in its column flags"
 
 
 def _in_order(ranks: dict[str, int]) -> list[str]:
@@ -175,13 +222,22 @@ def _in_order(ranks: dict[str, int]) -> list[str]:
     return [rank for rank in (*RANKS, ROOT) if rank in ranks]
 
 
-def _suggest(store: CatalogStore, count: int, where: Where, fmt: str) -> None:
+def _suggest(
+    store: CatalogStore, count: int, where: Where, checklist: Checklist | None, fmt: str
+) -> None:
+    from birdsearch.search.checklist import flag_predictions
     from birdsearch.search.predict import suggest
 
-    _write_predictions(store, suggest(store, _estimator(store), count, where), fmt)
+    found = suggest(store, _estimator(store), count, where)
+    if checklist is None:
+        _write_predictions(store, found, _PREDICTIONS, fmt)
+    else:
+        _write_predictions(store, flag_predictions(store, checklist, found), _FLAGGED, fmt)
 
 
-def _write_predictions(store: CatalogStore, found: Iterable[Prediction], fmt: str) -> None:
+def _write_predictions(
+    store: CatalogStore, found: Iterable[Prediction], columns: Sequence[Column], fmt: str
+) -> None:
     listed = list(found)
     places = _places(store, [one.view_id for one in listed])
     rows = [
@@ -189,6 +245,7 @@ def _write_predictions(store: CatalogStore, found: Iterable[Prediction], fmt: st
             "photo_id": places[one.view_id][0],
             "path": places[one.view_id][1],
             "name": one.name,
+            "flags": one.flags,
             "rank": one.rank,
             "probability": one.probability,
             "species": one.species,
@@ -200,7 +257,7 @@ def _write_predictions(store: CatalogStore, found: Iterable[Prediction], fmt: st
         }
         for one in listed
     ]
-    write_rows(rows, _PREDICTIONS, fmt)
+    write_rows(rows, columns, fmt)
 
 
 def _places(store: CatalogStore, view_ids: Sequence[int]) -> dict[int, tuple[int, str]]:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from birdsearch.cli.labelling import model_in_use
 from birdsearch.cli.output import catalog_option, format_option, write_json, write_rows
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.records import ModelRecord
     from birdsearch.search.probe import ProbeRecord
 
 __all__ = ["probe"]
@@ -40,7 +39,7 @@ def fit(catalog: Path, strength: float | None, fmt: str) -> None:
     from birdsearch.search.probe import train_probe
 
     with CatalogStore.open(catalog, "write", purpose="birdsearch probe fit") as store:
-        record = train_probe(store, _model(store), C=strength)
+        record = train_probe(store, model_in_use(store), C=strength)
     _print(record, fmt)
     for warning in _warnings(record):
         click.echo(f"Note: {warning}", err=True)
@@ -56,7 +55,7 @@ def info(catalog: Path, list_all: bool, fmt: str) -> None:
     from birdsearch.search.probe import probe_records
 
     with CatalogStore.open(catalog) as store:
-        records = probe_records(store, _model(store).id)
+        records = probe_records(store, model_in_use(store).id)
     if list_all:
         columns = [
             ("id", "Id"),
@@ -91,19 +90,10 @@ def drop(catalog: Path) -> None:
     from birdsearch.search.probe import drop_probe
 
     with CatalogStore.open(catalog, "write", purpose="birdsearch probe drop") as store:
-        dropped = drop_probe(store, _model(store))
+        dropped = drop_probe(store, model_in_use(store))
     if dropped is None:
         raise InvalidInputError(f"{catalog}: no probe is in use, so there is nothing to drop")
     click.echo(f"Probe {dropped} is no longer in use.")
-
-
-def _model(store: CatalogStore) -> ModelRecord:
-    from birdsearch.errors import InvalidInputError
-
-    record = store.active_model()
-    if record is None:
-        raise InvalidInputError(f"{store.path}: no photo is indexed yet; `birdsearch index FOLDER` does that")
-    return record
 
 
 def _facts(record: ProbeRecord) -> dict[str, Any]:

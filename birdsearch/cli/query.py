@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from birdsearch.cli.label import checklist_option, read_checklist
+from birdsearch.cli.labelling import NOT_CALIBRATED, confidence_option
 from birdsearch.cli.output import (
     Column,
     catalog_option,
@@ -38,6 +40,7 @@ _TABLE: list[Column] = [
 ]
 _CSV_KEYS = "query rank path similarity photo_id view box label captured_at lat lon"
 _CSV: list[Column] = [(key, key) for key in _CSV_KEYS.split()]
+_LABEL_PLACES = {"table": 3, "csv": 8}
 
 
 def _sheet_path(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
@@ -54,13 +57,8 @@ def _sheet_path(_ctx: click.Context, _param: click.Parameter, value: Path | None
     "--box", metavar="X,Y,W,H", help="Ask about this region, in parts of the upright photo (0 to 1)."
 )
 @where_options
-@click.option(
-    "--confidence",
-    default=0.8,
-    show_default=True,
-    type=click.FloatRange(0, 1),
-    help="How sure a name has to be before it is rolled up to genus, family, order or bird.",
-)
+@confidence_option
+@checklist_option
 @click.option(
     "--refined",
     is_flag=True,
@@ -87,6 +85,7 @@ def query(
     k: int,
     box: str | None,
     confidence: float,
+    checklist: Path | None,
     refined: bool,
     include_self: bool,
     weights: Path | None,
@@ -112,9 +111,14 @@ def query(
         click.echo(f"Error: {error}", err=True)
 
     with Catalog.open(catalog, "read") as opened:
+        listed = read_checklist(opened.store, checklist)
         results = opened.query_many(
             photos, k, where, region, include_self, weights, on_error, confidence, refined
         )
+        if listed is not None:
+            from birdsearch.search.checklist import flag_result
+
+            results = [flag_result(opened.store, listed, result) for result in results]
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         click.echo(f"Warning: {warning}", err=True)
     _print(results, fmt, _nothing(k, where))
@@ -180,9 +184,7 @@ def _label_lines(result: QueryResult) -> list[str]:
             f"(their part {evidence.knn_weight:.0%}: {near})"
         )
     if not evidence.is_calibrated:
-        lines.append(
-            "not calibrated: verify photos with `birdsearch annotate`, then run `birdsearch label --fit`"
-        )
+        lines.append(NOT_CALIBRATED)
     return lines
 
 

@@ -106,7 +106,7 @@ def test_the_measured_errors_are_those_of_leaving_each_group_out(data: Data, who
     assert whole.top1_before == pytest.approx(right.mean())
     assert (whole.photos, whole.groups, whole.labels) == (len(mine), 240, 8)
     # After the fit each half of the groups is judged by what was fitted on the other.
-    halves = calibration._halves(np.arange(len(mine)), mine.groups, 0)
+    halves = calibration.halves(np.arange(len(mine)), mine.groups, 2)
     assert not set(mine.groups[halves[0]].tolist()) & set(mine.groups[halves[1]].tolist())
     assert sorted(np.concatenate(halves).tolist()) == list(range(len(mine)))
     for judged, seen in (halves, halves[::-1]):

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.vectors import VectorIndex, normalised
+from birdsearch.search.background import background_cosine
 from birdsearch.search.engine import Catalog
 from birdsearch.search.metrics_retrieval import retrieval_scores
-from birdsearch.search.refine import RefinedVectors, background_cosine, expand, refined_vectors
+from birdsearch.search.refine import RefinedVectors, expand, refined_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,37 @@
+"""What the commands that show or fit labels share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.records import ModelRecord
+
+__all__ = ["NOT_CALIBRATED", "confidence_option", "model_in_use"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+NOT_CALIBRATED = "not calibrated: verify photos with `birdsearch annotate`, then run `birdsearch label --fit`"
+
+
+def confidence_option(command: _Command) -> _Command:
+    """Add `--confidence`, passed as `confidence`."""
+    return click.option(
+        "--confidence",
+        default=0.8,
+        show_default=True,
+        type=click.FloatRange(0, 1),
+        help="How sure a name has to be before it is rolled up to genus, family, order or bird.",
+    )(command)
+
+
+def model_in_use(store: CatalogStore) -> ModelRecord:
+    """The catalog's model; a catalog that has none yet ends the command with what to do."""
+    record = store.active_model()
+    if record is None:
+        raise click.ClickException(f"{store.path}: no photo is indexed yet; run `birdsearch index FOLDER`")
+    return record
