@@ -25,14 +25,22 @@ __all__ = [
     "annotation",
     "calibration",
     "change",
+    "cluster",
+    "cluster_member",
+    "cluster_run",
+    "deployment",
+    "distinct_pair",
     "embedding",
+    "event",
     "file",
+    "fingerprint",
     "meta",
     "metadata",
     "model",
     "photo",
     "prediction",
     "probe",
+    "quarantine",
     "refinement",
     "root",
     "run",
@@ -301,4 +309,105 @@ refinement = Table(
     Column("created_at", Text, nullable=False),
     UniqueConstraint("model_id", "generation"),
     sqlite_autoincrement=True,
+)
+
+# A small picture of a photo, kept once it was needed to tell copies; what is in it, `version` says.
+fingerprint = Table(
+    "fingerprint",
+    metadata,
+    Column("photo_id", Integer, ForeignKey("photo.id"), primary_key=True, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+
+# Two photos that a person said are no copies of each other.
+distinct_pair = Table(
+    "distinct_pair",
+    metadata,
+    Column("first_id", Integer, ForeignKey("photo.id"), primary_key=True, nullable=False),
+    Column("second_id", Integer, ForeignKey("photo.id"), primary_key=True, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    CheckConstraint("first_id < second_id"),
+)
+
+# The undo log of files that were moved out of an archive. A row is `planned` and committed before its file is
+# touched, so that a run that was cut short says what it may have moved.
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    Column("photo_id", Integer, ForeignKey("photo.id"), nullable=False),
+    Column("keeper_id", Integer, ForeignKey("photo.id"), nullable=False),
+    Column("original", LargeBinary, nullable=False),
+    Column("moved_to", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("undone_run_id", Integer, ForeignKey("run.id")),
+    CheckConstraint("state IN ('planned', 'moved', 'restored', 'failed')"),
+    Index("quarantine_run", "run_id"),
+    sqlite_autoincrement=True,
+)
+
+# A camera at a place for a time: photos in its folder, or of its camera and between its times, are of it.
+deployment = Table(
+    "deployment",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("site", Text, nullable=False),
+    Column("folder", LargeBinary),
+    Column("camera", Text),
+    Column("starts_at", Text),
+    Column("ends_at", Text),
+    Column("latitude", Float),
+    Column("longitude", Float),
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# What a `sightings` run joined: burst, event and sighting are each named by the smallest photo id in them.
+event = Table(
+    "event",
+    metadata,
+    Column("run_id", Integer, ForeignKey("run.id"), primary_key=True, nullable=False),
+    Column("photo_id", Integer, ForeignKey("photo.id"), primary_key=True, nullable=False),
+    Column("burst", Integer, nullable=False),
+    Column("event", Integer, nullable=False),
+    Column("sighting", Integer, nullable=False),
+    Column("deployment_id", Integer, ForeignKey("deployment.id")),
+)
+
+# A cluster keeps its id from run to run as long as most of its members do, and with it its name.
+cluster = Table(
+    "cluster",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text),
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# One state of the clusters: a clustering, or an edit by hand of the one that it is based on.
+cluster_run = Table(
+    "cluster_run",
+    metadata,
+    Column("run_id", Integer, ForeignKey("run.id"), primary_key=True, nullable=False),
+    Column("model_id", Integer, ForeignKey("model.id"), nullable=False),
+    Column("method", Text, nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("based_on", Integer, ForeignKey("run.id")),
+)
+
+# `cluster_id` is empty for an outlier; `strength` is how well the view fits its cluster, 0..1.
+cluster_member = Table(
+    "cluster_member",
+    metadata,
+    Column("run_id", Integer, ForeignKey("cluster_run.run_id"), primary_key=True, nullable=False),
+    Column("view_id", Integer, ForeignKey("view.id"), primary_key=True, nullable=False),
+    Column("cluster_id", Integer, ForeignKey("cluster.id")),
+    Column("strength", Float, nullable=False),
+    Index("cluster_member_cluster", "cluster_id"),
 )

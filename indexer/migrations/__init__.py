@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from birdsearch.indexer.migrations import m001_first_schema, m002_labels
+from birdsearch.indexer.migrations import m001_first_schema, m002_labels, m003_order
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION"]
 
 # Statements that bring a catalog from version i to version i + 1. Those already released never change.
-MIGRATIONS: tuple[Sequence[str], ...] = (m001_first_schema.STATEMENTS, m002_labels.STATEMENTS)
+MIGRATIONS: tuple[Sequence[str], ...] = (
+    m001_first_schema.STATEMENTS,
+    m002_labels.STATEMENTS,
+    m003_order.STATEMENTS,
+)
 
 SCHEMA_VERSION = len(MIGRATIONS)
