@@ -16,6 +16,7 @@ from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.runs import finish_run, start_run
 from birdsearch.indexer.vectors import normalised
 from birdsearch.search.calibration import Calibration, fit, save_calibration
+from birdsearch.search.checklist import FLAGS, Checklist, flag_predictions
 from birdsearch.search.estimator import Answers, LabelEstimator
 from birdsearch.search.filters import Where, allowed_views
 from birdsearch.search.groups import vote_groups
@@ -58,6 +59,8 @@ class Prediction:
         p_knn: Probability of `species` by the verified neighbours alone, or None if none voted.
         knn_weight: Part of the decision that the verified photos made, 0..1.
         unknown: Probability that the bird is of no known label, 0..1.
+        flags: What the run's checklist says against `name`: one of `checklist.FLAGS`, or empty if nothing or if
+            there was no checklist.
     """
 
     view_id: int
@@ -71,6 +74,7 @@ class Prediction:
     p_knn: float | None
     knn_weight: float
     unknown: float
+    flags: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class LabelSummary:
         ranks: Answers by rank.
         names: Answers by name, most frequent first.
         is_calibrated: True if the parameters were fitted on verified photos.
+        flags: Answers by what the checklist says against them, the gravest first; those with nothing are left out.
     """
 
     run_id: int
@@ -92,6 +97,7 @@ class LabelSummary:
     ranks: dict[str, int]
     names: dict[str, int]
     is_calibrated: bool
+    flags: dict[str, int]
 
 
 def label_catalog(
@@ -100,6 +106,7 @@ def label_catalog(
     where: Where | None = None,
     confidence: float = 0.8,
     progress: Progress | None = None,
+    checklist: Checklist | None = None,
 ) -> LabelSummary:
     """Label every view that meets some conditions, and write the predictions.
 
@@ -111,6 +118,7 @@ def label_catalog(
         where: Conditions on the photos; all of them if None.
         confidence: What a rank has to reach, 0..1.
         progress: Told how it goes.
+        checklist: Flags the answers by when and where their photos were taken; nothing else depends on it.
 
     Returns:
         What was done.
@@ -128,10 +136,14 @@ def label_catalog(
     view_ids = allowed_views(store, record.id, Where() if where is None else where)
     ranks: Counter[str] = Counter()
     names: Counter[str] = Counter()
+    flags: Counter[str] = Counter()
     done = 0
     with store.writing() as connection:
         run_id = start_run(connection, "label", record.id)
     for chunk in _predicted(store, estimator, view_ids, _grouped(store, estimator), confidence):
+        if checklist is not None:
+            chunk = flag_predictions(store, checklist, chunk)
+            flags.update(one.flags for one in chunk)
         with store.writing() as connection:
             connection.execute(sa.insert(tables.prediction), [_row(run_id, one) for one in chunk])
         ranks.update(one.rank for one in chunk)
@@ -139,11 +151,21 @@ def label_catalog(
         done += len(chunk)
         if progress is not None:
             progress(done, len(view_ids))
+    flagged = {flag: flags[flag] for flag in FLAGS if flags[flag]}
+    counts: dict[str, object] = {"views": done, "confidence": confidence, "ranks": dict(ranks)}
+    if checklist is not None:
+        counts |= {"checklist": checklist.source, "flags": flagged}
     with store.writing() as connection:
-        finish_run(connection, run_id, {"views": done, "confidence": confidence, "ranks": dict(ranks)})
+        finish_run(connection, run_id, counts)
     ordered = dict(sorted(names.items(), key=lambda item: (-item[1], item[0])))
     return LabelSummary(
-        run_id, done, len(view_ids) - done, dict(ranks), ordered, estimator.calibration.is_fitted
+        run_id,
+        done,
+        len(view_ids) - done,
+        dict(ranks),
+        ordered,
+        estimator.calibration.is_fitted,
+        flagged,
     )
 
 
@@ -219,7 +241,7 @@ def _prediction(estimator: LabelEstimator, answers: Answers, row: int, view_id: 
 
 
 def _row(run_id: int, one: Prediction) -> dict[str, object]:
-    return {**asdict(one), "run_id": run_id, "flags": ""}
+    return {**asdict(one), "run_id": run_id}
 
 
 def predictions(store: CatalogStore, run_id: int) -> Iterator[Prediction]:

@@ -20,6 +20,8 @@ class LabelEstimate:
         probability: The answer, 0..1.
         p_model: What the network alone says, 0..1.
         p_knn: What the verified neighbours alone say, 0..1, or None if none voted.
+        flag: What a checklist says against it at the time and place of the photo: one of `checklist.FLAGS`, empty
+            if nothing, or None without a checklist.
     """
 
     name: str
@@ -28,9 +30,10 @@ class LabelEstimate:
     probability: float
     p_model: float
     p_knn: float | None = None
+    flag: str | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """The estimate as JSON types."""
+        """The estimate as JSON types; `flag` is there with a checklist only."""
         return {
             "name": self.name,
             "scientific_name": self.scientific_name,
@@ -38,6 +41,7 @@ class LabelEstimate:
             "probability": self.probability,
             "p_model": self.p_model,
             "p_knn": self.p_knn,
+            **_flag_item(self.flag),
         }
 
 
@@ -78,6 +82,7 @@ class LabelEvidence:
         knn_weight: Part of the decision between the two likeliest labels that the verified photos made, 0..1.
         is_calibrated: True if the probabilities were fitted on verified photos of this catalog.
         voters: The nearest verified photos, nearest first, without copies of the query and its own burst.
+        flag: What a checklist says against `name`; see `LabelEstimate`.
     """
 
     name: str
@@ -86,9 +91,10 @@ class LabelEvidence:
     knn_weight: float
     is_calibrated: bool
     voters: tuple[Voter, ...] = ()
+    flag: str | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """The evidence as JSON types; `lambda` is `knn_weight`."""
+        """The evidence as JSON types; `lambda` is `knn_weight`, and `flag` is there with a checklist only."""
         return {
             "name": self.name,
             "rank": self.rank,
@@ -96,6 +102,7 @@ class LabelEvidence:
             "lambda": self.knn_weight,
             "calibrated": self.is_calibrated,
             "neighbours": [voter.to_dict() for voter in self.voters],
+            **_flag_item(self.flag),
         }
 
 
@@ -118,6 +125,7 @@ class Hit:
         longitude: Degrees east, or None.
         camera: Make and model, or None.
         file: Absolute path, as the file system has it.
+        flag: What a checklist says against `label` at the time and place of this photo; see `LabelEstimate`.
     """
 
     rank: int
@@ -134,9 +142,10 @@ class Hit:
     longitude: float | None
     camera: str | None
     file: bytes = field(default=b"", repr=False)
+    flag: str | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """The hit as JSON types; the box is `[x, y, w, h]`."""
+        """The hit as JSON types; the box is `[x, y, w, h]`, and `flag` is there with a checklist only."""
         return {
             "rank": self.rank,
             "path": self.path,
@@ -145,6 +154,7 @@ class Hit:
             "view": self.view,
             "box": _box_list(self.box),
             "label": self.label,
+            **_flag_item(self.flag),
             "captured_at": self.captured_at,
             "lat": self.latitude,
             "lon": self.longitude,
@@ -209,3 +219,7 @@ class QueryResult:
 
 def _box_list(box: Box) -> list[float]:
     return [box.x, box.y, box.w, box.h]
+
+
+def _flag_item(flag: str | None) -> dict[str, object]:
+    return {} if flag is None else {"flag": flag}

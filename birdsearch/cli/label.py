@@ -68,10 +68,8 @@ def checklist_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def read_checklist(store: CatalogStore, path: Path | None) -> Checklist | None:
-    """The checklist that was named, if one was; what is not known of it is told on stderr."""
-    if path is None:
-        return None
+def read_checklist(store: CatalogStore, path: Path) -> Checklist:
+    """The checklist that was named; what is not known of it is told on stderr."""
     from birdsearch.search.checklist import open_checklist
 
     found = open_checklist(store, path)
@@ -118,13 +116,15 @@ def label(
     where = build_where(**conditions)
     if suggest is not None:
         with CatalogStore.open(catalog) as store:
-            _suggest(store, suggest, where, read_checklist(store, checklist), fmt)
+            listed = None if checklist is None else read_checklist(store, checklist)
+            _suggest(store, suggest, where, listed, fmt)
         return
     with CatalogStore.open(catalog, "write", purpose="label") as store:
         if fit:
             _fit(store, where, fmt)
         else:
-            _label(store, where, confidence, read_checklist(store, checklist), fmt)
+            listed = None if checklist is None else read_checklist(store, checklist)
+            _label(store, where, confidence, listed, fmt)
 
 
 def _estimator(store: CatalogStore, calibration: Calibration | None = None) -> LabelEstimator:
@@ -164,6 +164,7 @@ def _calibration_rows(found: Calibration) -> list[tuple[str, str, object]]:
         ("top1_before", "top-1 before", found.top1_before),
         ("top1_after", "top-1 after, on photos that the fit did not see", found.top1_after),
         ("temperature", "temperature T of the logits", 1 / fusion.sharpness),
+        ("discount", "discount of the network where photos speak too", fusion.discount),
         ("tau", "tau of the neighbours", fusion.neighbour_scale),
         ("neighbour_weight", "weight of the neighbours", fusion.neighbour_weight),
         ("mean_weight", "weight of the class means", fusion.mean_weight),
@@ -222,9 +223,7 @@ def _in_order(ranks: dict[str, int]) -> list[str]:
     return [rank for rank in (*RANKS, ROOT) if rank in ranks]
 
 
-def _suggest(
-    store: CatalogStore, count: int, where: Where, checklist: Checklist | None, fmt: str
-) -> None:
+def _suggest(store: CatalogStore, count: int, where: Where, checklist: Checklist | None, fmt: str) -> None:
     from birdsearch.search.checklist import flag_predictions
     from birdsearch.search.predict import suggest
 

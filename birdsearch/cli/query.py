@@ -40,7 +40,6 @@ _TABLE: list[Column] = [
 ]
 _CSV_KEYS = "query rank path similarity photo_id view box label captured_at lat lon"
 _CSV: list[Column] = [(key, key) for key in _CSV_KEYS.split()]
-_LABEL_PLACES = {"table": 3, "csv": 8}
 
 
 def _sheet_path(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
@@ -96,7 +95,8 @@ def query(
     """Find the photos that look most like each PHOTO, and name what is on it.
 
     PHOTO is a file, or "#12" for the photo of the catalog with this id. Conditions such as --since hold for
-    the hits and are applied before the search.
+    the hits and are applied before the search. A checklist flags the labels of PHOTO by its time and place, and
+    each hit's label by those of the hit.
     """
     from birdsearch.search.engine import Catalog
     from birdsearch.search.inputs import parse_box
@@ -111,7 +111,7 @@ def query(
         click.echo(f"Error: {error}", err=True)
 
     with Catalog.open(catalog, "read") as opened:
-        listed = read_checklist(opened.store, checklist)
+        listed = None if checklist is None else read_checklist(opened.store, checklist)
         results = opened.query_many(
             photos, k, where, region, include_self, weights, on_error, confidence, refined
         )
@@ -121,7 +121,7 @@ def query(
             results = [flag_result(opened.store, listed, result) for result in results]
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         click.echo(f"Warning: {warning}", err=True)
-    _print(results, fmt, _nothing(k, where))
+    _print(results, fmt, _nothing(k, where), is_flagged=checklist is not None)
     if sheet is not None and results:
         from birdsearch.search.sheet import write_sheet
 
@@ -131,28 +131,36 @@ def query(
         click.get_current_context().exit(1)
 
 
-def _print(results: list[QueryResult], fmt: str, nothing: str) -> None:
+def _print(results: list[QueryResult], fmt: str, nothing: str, *, is_flagged: bool) -> None:
     if fmt == "json":
         write_json([result.to_dict() for result in results])
     elif fmt == "csv":
         write_rows(
             [{"query": result.query.path, **hit.to_dict()} for result in results for hit in result.hits],
-            _CSV,
+            _columns(_CSV, is_flagged),
             fmt,
         )
     else:
         for place, result in enumerate(results):
             if place:
                 emit("")
-            _print_table(result, nothing)
+            _print_table(result, nothing, _columns(_TABLE, is_flagged))
 
 
-def _print_table(result: QueryResult, nothing: str) -> None:
+def _columns(columns: list[Column], is_flagged: bool) -> list[Column]:
+    """The columns, with what a checklist says against a hit's label after the label."""
+    if not is_flagged:
+        return columns
+    after = [key for key, _ in columns].index("label") + 1
+    return [*columns[:after], ("flag", "Flag" if columns is _TABLE else "flag"), *columns[after:]]
+
+
+def _print_table(result: QueryResult, nothing: str, columns: list[Column]) -> None:
     emit(result.query.path)
     for line in _label_lines(result):
         emit(f"  {printable(line)}")
     if result.hits:
-        write_rows([_table_row(hit) for hit in result.hits], _TABLE, "table")
+        write_rows([_table_row(hit) for hit in result.hits], columns, "table")
     else:
         emit(f"  {nothing}")
 
@@ -161,14 +169,16 @@ def _label_lines(result: QueryResult) -> list[str]:
     """The label, the likeliest candidates, and what they rest on."""
     if not result.labels:
         return ["no labels: the model has no classes and no photo is verified"]
-    candidates = ", ".join(f"{label.name} {label.probability:.1%}" for label in result.labels)
+    candidates = ", ".join(
+        f"{label.name}{_flag(label.flag)} {label.probability:.1%}" for label in result.labels
+    )
     evidence = result.evidence
     if evidence is None:
         return [candidates]
     shown = evidence.name if evidence.rank in ("species", "bird") else f"{evidence.name} ({evidence.rank})"
     sure = "" if evidence.rank == "bird" else f" {evidence.probability:.1%}"
     doubt = "" if result.unknown is None else f"; of no known label: {result.unknown:.1%}"
-    lines = [f"{shown}{sure}{doubt}", f"candidates: {candidates}"]
+    lines = [f"{shown}{_flag(evidence.flag)}{sure}{doubt}", f"candidates: {candidates}"]
     first = result.labels[0]
     if first.p_knn is None:
         lines.append("by the network alone: no verified photo has a say")
@@ -188,6 +198,10 @@ def _label_lines(result: QueryResult) -> list[str]:
     return lines
 
 
+def _flag(flag: str | None) -> str:
+    return f" [{flag}]" if flag else ""
+
+
 def _nothing(k: int, where: Where) -> str:
     """What a table says where there are no hits."""
     if k == 0:
@@ -201,6 +215,7 @@ def _table_row(hit: Hit) -> dict[str, object]:
         "rank": hit.rank,
         "similarity": f"{hit.similarity:.4f}",
         "label": hit.label,
+        "flag": hit.flag,
         "path": hit.path,
         "time": None if hit.captured_at is None else hit.captured_at[:16].replace("T", " "),
         "place": f"{hit.latitude:.4f}, {hit.longitude:.4f}" if has_place else None,

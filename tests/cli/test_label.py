@@ -128,6 +128,70 @@ def test_json_and_csv_have_every_photo_with_its_evidence(catalog: Path, archive:
     assert rows(label, catalog) == found
 
 
+@pytest.fixture
+def checklist(tmp_path: Path) -> Path:
+    """Lists two of the five classes, one of them for a month in which no photo was taken."""
+    path = tmp_path / "=list.csv"
+    path.write_text("species,months\nSpecies A,all\nspecies b,6-3\nNo such bird,5\nMoss owl,5\n")
+    return path
+
+
+def test_a_checklist_adds_a_column_of_flags_and_changes_no_label(catalog: Path, checklist: Path) -> None:
+    verify(catalog, {1: "species a", 2: "Moss owl", 3: "species b", 4: "species c"})
+    plain = rows(label, catalog, "--confidence", 0)
+    result = run(label, catalog, "--confidence", 0, "--checklist", checklist, "--format", "json")
+    assert result.exit_code == 0
+    assert (
+        result.stderr
+        == f"Warning: {checklist}, line 4: 'No such bird' is not the name of a taxon that is known\n"
+    )
+    found = json.loads(result.stdout)
+    assert list(found[0]) == ["photo_id", "name", "flags", *list(plain[0])[2:]]
+    expected = {"species a": "", "species b": "out-of-season", "Moss owl": ""}
+    assert [row.pop("flags") for row in found] == [expected.get(row["name"], "not-on-list") for row in plain]
+    assert found == plain
+    text = run(label, catalog, "--confidence", 0, "--checklist", checklist, "--format", "csv").stdout
+    flags = [row["flags"] for row in csv.DictReader(io.StringIO(text))]
+    counts = {flag: flags.count(flag) for flag in ("not-on-list", "out-of-season") if flag in flags}
+    assert counts
+    lines = run(label, catalog, "--confidence", 0, "--checklist", checklist).stdout.splitlines()
+    parts = ", ".join(f"{number} {flag}" for flag, number in counts.items())
+    assert lines[-2] == (
+        f"{checklist} flags {sum(counts.values())} of {COUNT} labels: {parts}; "
+        "--format csv has them in its column flags"
+    )
+    lines = run(label, catalog, "--confidence", 1, "--checklist", checklist).stdout.splitlines()
+    assert lines[-2] == f"{checklist} flags no label"
+
+
+def test_what_to_verify_next_is_flagged_and_in_the_same_order(catalog: Path, checklist: Path) -> None:
+    plain = rows(label, catalog, "--suggest", 5)
+    result = run(label, catalog, "--suggest", 5, "--checklist", checklist, "--format", "json")
+    found = json.loads(result.stdout)
+    for row in found:
+        expected = {"species a": "", "species b": "out-of-season"}.get(row["name"], "not-on-list")
+        assert row.pop("flags") == expected
+    assert found == plain
+    assert "Flags" in run(label, catalog, "--suggest", 5, "--checklist", checklist).stdout.splitlines()[0]
+    assert count(catalog, tables.prediction) == 0
+
+
+def test_a_checklist_that_makes_no_sense_is_an_error_before_anything_is_written(
+    catalog: Path, checklist: Path
+) -> None:
+    runs = count(catalog, tables.run)
+    checklist.write_text("species,months\nspecies a,13\n")
+    for arguments in ([], ["--suggest", "2"]):
+        result = run(label, catalog, *arguments, "--checklist", checklist)
+        assert isinstance(result.exception, InvalidInputError)
+        assert str(result.exception).startswith(f"{checklist}, line 2: months is '13'")
+        assert result.stdout == ""
+    missing = run(label, catalog, "--checklist", checklist.with_name("none.csv"))
+    assert "cannot be read: No such file" in str(missing.exception)
+    assert run(label, catalog, "--checklist", checklist.parent).exit_code == 2
+    assert count(catalog, tables.run) == runs
+
+
 def test_conditions_choose_the_photos(catalog: Path) -> None:
     verify(catalog, {1: "species a", 2: "Moss owl"})
 
@@ -243,6 +307,7 @@ def test_without_verified_labels_none_is_contradicted(catalog: Path) -> None:
         ["--confidence", "much"],
         ["--suggest", "0"],
         ["--fit", "--suggest", "3"],
+        ["--fit", "--checklist", "list.csv"],
         ["--format", "xml"],
         ["photo.jpg"],
     ],

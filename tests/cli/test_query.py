@@ -113,6 +113,98 @@ def test_csv_is_one_row_a_hit(catalog: Path) -> None:
     assert rows[0]["lat"].startswith("-33.8")
 
 
+# The photos are of May, at 33.9 S, from 151 E on, a degree apart.
+CHECKLIST = (
+    "species,months,south,west,north,east,status\n"
+    "species a,11-6,-40,150,-30,153.5,rare\n"
+    "species b,9-4,,,,,\n"
+    "species c,all,-40,170,-30,-170,\n"
+    "species d,May,-40,150,-30,160,resident\n"
+)
+FLAGS = {
+    "species a": "rare",
+    "species b": "out-of-season",
+    "species c": "out-of-range",
+    "species d": "",
+    "species e": "not-on-list",
+}
+
+
+def unflagged(result: Any) -> Any:
+    """A JSON answer without its flags."""
+    if isinstance(result, dict):
+        return {key: unflagged(value) for key, value in result.items() if key != "flag"}
+    return [unflagged(one) for one in result] if isinstance(result, list) else result
+
+
+def test_a_checklist_flags_labels_in_every_format(catalog: Path, archive: Path, tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(CHECKLIST)
+    first = archive / "b" / "0.png"
+    for confidence in (0, 1):
+        asked = (first, "--confidence", confidence)
+        plain = answers(catalog, *asked)
+        found = answers(catalog, *asked, "--checklist", path)
+        assert unflagged(found) == plain
+        labels = {label["name"]: label["flag"] for label in found[0]["labels"]}
+        assert labels == FLAGS
+        answer = found[0]["evidence"]
+        assert answer["flag"] == (FLAGS[answer["name"]] if answer["rank"] == "species" else "")
+        # Each hit by its own place: the east of the first box lies between them.
+        for hit in found[0]["hits"]:
+            is_out = hit["label"] == "species a" and hit["lon"] > 153.5
+            assert hit["flag"] == ("out-of-range" if is_out else FLAGS[hit["label"]])
+        text = run(catalog, *asked, "--checklist", path, "--format", "csv").stdout
+        table = list(csv.DictReader(io.StringIO(text)))
+        assert [row["flag"] for row in table] == [hit["flag"] for hit in found[0]["hits"]]
+        assert list(table[0])[7:10] == ["label", "flag", "captured_at"]
+        lines = run(catalog, *asked, "--checklist", path).stdout.splitlines()
+        shown = f" [{answer['flag']}]" if answer["flag"] else ""
+        assert lines[1].startswith(f"  {answer['name']}{shown}")
+        assert "species c [out-of-range] " in lines[2]
+        fits = next(label for label in found[0]["labels"] if label["flag"] == "")
+        assert f"{fits['name']} {fits['probability']:.1%}" in lines[2]
+        assert lines[5].split() == ["Rank", "Similarity", "Label", "Flag", "Path", "Time", "Place"]
+
+
+def test_a_photo_that_is_not_in_the_catalog_is_judged_by_its_own_exif(
+    catalog: Path, tmp_path: Path, make_photo: MakePhoto
+) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(CHECKLIST)
+    exif = Image.Exif()
+    exif[271] = "Nikon"
+    exif.get_ifd(0x8769)[36867] = "2023:07:01 06:30:00"
+
+    def flags(photo: Path) -> dict[str, str]:
+        one = answers(catalog, photo, "-k", 1, "--checklist", path)[0]
+        assert one["query"]["photo_id"] is None
+        return {label["name"]: label["flag"] for label in one["labels"]}
+
+    late, bare = make_photo(tmp_path / "late.png", 77, exif=exif), make_photo(tmp_path / "bare.png", 78)
+    # Without a place only the season counts, and without either only whether the species is listed.
+    assert flags(late) == {
+        "species a": "out-of-season",
+        "species b": "out-of-season",
+        "species c": "",
+        "species d": "out-of-season",
+        "species e": "not-on-list",
+    }
+    assert flags(bare) == {**dict.fromkeys(FLAGS, ""), "species a": "rare", "species e": "not-on-list"}
+
+
+def test_a_checklist_that_makes_no_sense_is_an_error(catalog: Path, tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("species,south,west,north,east\nspecies a,5,0,1,1\n")
+    result = run(catalog, "#1", "--checklist", path)
+    assert isinstance(result.exception, InvalidInputError)
+    assert str(result.exception).startswith(f"{path}, line 2: bbox: the south 5 is above the north 1")
+    path.write_text("species\nspecies a\nNobodys bird\n")
+    result = run(catalog, "#1", "--checklist", path)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"Warning: {path}, line 3: 'Nobodys bird' is not the name of a taxon")
+
+
 def test_conditions_are_those_of_the_python_api(catalog: Path, archive: Path) -> None:
     # The first photo asks; it is the one of day 1.
     assert found(catalog, "#1", "--include-self") == [f"{seed}.png" for seed in range(6)]

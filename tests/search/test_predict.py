@@ -21,6 +21,7 @@ from birdsearch.indexer.taxa import new_taxon
 from birdsearch.indexer.vectors import normalised
 from birdsearch.search import predict
 from birdsearch.search.calibration import load_calibration
+from birdsearch.search.checklist import open_checklist
 from birdsearch.search.estimator import LabelEstimator
 from birdsearch.search.filters import Where
 from birdsearch.search.predict import (
@@ -228,6 +229,59 @@ def test_runs_are_kept_apart_and_read_in_pieces(
     assert {one.rank for one in first} == {"species"}
     assert {one.rank for one in second} == {"bird"}
     assert [one.species for one in first] == [one.species for one in second]
+
+
+# -- the checklist -----------------------------------------------------------------------------------------
+
+
+def test_a_checklist_flags_answers_and_changes_nothing_else(
+    made: Made, clusters: dict[str, list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clusters["crow"] += made.add("crow", 3, captured_at="2023-05-01T06:00:00", latitude=46.5, longitude=8.0)
+    late = made.add("crow", 2, captured_at="2023-12-24T06:00:00", latitude=46.5, longitude=8.0)
+    far = made.add("crow", 1, latitude=-33.9, longitude=151.2)
+    (tmp_path / "list.csv").write_text(
+        "species,months,south,west,north,east,status\ncrow,3-10,46,6,48,10.5,\n"
+        "wren,all,,,,,vagrant\nmoss owl,all,,,,,\nghost finch,,,,,,\n"
+    )
+    plain = made.label(confidence=0.0)
+    assert {one.flags for one in plain} == {""}
+    checklist = open_checklist(made.store, tmp_path / "list.csv")
+    assert checklist.warnings == ()
+    monkeypatch.setattr(predict, "_CHUNK", 7)
+    summary = label_catalog(made.store, made.estimator, None, 0.0, None, checklist)
+    found = list(predictions(made.store, summary.run_id))
+    assert [replace(one, flags="") for one in found] == plain
+    expected = dict.fromkeys(late, "out-of-season") | dict.fromkeys(far, "out-of-range")
+    expected |= dict.fromkeys(clusters["rook"], "not-on-list") | dict.fromkeys(clusters["wren"], "rare")
+    assert {one.view_id: one.flags for one in found if one.flags} == expected
+    assert list(summary.flags.items()) == [
+        *(("not-on-list", 10), ("out-of-range", 1), ("out-of-season", 2), ("rare", 10))
+    ]
+    with made.store.reading() as connection:
+        rows = connection.execute(
+            sa.select(tables.prediction.c.view_id, tables.prediction.c.flags).where(
+                tables.prediction.c.run_id == summary.run_id, tables.prediction.c.flags != ""
+            )
+        ).all()
+        counts = json.loads(
+            connection.execute(
+                sa.select(tables.run.c.counts).where(tables.run.c.id == summary.run_id)
+            ).scalar_one()
+        )
+    assert {row.view_id: row.flags for row in rows} == expected
+    assert (counts["checklist"], counts["flags"]) == (str(tmp_path / "list.csv"), summary.flags)
+
+
+def test_without_a_checklist_a_run_says_nothing_of_one(made: Made, clusters: dict[str, list[int]]) -> None:
+    summary = label_catalog(made.store, made.estimator, None, 0.5)
+    assert summary.flags == {}
+    with made.store.reading() as connection:
+        counts = json.loads(
+            connection.execute(sa.select(tables.run.c.counts).order_by(-tables.run.c.id)).scalars().first()
+            or ""
+        )
+    assert list(counts) == ["views", "confidence", "ranks"]
 
 
 # -- the fit -----------------------------------------------------------------------------------------------

@@ -1,0 +1,286 @@
+"""The rows of a checklist: which species occurs where, in which months; see `checklist` for the columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.crawl import display_path
+from birdsearch.model.species import name_key
+from birdsearch.search.filters import parse_bbox
+
+__all__ = ["ALL_YEAR", "ChecklistRow", "Listing", "checklist_rows", "parse_months", "read_checklist_text"]
+
+ALL_YEAR = frozenset(range(1, 13))
+"""Numbers of the months."""
+
+_MONTHS = (
+    "january", "february", "march", "april", "may", "june",
+    "july", "august", "september", "october", "november", "december",
+)  # fmt: skip
+_NAMES = ("species", "taxon", "common_name", "scientific_name")
+_BOX = ("south", "west", "north", "east")
+_COUNTING = (*_NAMES, *_BOX, *_MONTHS, "months", "status")
+_RARITY = re.compile(r"\b(rare|vagrant|accidental|casual)\b")
+_DELIMITERS = (",", ";", "\t")
+_FREQUENCY = re.compile(r"(\d+([.,]\d*)?|[.,]\d+)(e-?\d+)?\s*%?", re.ASCII | re.IGNORECASE)
+_LONGEST = 200
+_MAX_BYTES = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a row says of a species.
+
+    Attributes:
+        months: When it occurs, 1..12.
+        box: (south, west, north, east) in degrees where it does, or None for everywhere.
+        is_rare: True if it is a rarity then and there.
+    """
+
+    months: frozenset[int]
+    box: tuple[float, float, float, float] | None = None
+    is_rare: bool = False
+
+    def holds(self, latitude: float, longitude: float) -> bool:
+        """Whether a place is in the box, borders included; 180 and -180 are one meridian."""
+        if self.box is None:
+            return True
+        south, west, north, east = self.box
+        if not south <= latitude <= north:
+            return False
+        return _spans(west, east, longitude) or (abs(longitude) == 180 and _spans(west, east, -longitude))
+
+
+def _spans(west: float, east: float, longitude: float) -> bool:
+    if west <= east:
+        return west <= longitude <= east
+    return longitude >= west or longitude <= east
+
+
+@dataclass(frozen=True, slots=True)
+class ChecklistRow:
+    """A row that says something.
+
+    Attributes:
+        line: Where it begins, from 1.
+        names: The species, in one or more ways; never without one.
+        listing: What is said of it.
+    """
+
+    line: int
+    names: tuple[str, ...]
+    listing: Listing
+
+
+def read_checklist_text(path: Path) -> str:
+    """The text of a file: UTF-8, or UTF-16 with a byte order mark.
+
+    Raises:
+        InvalidInputError: It cannot be read, is another encoding's, or has more than 64 MiB.
+    """
+    source = display_path(os.fsencode(path))
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise InvalidInputError(f"{source} cannot be read: {reason or error}") from error
+    if len(data) > _MAX_BYTES:
+        raise InvalidInputError(f"{source} has more than {_MAX_BYTES} bytes, the limit; is it a checklist?")
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InvalidInputError(
+            f"{source} is not {encoding[:6].upper().rstrip('-')} in line {line}; save it as CSV UTF-8"
+        ) from error
+
+
+def checklist_rows(text: str, source: str) -> Iterator[ChecklistRow]:
+    """Read a table in the form that the docstring of `checklist` describes.
+
+    Args:
+        text: CSV with a header.
+        source: Where it is from, for messages.
+
+    Yields:
+        The rows that name at least one month, in their order.
+
+    Raises:
+        InvalidInputError: A column is missing or is there twice, a cell makes no sense, or the text is not CSV.
+    """
+    text = text.removeprefix("\ufeff")
+    head = text.splitlines()[0] if text.strip() else ""
+
+    def known(delimiter: str) -> int:
+        titles = next(csv.reader([head], delimiter=delimiter), [])
+        return sum(_column(title) in _COUNTING for title in titles)
+
+    delimiter = max(_DELIMITERS, key=known)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 0
+    try:
+        titles = next(reader, [])
+        columns = [_column(title) for title in titles]
+        _check_columns(columns, titles, source)
+        line = reader.line_num
+        for cells in reader:
+            start, line = line + 1, reader.line_num
+            if not any(cell.strip() for cell in cells):
+                continue
+            where = f"{source}, line {start}"
+            if any(cell.strip() for cell in cells[len(columns) :]):
+                raise InvalidInputError(
+                    f"{where} has {len(cells)} values and the header {len(columns)}; check its commas and quotes"
+                )
+            row = {column: cell.strip() for column, cell in zip(columns, cells, strict=False)}
+            try:
+                names = _row_names(row)
+                listing = _listing(row)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"{where}: {error}") from error
+            if listing.months:
+                yield ChecklistRow(start, names, listing)
+    except csv.Error as error:
+        raise InvalidInputError(
+            f"{source} is not CSV after line {line}: {error}; check its quotes"
+        ) from error
+
+
+def _column(title: str) -> str:
+    """The title as the columns are called here; of a month its full name."""
+    name = re.sub(r"[\s-]+", "_", title.strip().casefold())
+    month = _month(name)
+    return name if month is None else _MONTHS[month - 1]
+
+
+def _check_columns(columns: Sequence[str], titles: Sequence[str], source: str) -> None:
+    counting = [one for one in columns if one in _COUNTING]
+    shown = ", ".join(titles[:8])[:_LONGEST] or "none"
+    shown = shown if shown.isprintable() else repr(shown)
+    twice = next((one for one in counting if counting.count(one) > 1), None)
+    if twice is not None:
+        raise InvalidInputError(f"{source} has two columns {twice!r}; leave one of them out")
+    if not any(one in counting for one in _NAMES):
+        raise InvalidInputError(f"{source} lacks the column 'species' (its columns: {shown})")
+    wide = [month for month in _MONTHS if month in counting]
+    if wide and "months" in counting:
+        raise InvalidInputError(f"{source} has a column 'months' and one {wide[0]!r}; leave one of them out")
+    if wide and len(wide) < len(_MONTHS):
+        missing = next(month for month in _MONTHS if month not in wide)
+        raise InvalidInputError(
+            f"{source} has a column {wide[0]!r} and none {missing!r}; give all twelve months, or a column 'months'"
+        )
+    boxed = [one for one in _BOX if one in counting]
+    if boxed and len(boxed) < len(_BOX):
+        missing = next(one for one in _BOX if one not in boxed)
+        raise InvalidInputError(
+            f"{source} has a column {boxed[0]!r} and none {missing!r}; a box needs all four"
+        )
+
+
+def _row_names(row: Mapping[str, str]) -> tuple[str, ...]:
+    names = [" ".join(row[column].split()) for column in _NAMES if row.get(column)]
+    if not any(name_key(name) for name in names):
+        raise InvalidInputError(f"species is {_shown(' '.join(names))}; write a name")
+    longest = max(names, key=len)
+    if len(longest) > _LONGEST:
+        raise InvalidInputError(
+            f"species {_shown(longest)} has {len(longest)} signs; {_LONGEST} is the limit"
+        )
+    return tuple(name for name in names if name_key(name))
+
+
+def _listing(row: Mapping[str, str]) -> Listing:
+    if any(month in row for month in _MONTHS):
+        cells = enumerate((row.get(month, "") for month in _MONTHS), start=1)
+        months = frozenset(number for number, cell in cells if _occurs(_MONTHS[number - 1], cell))
+    else:
+        months = parse_months(row.get("months", ""))
+    return Listing(months, _box(row), _RARITY.search(row.get("status", "").casefold()) is not None)
+
+
+def _occurs(month: str, cell: str) -> bool:
+    if cell in ("", "-"):
+        return False
+    if cell.casefold() == "x":
+        return True
+    if not _FREQUENCY.fullmatch(cell):
+        raise InvalidInputError(f"{month} is {_shown(cell)}; it is 0, 1 or a frequency")
+    return float(cell.rstrip("% ").replace(",", ".")) > 0
+
+
+def _box(row: Mapping[str, str]) -> tuple[float, float, float, float] | None:
+    cells = {side: row.get(side, "") for side in _BOX}
+    empty = [side for side, cell in cells.items() if not cell]
+    if len(empty) == len(_BOX):
+        return None
+    if empty:
+        raise InvalidInputError(f"{empty[0]} is empty; a box needs all of {', '.join(_BOX)}, or none")
+    longest = max(cells.values(), key=len)
+    if len(longest) > _LONGEST:
+        raise InvalidInputError(f"{_shown(longest)} is no number of degrees")
+    # Where decimals have a comma, other signs are between the values.
+    return parse_bbox(",".join(cell.replace(",", ".") for cell in cells.values()))
+
+
+def parse_months(text: str) -> frozenset[int]:
+    """Parse months and ranges of them, such as `1-3,10-12`, `3;4;5`, `Nov-Feb` or `all`.
+
+    Args:
+        text: Numbers 1 to 12 or English names of three letters or more; a range includes both ends and may go over
+            the end of the year. Empty is `all`.
+
+    Returns:
+        Numbers 1..12.
+
+    Raises:
+        InvalidInputError: A part is no month and no range of months.
+    """
+    plain = re.sub(r"\s*[-–—−]\s*", "-", text.strip().casefold())
+    if plain in ("", "all"):
+        return ALL_YEAR
+    found: set[int] = set()
+    for part in filter(None, re.split(r"[,;\s]+", plain)):
+        ends = part.split("-")
+        numbers = [_month(end) or _month_number(end) for end in ends]
+        first, last = numbers[0], numbers[-1]
+        if len(ends) > 2 or first is None or last is None:
+            raise InvalidInputError(
+                f"months is {_shown(text)} and {_shown(part)} no month; write such as 1-3,10-12, Nov-Feb or all"
+            )
+        # "1-3" opened by a spreadsheet comes back as 3-Jan, which would be eleven months.
+        if ends[0].isdigit() != ends[-1].isdigit():
+            raise InvalidInputError(
+                f"months is {_shown(text)}, which is a number and a name, as when a spreadsheet made a date of it; "
+                "write both as numbers or both as names"
+            )
+        found.update(range(first, last + 1) if first <= last else (*range(first, 13), *range(1, last + 1)))
+    if not found:
+        raise InvalidInputError(f"months is {_shown(text)}, which names none; write such as 1-3,10-12 or all")
+    return frozenset(found)
+
+
+def _month(text: str) -> int | None:
+    """The number of a month by its name, or its first letters: three of them tell all apart."""
+    name = text.removesuffix(".")
+    if len(name) < 3:
+        return None
+    return next((number for number, month in enumerate(_MONTHS, start=1) if month.startswith(name)), None)
+
+
+def _month_number(text: str) -> int | None:
+    match = re.fullmatch(r"0?[1-9]|1[0-2]", text, re.ASCII)
+    return None if match is None else int(match[0])
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 60 else f"{value[:60]}...")
