@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,10 @@ _COUNTS = ("photos", "groups", "labels")
 _FITTED = (
     # name, whether it is fitted as a logarithm, standard deviation of the prior
     ("sharpness", True, 0.5),
+    ("discount", True, 0.3),
+    ("alone", False, 1.0),
     ("outside", False, 1.5),
+    ("outside_factor", True, 0.3),
     ("neighbour_weight", True, 0.7),
     ("neighbour_floor", False, 0.15),
     ("neighbour_scale", True, 0.4),
@@ -100,7 +103,10 @@ class Calibration:
                 key: tuple(value) if isinstance(value, list) else value
                 for key, value in found.pop("unknown").items()
             }
-            fusion = FusionParameters(**found.pop("fusion"))
+            given = found.pop("fusion")
+            fusion = FusionParameters(**given)
+            if len(given) < len(fields(FusionParameters)):
+                raise TypeError("it is of an older version")
             for key, value in found.items():
                 if not isinstance(value, int | float | None) or (value is None and key in _COUNTS):
                     raise TypeError(f"{key} is {value!r}")
@@ -412,16 +418,18 @@ def _maximise(scenes: Sequence[dict[str, Any]], start: FusionParameters) -> Fusi
         return list(torch.where(logarithmic, torch.exp(theta), theta))
 
     def loss() -> torch.Tensor:
-        a, outside, w, floor, scale, v, mean_floor = parameters()
+        a, discount, alone, outside, factor, w, floor, scale, v, mean_floor = parameters()
         total: torch.Tensor = 0.5 * (moved**2).sum() / photos
         for batch in batches:
-            from_model = torch.where(batch["known"], a * batch["logits"].clamp_min(-1e9), outside)
+            said = discount * a * batch["logits"].clamp_min(-1e9)
             if batch["has_model"]:
-                norm = torch.logsumexp(a * batch["all_logits"], dim=1, keepdim=True)
-                from_model = torch.where(batch["known"], from_model - norm, outside)
+                said = said - torch.logsumexp(discount * a * batch["all_logits"], dim=1, keepdim=True)
+            said = torch.where(batch["verified"], said, said / discount + alone)
+            from_model = torch.where(batch["known"], said, outside)
             kernel = torch.exp((batch["alike"] - floor) / scale)
             mass = torch.einsum("bk,bkc->bc", kernel, batch["votes"].double())
             from_photos = w * torch.log1p(mass) + v * (batch["means"] - mean_floor)
+            from_photos = torch.where(batch["known"], from_photos, factor * from_photos)
             score = from_model + torch.where(batch["verified"], from_photos, 0.0)
             score = score.masked_fill(~batch["usable"], -1e9)
             # The right label is the first candidate.

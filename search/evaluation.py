@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.background import background_cosine
 from birdsearch.search.calibration import fit, fit_fusion, halves
+from birdsearch.search.evaluation_retrieval import FrequencyScores, by_frequency, ranked, refined_unit
 from birdsearch.search.label_space import LabelSpace
 from birdsearch.search.labels import (
     FusionParameters,
@@ -25,9 +25,8 @@ from birdsearch.search.labels import (
     neighbour_evidence,
     softmax,
 )
-from birdsearch.search.metrics_retrieval import KnnScores, RetrievalScores, knn_scores, retrieval_scores
+from birdsearch.search.metrics_retrieval import KnnScores, RetrievalScores, knn_scores
 from birdsearch.search.metrics_sampling import few_shot
-from birdsearch.search.refine import expand, refined_vectors
 from birdsearch.search.unknown import signs, unknown_score
 
 __all__ = ["Evaluation", "Labelled", "MethodScores", "Setting", "UnknownScores", "evaluate"]
@@ -122,6 +121,7 @@ class Evaluation:
         groups: (Q,) int64, the groups of the queries.
         labels: (Q,) int64, their labels.
         retrieval: By ranking (`plain`, `refined`).
+        frequencies: The same where species have few photos.
         knn: k-NN classification by the usual protocol, by ranking.
         settings: The first is the catalog as it is.
         unknown: None where there are too few species.
@@ -131,6 +131,7 @@ class Evaluation:
     groups: NDArray[np.int64]
     labels: NDArray[np.int64]
     retrieval: Mapping[str, RetrievalScores]
+    frequencies: tuple[FrequencyScores, ...]
     knn: Mapping[str, KnnScores]
     settings: tuple[Setting, ...]
     unknown: UnknownScores | None
@@ -162,11 +163,11 @@ def evaluate(
             f"measure on; verify at least {_FEWEST} photos of 2 species (`birdsearch annotate`)"
         )
     tell("retrieval")
-    plain = references.unit
-    refined = _refined(data)
+    refined = refined_unit(references.unit, data.voters)
     retrieval, knn = {}, {}
-    for name, unit in (("plain", plain), ("refined", refined)):
-        found = (
+    for name, unit in (("plain", references.unit), ("refined", refined)):
+        retrieval[name] = ranked(references, unit, data.voters, rows)
+        knn[name] = knn_scores(
             unit[rows],
             references.labels[rows],
             references.groups[rows],
@@ -174,8 +175,7 @@ def evaluate(
             references.labels[data.voters],
             references.groups[data.voters],
         )
-        retrieval[name] = retrieval_scores(*found)
-        knn[name] = knn_scores(*found)
+    frequencies = by_frequency(references, data.voters, rows, seed)
     settings: list[Setting] = []
     for name, voters, hidden in _scenes(data, space, seed):
         tell(name)
@@ -191,21 +191,11 @@ def evaluate(
         groups=references.groups[rows],
         labels=references.labels[rows],
         retrieval=retrieval,
+        frequencies=frequencies,
         knn=knn,
         settings=tuple(settings),
         unknown=unknown,
     )
-
-
-def _refined(data: Labelled) -> NDArray[np.float32]:
-    """Refined vectors: of the voters among themselves, of the others by the voters, as queries are."""
-    unit, voters = data.references.unit, data.voters
-    stored = np.ascontiguousarray(unit[voters])
-    refined = np.empty_like(unit)
-    refined[voters] = refined_vectors(stored)
-    if not voters.all():
-        refined[~voters] = expand(np.ascontiguousarray(unit[~voters]), stored, background_cosine(stored))
-    return refined
 
 
 def _scenes(

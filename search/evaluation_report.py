@@ -16,6 +16,7 @@ from birdsearch.search.metrics_calibration import (
     reliability,
     roc_curve,
 )
+from birdsearch.search.metrics_retrieval import RetrievalScores
 from birdsearch.search.metrics_sampling import Estimate, estimate, paired_bootstrap
 from birdsearch.search.report import (
     Cell,
@@ -51,6 +52,7 @@ def build_report(found: Evaluation, provenance: Mapping[str, str], *, seed: int 
     first = found.settings[0]
     tables = [
         _retrieval(found, seed),
+        *_frequencies(found, seed),
         _labels(first, found, seed),
         _calibration(first),
         _settings(found, seed),
@@ -123,7 +125,7 @@ def _retrieval(found: Evaluation, seed: int) -> Table:
         cells = [_interval(scores.found(k), groups, seed) for k in scores.ks]
         mean = estimate(scores.average_precision, groups=groups, seed=seed)
         rows.append((name, *cells, mean, len(scores.query)))
-    gain = _gain(found, seed)
+    gain = _gain(found, found.retrieval["plain"], found.retrieval["refined"], seed)
     return Table(
         "Retrieval",
         ("ranking", *(f"recall@{k}" for k in next(iter(found.retrieval.values())).ks), "mAP@R", "queries"),
@@ -132,8 +134,34 @@ def _retrieval(found: Evaluation, seed: int) -> Table:
     )
 
 
-def _gain(found: Evaluation, seed: int) -> tuple[str, str]:
-    plain, refined = found.retrieval["plain"], found.retrieval["refined"]
+def _frequencies(found: Evaluation, seed: int) -> list[Table]:
+    rows = []
+    for one in found.frequencies:
+        precision, recall = _gain(found, one.plain, one.refined, seed)
+        rows.append(
+            (
+                one.name,
+                one.plain.mean_average_precision_at_r,
+                one.refined.mean_average_precision_at_r,
+                precision,
+                one.plain.recall_at_k(1),
+                one.refined.recall_at_k(1),
+                recall,
+            )
+        )
+    columns = (
+        "verified photos",
+        "mAP@R plain",
+        "refined",
+        "gain",
+        "recall@1 plain",
+        "refined recall@1",
+        "gain in recall@1",
+    )
+    return [Table("Refined ranking by how many photos a species has", columns, tuple(rows))] if rows else []
+
+
+def _gain(found: Evaluation, plain: RetrievalScores, refined: RetrievalScores, seed: int) -> tuple[str, str]:
     groups = found.groups[plain.query]
     precision = paired_bootstrap(refined.average_precision, plain.average_precision, groups=groups, seed=seed)
     recall = paired_bootstrap(
@@ -177,7 +205,10 @@ def _calibration(setting: Setting) -> Table:
     fusion = setting.fusion
     values = (
         ("temperature T of the logits", 1 / fusion.sharpness),
+        ("discount r of the network where photos speak too", fusion.discount),
+        ("bonus b of a class without photos", fusion.alone),
         ("score of a label that is no class", fusion.outside),
+        ("factor g of the photos of such a label", fusion.outside_factor),
         ("weight of the neighbours w", fusion.neighbour_weight),
         ("floor of the neighbours s0", fusion.neighbour_floor),
         ("scale of the neighbours tau", fusion.neighbour_scale),

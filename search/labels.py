@@ -4,17 +4,25 @@ The two are independent experts, each of which knows only some labels. Their evi
 product of experts: Hinton, Neural Computation 14, 2002), and an expert that does not know a label says about
 it what a constant says, fitted like the rest: for a label c of a photo with unit-norm embedding z,
 
-    score(c) = log softmax(a logits)(c)                                       if c is a class of the model,
-               outside                                                        otherwise,
-             + w log(1 + sum_i [y_i = c] exp((s_i - s0) / tau)) + v (z.m_c - c0)   if c has verified photos,
-               0                                                              otherwise,
+    n(c) = log softmax(r a logits)(c)
+    e(c) = w log(1 + sum_i [y_i = c] exp((s_i - s0) / tau)) + v (z.m_c - c0)
+
+    score(c) = n(c) + e(c)           if c is a class of the model and has verified photos,
+               n(c) / r + b          if it is a class and has none,
+               outside + g e(c)      if it has verified photos and is no class,
     p = softmax(score)
 
 over the k nearest verified photos i with similarities s_i and labels y_i; m_c is the unit-norm mean of the
 verified photos of c (nearest class mean: Mensink et al., TPAMI 35, 2013). A label that is neither a class nor
-verified has no part. Similarities are measured from their
-background: s = (cosine - mu) / (1 - mu) with mu the mean cosine of two photos of different groups, so that one
-set of defaults suits networks whose vectors are spread differently.
+verified has no part. Similarities are measured from their background: s = (cosine - mu) / (1 - mu) with mu the
+mean cosine of two photos of different groups, so that one set of defaults suits networks whose vectors are spread
+differently.
+
+The two experts see the same embedding, so that what they say is not independent: where both know a label, the
+network's say is discounted by r < 1. Where only one of them knows it, it speaks undiscounted (n / r is a logits up
+to a constant), the photos by the factor g. Without any verified photo, p is softmax(a logits). On real photos of 50
+species, fitted and measured on separate halves, r, b and g took the log loss from 0.49 to 0.45 with everything
+verified, and from 0.88 to 0.79 where each expert knew only some species.
 
 NOTE: a mixture (1 - lambda) p_model + lambda p_knn cannot say that both experts agree on the second choice, and
 needs a lambda for each combination of what is known to whom. On real photos of 50 species, fitted and measured
@@ -118,7 +126,10 @@ class FusionParameters:
 
     Attributes:
         sharpness: a, 1 / T of the logits: above 1 sharpens them.
+        discount: r, how much of the network's say is left for a label that has verified photos, above 0.
+        alone: b, added for a class without verified photos.
         outside: Score of a label that the model has no class for.
+        outside_factor: g, by how much the verified photos of such a label count more.
         neighbour_weight: w.
         neighbour_floor: s0, background-free similarity from which a neighbour counts.
         neighbour_scale: tau.
@@ -128,7 +139,10 @@ class FusionParameters:
     """
 
     sharpness: float = 1.0
+    discount: float = 1.0
+    alone: float = 0.0
     outside: float = -3.0
+    outside_factor: float = 1.0
     neighbour_weight: float = 0.3
     neighbour_floor: float = 0.05
     neighbour_scale: float = 0.06
@@ -141,10 +155,9 @@ class FusionParameters:
             value = getattr(self, field.name)
             if value is not None and not np.isfinite(value):
                 raise InvalidInputError(f"{field.name} is {value}; it has to be a finite number")
-        if self.neighbour_scale <= 0 or self.sharpness <= 0:
-            raise InvalidInputError(
-                f"sharpness is {self.sharpness} and neighbour_scale {self.neighbour_scale}; they have to be above 0"
-            )
+        for name in ("sharpness", "discount", "neighbour_scale"):
+            if getattr(self, name) <= 0:
+                raise InvalidInputError(f"{name} is {getattr(self, name)}; it has to be above 0")
         if self.background is not None and self.background >= 1:
             raise InvalidInputError(f"background is {self.background}; it has to be below 1")
 
@@ -359,14 +372,14 @@ def fuse(
         raise InvalidInputError("logits must be finite, got NaN or infinity; the embedding is damaged")
     known = np.zeros(total, bool)
     known[:classes] = True if allowed is None else allowed
-    log_p = np.full((count, total), -np.inf)
-    log_p[:, :classes] = np.where(known[:classes], parameters.sharpness * logits.astype(np.float64), -np.inf)
-    if known.any():
-        log_p -= log_p.max(axis=1, keepdims=True)
-        log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
-    p_model = np.exp(log_p)
-    from_model = np.where(known, log_p, parameters.outside)
+    sharp = np.full((count, total), -np.inf)
+    sharp[:, :classes] = np.where(known[:classes], parameters.sharpness * logits.astype(np.float64), -np.inf)
+    p_model = np.exp(_log_softmax(sharp)) if known.any() else np.zeros_like(sharp)
+    said = _log_softmax(parameters.discount * sharp) if known.any() else sharp
+    said = np.where(evidence.verified, said, said / parameters.discount + parameters.alone)
+    from_model = np.where(known, said, parameters.outside)
     from_photos = _from_photos(evidence, parameters, background)
+    from_photos[:, ~known] *= parameters.outside_factor
     score = np.where(known | evidence.verified, from_model + from_photos, -np.inf)
     # Nothing is known about a photo but what nobody can tell: every label is as likely.
     score[~np.isfinite(score).any(axis=1)] = 0.0
@@ -378,6 +391,11 @@ def fuse(
         _vote(evidence),
         _share(probabilities, from_model, from_photos, evidence),
     )
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    below = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(below - np.log(np.exp(below).sum(axis=1, keepdims=True)))
 
 
 def _from_photos(

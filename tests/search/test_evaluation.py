@@ -71,6 +71,22 @@ def test_a_photo_never_finds_its_own_group() -> None:
     assert found.settings[0].methods["k-NN"].right.mean() < 0.35
 
 
+def test_rankings_are_compared_where_species_have_few_photos() -> None:
+    data, space = _clusters()
+    found = evaluate(data, space).frequencies
+    # Seven groups of two photos a species: more than 5, and fewer than 10.
+    assert [one.name for one in found] == ["2 photos a species", "5 photos a species", "2, 5 photos in turn"]
+    references = data.references
+    for one, most in zip(found, (2, 5, 5), strict=True):
+        assert len(one.plain.query) == len(references)
+        assert np.array_equal(one.plain.relevant, one.refined.relevant)
+        # A query that was drawn itself has its own group taken off: two photos.
+        assert set(one.plain.relevant.tolist()) <= {2 * most, 2 * most - 2, 4, 2}
+    mixed = found[2].plain.relevant
+    assert {mixed[references.labels == label].max() for label in (0, 2, 4)} == {4}
+    assert {mixed[references.labels == label].max() for label in (1, 3, 5)} == {10}
+
+
 def test_too_few_verified_photos_are_told() -> None:
     data, space = _clusters()
     few = np.zeros(len(data.references), bool)

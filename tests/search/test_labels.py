@@ -248,10 +248,17 @@ def slow_fuse(
     parts = []
     for row in range(count):
         sharp = {c: parameters.sharpness * float(logits[row, c]) for c in range(total) if known[c]}
-        partition = math.fsum(math.exp(value) for value in sharp.values()) if sharp else 1.0
+        alone = math.fsum(math.exp(value) for value in sharp.values()) if sharp else 1.0
+        discount = parameters.discount
+        partition = math.fsum(math.exp(discount * value) for value in sharp.values()) if sharp else 1.0
         by_model, by_photos = [], []
         for c in range(total):
-            by_model.append(sharp[c] - math.log(partition) if known[c] else parameters.outside)
+            if not known[c]:
+                by_model.append(parameters.outside)
+            elif evidence.verified[row, c]:
+                by_model.append(discount * sharp[c] - math.log(partition))
+            else:
+                by_model.append(sharp[c] - math.log(partition) / discount + parameters.alone)
             if not evidence.verified[row, c]:
                 by_photos.append(0.0)
                 continue
@@ -263,10 +270,9 @@ def slow_fuse(
                     alike = (float(cosine) - mu) / (1 - mu)
                     mass += math.exp((alike - parameters.neighbour_floor) / parameters.neighbour_scale)
             mean = (float(evidence.means[row, c]) - mu) / (1 - mu)
-            by_photos.append(
-                parameters.neighbour_weight * math.log(1 + mass)
-                + parameters.mean_weight * (mean - parameters.mean_floor)
-            )
+            heard = parameters.neighbour_weight * math.log(1 + mass)
+            heard += parameters.mean_weight * (mean - parameters.mean_floor)
+            by_photos.append(heard if known[c] else parameters.outside_factor * heard)
         has_part = [known[c] or bool(evidence.verified[row, c]) for c in range(total)]
         powers = [math.exp(by_model[c] + by_photos[c]) if has_part[c] else 0.0 for c in range(total)]
         if not any(has_part):
@@ -280,7 +286,7 @@ def slow_fuse(
                 votes[vote] += math.exp(float(cosine) / VOTE_TAU)
         cast = math.fsum(votes)
         answers[0].append(p)
-        answers[1].append([math.exp(by_model[c]) if known[c] else 0.0 for c in range(total)])
+        answers[1].append([math.exp(sharp[c]) / alone if known[c] else 0.0 for c in range(total)])
         answers[2].append([vote / cast if cast else 0.0 for vote in votes])
         if total == 1:
             parts.append(float(evidence.verified[row].any()))
@@ -312,7 +318,11 @@ CASES = {
     "a single label of the model": Case(1, 1, ()),
     "a single verified label": Case(0, 1, (0,)),
     "other constants": Case(
-        3, 5, (0, 1, 3, 4), None, FusionParameters(0.4, -1.0, 0.9, 0.2, 0.1, 2.0, 0.4, background=0.3)
+        3,
+        5,
+        (0, 1, 3, 4),
+        None,
+        FusionParameters(0.4, 0.7, 1.2, -1.0, 1.6, 0.9, 0.2, 0.1, 2.0, 0.4, background=0.3),
     ),
 }
 
@@ -354,8 +364,9 @@ def test_the_fused_label_is_that_of_the_formula(name: str) -> None:
 
 def test_without_verified_photos_the_answer_is_the_networks_alone() -> None:
     logits, evidence, background = made(CASES["nothing verified"])
-    for sharpness in (0.3, 1.0, 2.5):
-        found = fuse(logits, evidence, FusionParameters(sharpness=sharpness), background)
+    for sharpness, discount, alone in ((0.3, 1.0, 0.0), (1.0, 0.4, 2.0), (2.5, 1.5, -1.0)):
+        parameters = FusionParameters(sharpness=sharpness, discount=discount, alone=alone)
+        found = fuse(logits, evidence, parameters, background)
         assert found.probabilities == pytest.approx(softmax(sharpness * logits.astype(np.float64)), rel=1e-12)
         assert found.p_model == pytest.approx(found.probabilities, rel=1e-12)
         assert not found.p_knn.any()
@@ -425,8 +436,8 @@ def test_a_fusion_that_makes_no_sense_is_refused() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sharpness": 0.0}, "have to be above 0"),
-        ({"neighbour_scale": -0.1}, "have to be above 0"),
+        ({"sharpness": 0.0}, "has to be above 0"),
+        ({"neighbour_scale": -0.1}, "has to be above 0"),
         ({"mean_weight": float("nan")}, "mean_weight is nan"),
         ({"outside": float("-inf")}, "outside is -inf"),
         ({"background": 1.0}, "background is 1.0; it has to be below 1"),
