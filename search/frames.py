@@ -1,0 +1,383 @@
+"""The facts about many photos that events and sightings are told by, as arrays in the order of their content."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import CatalogStore, chunks, live_file
+from birdsearch.indexer.vectors import normalised
+
+__all__ = [
+    "NO_OFFSET",
+    "Cosines",
+    "Frames",
+    "cosines_from",
+    "file_number",
+    "photos_of",
+    "read_frames",
+    "unit_vectors",
+]
+
+Cosines = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
+"""Cosines of the vectors at left and right places, (n,) float64, -1..1; NaN where one of the two has none."""
+
+NO_OFFSET = -(1 << 31)
+"""Stands for an offset from UTC that the camera did not say."""
+
+# Rows read at a time, and pairs whose vectors are held at a time: they bound the memory.
+_ROWS, _PAIRS = 20_000, 32_768
+# A number from here on is a time: it has 14 digits.
+_FIRST_TIME = 10_000_000_000_000
+_DIGEST = 32  # Bytes of a content hash.
+# The last run of three digits or more: a camera's counter. "DSC_1649_crop-90" is number 1649.
+_NUMBER = re.compile(rb"\d{3,18}(?!.*\d{3})", re.DOTALL)
+_NO_DIGIT = re.compile(rb"\D")
+# A date, with the time if it follows.
+_DATED = re.compile(
+    rb"(?<!\d)(?:19|20)\d\d([-_. ]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
+    rb"(?:[-_. T]*[0-2]\d([-_.:h ]?)[0-5]\d\2[0-5]\d(?:[-_.]?\d{3,6})?)?(?!\d)"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """N photos in the order of their content hashes, so that a tie broken by place is broken by content.
+
+    Codes tell values apart and mean nothing else; -1 is unknown.
+
+    Attributes:
+        photo_ids: (N,) int64.
+        view_ids: (N,) int64, the view of the whole frame, or 0.
+        models: (N,) int64, codes of make and model.
+        serials: (N,) int64, codes of serial numbers.
+        folders: (N,) int64, places in `folder_names`. Of several files of a photo, the one counts that is of the
+            greatest number with its camera, folder and way of being named; of equal ones the first by path.
+        prefixes: (N,) int64, codes of what stands before the number in the name of the file.
+        numbers: (N,) int64, the number in the name (see `file_number`), or -1.
+        is_bare: (N,) bool, whether nothing stands after the number, as an editor's addition would.
+        times: (N,) datetime64[us], wall-clock; NaT where unknown.
+        has_fraction: (N,) bool, whether the time tells a fraction of its second.
+        offsets: (N,) int64, minutes that the clock is ahead of UTC, or `NO_OFFSET`.
+        hashes: (N,) uint64 perceptual hashes.
+        has_hash: (N,) bool.
+        pixels: (N,) int64, width times height.
+        sharpness: (N,) float64, NaN where unknown; higher is sharper.
+        latitudes: (N,) float64 degrees, NaN where unknown.
+        longitudes: (N,) float64 degrees, NaN where unknown.
+        file_rows: (R,) int64, the photo of each file that is there, as a place.
+        file_folders: (R,) int64, its folder, as a place in `folder_names`.
+        folder_names: Absolute paths of folders.
+        model_names: Make and model by code.
+        serial_names: Serial number by code.
+    """
+
+    photo_ids: NDArray[np.int64]
+    view_ids: NDArray[np.int64]
+    models: NDArray[np.int64]
+    serials: NDArray[np.int64]
+    folders: NDArray[np.int64]
+    prefixes: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    is_bare: NDArray[np.bool_]
+    times: NDArray[np.datetime64]
+    has_fraction: NDArray[np.bool_]
+    offsets: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    has_hash: NDArray[np.bool_]
+    pixels: NDArray[np.int64]
+    sharpness: NDArray[np.float64]
+    latitudes: NDArray[np.float64]
+    longitudes: NDArray[np.float64]
+    file_rows: NDArray[np.int64]
+    file_folders: NDArray[np.int64]
+    folder_names: tuple[bytes, ...]
+    model_names: tuple[str, ...]
+    serial_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.photo_ids)
+
+    @property
+    def stamps(self) -> NDArray[np.int64]:
+        """(N,) int64 microseconds; meaningless where the time is unknown."""
+        return self.times.astype(np.int64)
+
+    @property
+    def is_counted(self) -> NDArray[np.bool_]:
+        """(N,) bool: the name tells a camera's counter."""
+        return (self.numbers >= 0) & (self.numbers < _FIRST_TIME)
+
+    @property
+    def is_named(self) -> NDArray[np.bool_]:
+        """(N,) bool: the name tells a counter, or a time to the millisecond, which no two frames share."""
+        return self.is_counted | (self.numbers >= _FIRST_TIME * 1000)
+
+    @property
+    def has_time(self) -> NDArray[np.bool_]:
+        """(N,) bool."""
+        return ~np.isnat(self.times)
+
+
+def file_number(name: bytes) -> tuple[bytes, int, bool]:
+    """What stands before the number in a file's name, the number, and whether nothing stands after it.
+
+    The number is the last run of at least three digits, so that `DSC_1649.NEF`, `DSC_1649 (1).JPG` and
+    `DSC_1649_crop-90.jpg` have the same. A date and time count nothing: they are the number, of 14 digits or more,
+    only of a name that has no other, and a date alone is none.
+
+    Returns:
+        Prefix, number and True for a bare name; (b"", -1, False) if there is no number.
+    """
+    stem = os.path.splitext(name)[0]  # noqa: PTH122 names are bytes
+    rest = _DATED.sub(b"", stem)
+    match = _NUMBER.search(rest)
+    if match is not None:
+        return rest[: match.start()], int(match.group()), match.end() == len(rest)
+    dated = _DATED.search(stem)
+    digits = b"" if dated is None else _NO_DIGIT.sub(b"", dated.group())[:18]
+    if dated is None or len(digits) < 14:
+        return b"", -1, False
+    return stem[: dated.start()], int(digits), dated.end() == len(stem)
+
+
+def read_frames(store: CatalogStore, photo_ids: NDArray[np.int64]) -> Frames:
+    """Read the facts about photos.
+
+    Args:
+        store: An open catalog; reading is enough.
+        photo_ids: (P,) int64; ids that do not exist are left out, repeated ones count once.
+
+    Returns:
+        The frames, whatever the order of the ids.
+    """
+    facts = _photo_facts(store, np.unique(photo_ids))
+    ids = facts.ids
+    order = np.lexsort(facts.digests.T[::-1])
+    (rows, folders, prefixes, numbers, bare), names = _files(store, ids)
+    place = np.empty(len(ids), np.int64)
+    place[order] = np.arange(len(ids))
+    first = _first_files(rows, np.stack([facts.models[rows], folders, prefixes], axis=1), len(ids))
+
+    def chosen(values: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.where(first >= 0, np.append(values, -1)[first], -1)[order]
+
+    numeric = facts.numeric[order]
+    return Frames(
+        photo_ids=ids[order],
+        view_ids=_whole_views(store, ids)[order],
+        models=facts.models[order],
+        serials=facts.serials[order],
+        folders=chosen(folders),
+        prefixes=chosen(prefixes),
+        numbers=chosen(numbers),
+        is_bare=chosen(bare) == 1,
+        times=facts.times[order],
+        has_fraction=facts.has_fraction[order],
+        offsets=facts.offsets[order],
+        hashes=facts.hashes[order],
+        has_hash=facts.has_hash[order],
+        pixels=facts.pixels[order],
+        sharpness=numeric[:, 0].copy(),
+        latitudes=numeric[:, 1].copy(),
+        longitudes=numeric[:, 2].copy(),
+        file_rows=place[rows],
+        file_folders=folders,
+        folder_names=names,
+        model_names=facts.model_names,
+        serial_names=facts.serial_names,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Facts:
+    """Columns of `photo` by rising id, as arrays; `numeric` is sharpness, latitude and longitude, (P, 3)."""
+
+    model_names: tuple[str, ...]
+    serial_names: tuple[str, ...]
+    ids: NDArray[np.int64]
+    digests: NDArray[np.uint64]
+    models: NDArray[np.int64]
+    serials: NDArray[np.int64]
+    times: NDArray[np.datetime64]
+    has_fraction: NDArray[np.bool_]
+    offsets: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    has_hash: NDArray[np.bool_]
+    pixels: NDArray[np.int64]
+    numeric: NDArray[np.float64]
+
+
+def _photo_facts(store: CatalogStore, wanted: NDArray[np.int64]) -> _Facts:
+    photo = tables.photo.c
+    query = sa.select(
+        *(photo.id, photo.digest, photo.camera, photo.serial, photo.captured_at, photo.offset_minutes),
+        *(photo.phash, (photo.width * photo.height).label("pixels"), photo.sharpness),
+        *(photo.latitude, photo.longitude),
+    )
+    models: dict[str, int] = {}
+    serials: dict[str, int] = {}
+    parts: list[tuple[NDArray[Any], ...]] = [_fact_arrays([], models, serials)]
+    with store.reading() as connection:
+        for page in _pages(connection, query, photo.id):
+            ids = np.array([row.id for row in page], dtype=np.int64)
+            is_wanted = np.isin(ids, wanted).tolist()
+            rows = [row for row, is_one in zip(page, is_wanted, strict=True) if is_one]
+            # Arrays at once: as objects, the facts of a million photos would take half a gigabyte.
+            parts.append(_fact_arrays(rows, models, serials))
+    arrays = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    return _Facts(tuple(models), tuple(serials), *arrays)
+
+
+def _fact_arrays(
+    rows: list[Any], models: dict[str, int], serials: dict[str, int]
+) -> tuple[NDArray[Any], ...]:
+    """The arrays of `_Facts` for some rows; new cameras and serial numbers are added to the codes."""
+    numeric = [(row.sharpness, row.latitude, row.longitude) for row in rows]
+    return (
+        np.array([row.id for row in rows], dtype=np.int64),
+        np.frombuffer(b"".join(row.digest for row in rows), dtype=">u8")
+        .reshape(-1, _DIGEST // 8)
+        .astype(np.uint64),
+        _coded([row.camera for row in rows], models),
+        _coded([row.serial for row in rows], serials),
+        np.array([row.captured_at or "NaT" for row in rows], dtype="datetime64[us]"),
+        np.array([row.captured_at is not None and "." in row.captured_at for row in rows], dtype=bool),
+        np.array([NO_OFFSET if row.offset_minutes is None else row.offset_minutes for row in rows], np.int64),
+        np.array([int.from_bytes(row.phash or b"") for row in rows], dtype=np.uint64),
+        np.array([row.phash is not None for row in rows], dtype=bool),
+        np.array([row.pixels for row in rows], dtype=np.int64),
+        # None becomes NaN.
+        np.array(numeric, dtype=np.float64).reshape(-1, 3),
+    )
+
+
+def _coded(values: list[str | None], codes: dict[str, int]) -> NDArray[np.int64]:
+    coded = [-1 if value is None else codes.setdefault(value, len(codes)) for value in values]
+    return np.array(coded, dtype=np.int64)
+
+
+def _pages(
+    connection: sa.Connection, query: sa.Select[Any], key: sa.ColumnElement[int]
+) -> Iterator[list[Any]]:
+    """The rows of a query in the order of a key, some at a time; a key may have several rows."""
+    last = -1
+    while True:
+        upto = connection.execute(
+            sa.select(key).where(key > last).order_by(key).limit(1).offset(_ROWS - 1)
+        ).scalar_one_or_none()
+        some = query.where(key > last) if upto is None else query.where(key > last, key <= upto)
+        yield list(connection.execute(some.order_by(key)))
+        if upto is None:
+            return
+        last = upto
+
+
+def _files(store: CatalogStore, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], tuple[bytes, ...]]:
+    """Of each live file of the photos, in order of photo and path: (5, R), and the folders.
+
+    The rows are the photo's place, the folder, the prefix, the number and whether that ends the name.
+    """
+    file, root = tables.file.c, tables.root.c
+    place = {photo_id: index for index, photo_id in enumerate(ids.tolist())}
+    folder_codes: dict[bytes, int] = {}
+    prefix_codes: dict[bytes, int] = {}
+    found: list[NDArray[np.int64]] = []
+    query = sa.select(file.photo_id, root.path.label("root"), file.path).join(
+        tables.root, root.id == file.root_id
+    )
+    with store.reading() as connection:
+        for rows in _pages(connection, query.where(live_file), file.photo_id):
+            some = []
+            for row in sorted(rows, key=lambda row: (row.photo_id, row.root, row.path)):
+                if row.photo_id in place:
+                    folder, name = os.path.split(os.path.join(row.root, row.path))  # noqa: PTH118
+                    prefix, number, is_bare = file_number(name)
+                    some.append(
+                        (
+                            place[row.photo_id],
+                            folder_codes.setdefault(folder, len(folder_codes)),
+                            prefix_codes.setdefault(prefix, len(prefix_codes)) if number >= 0 else -1,
+                            number,
+                            is_bare,
+                        )
+                    )
+            found.append(np.array(some, dtype=np.int64).reshape(-1, 5))
+    return np.concatenate(found).T, tuple(folder_codes)
+
+
+def _first_files(rows: NDArray[np.int64], kinds: NDArray[np.int64], photos: int) -> NDArray[np.int64]:
+    """For each photo, the place of the file that stands for it, -1 if there is none."""
+    first = np.full(photos, -1, np.int64)
+    if len(rows):
+        _, kind, sizes = np.unique(kinds, axis=0, return_inverse=True, return_counts=True)
+        order = np.lexsort((np.arange(len(rows)), -sizes[kind.reshape(-1)], rows))
+        starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+        first[rows[order][starts]] = order[starts]
+    return first
+
+
+def _whole_views(store: CatalogStore, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    found = np.zeros(len(ids), np.int64)
+    view = tables.view.c
+    query = sa.select(view.photo_id, view.id).where(view.kind == "whole")
+    with store.reading() as connection:
+        for rows in _pages(connection, query, view.photo_id):
+            if rows and len(ids):
+                pairs = np.array([(row.photo_id, row.id) for row in rows], dtype=np.int64)
+                places = np.minimum(np.searchsorted(ids, pairs[:, 0]), len(ids) - 1)
+                known = ids[places] == pairs[:, 0]
+                found[places[known]] = pairs[known, 1]
+    return found
+
+
+def photos_of(store: CatalogStore, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The photo of each view, (n,) int64; -1 for a view that does not exist."""
+    view = tables.view.c
+    found = np.full(len(view_ids), -1, np.int64)
+    place = {view_id: at for at, view_id in enumerate(view_ids.tolist())}
+    with store.reading() as connection:
+        for some in chunks(view_ids.tolist()):
+            for row in connection.execute(sa.select(view.id, view.photo_id).where(view.id.in_(some))):
+                found[place[row.id]] = row.photo_id
+    return found
+
+
+def unit_vectors(store: CatalogStore, model_id: int, view_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Unit-norm vectors of views, (n, C) float32; rows of zeros where there is none that is whole."""
+    stored = store.embeddings(model_id, np.unique(view_ids).tolist())
+    size = len(next(iter(stored.values()), ()))
+    vectors = np.zeros((len(view_ids), size), dtype=np.float32)
+    for row, view_id in enumerate(view_ids.tolist()):
+        vector = stored.get(view_id)
+        if vector is not None and np.isfinite(vector).all():
+            vectors[row] = vector
+    return normalised(vectors)
+
+
+def cosines_from(store: CatalogStore, model_id: int, frames: Frames) -> Cosines:
+    """Cosines of frames by their stored vectors, which are read as they are asked for and not kept."""
+
+    def cosines(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
+        found = np.full(len(left), np.nan)
+        for start in range(0, len(left), _PAIRS):
+            part = slice(start, start + _PAIRS)
+            places, back = np.unique(np.concatenate([left[part], right[part]]), return_inverse=True)
+            unit = unit_vectors(store, model_id, frames.view_ids[places])
+            half = len(back) // 2
+            a, b = unit[back[:half]], unit[back[half:]]
+            has_both = a.any(axis=1) & b.any(axis=1)
+            # Summed row by row in float64: a pair has one cosine whatever the others are.
+            products = (a.astype(np.float64) * b.astype(np.float64)).sum(axis=1)
+            found[part] = np.where(has_both, np.clip(products, -1.0, 1.0), np.nan)
+        return found
+
+    return cosines
