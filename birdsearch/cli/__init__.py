@@ -23,6 +23,7 @@ COMMANDS = {
     "probe": "birdsearch.cli.probe:probe",
     "label": "birdsearch.cli.label:label",
     "mislabelled": "birdsearch.cli.label:mislabelled",
+    "dedup": "birdsearch.cli.dedup:dedup",
     "sightings": "birdsearch.cli.sightings:sightings",
     "similar": "birdsearch.cli.sightings:similar",
     "deployments": "birdsearch.cli.deployments:deployments",

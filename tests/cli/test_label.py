@@ -225,7 +225,7 @@ def test_a_fit_says_what_it_was_fitted_on_and_labels_nothing(catalog: Path) -> N
     found = rows(label, catalog, "--fit")
     assert list(found) == [
         *("photos", "groups", "labels", "ece_before", "ece_after", "top1_before", "top1_after"),
-        *("temperature", "tau", "neighbour_weight", "mean_weight"),
+        *("temperature", "discount", "tau", "neighbour_weight", "mean_weight"),
     ]
     assert (found["photos"], found["groups"], found["labels"]) == (COUNT, COUNT, 2)
     assert count(catalog, tables.prediction) == 0
