@@ -17,7 +17,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cluster]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
@@ -33,8 +33,8 @@ index: $(VENV)/.run ## Index a folder: make index PHOTOS=./archive [WEIGHTS=file
 
 dev: $(VENV)/.dev ## Install everything that working on birdsearch needs
 
-test: $(VENV)/.dev ## Run the tests
-	$(BIN)/python -m pytest -q -m "not photos"
+test: $(VENV)/.dev ## Run the tests, some at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not photos" -n auto --maxprocesses 4 --dist worksteal
 
 test-photos: $(VENV)/.dev ## Run the tests on real photos that BIRDSEARCH_TEST_PHOTOS and _WEIGHTS name
 	$(BIN)/python -m pytest -q -s -m photos

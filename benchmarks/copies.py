@@ -29,8 +29,14 @@ from birdsearch.indexer.decode import decode_photo
 from birdsearch.indexer.vectors import normalised
 from birdsearch.model import load_model
 from birdsearch.model.photo import PhotoLimits
-from birdsearch.search.copies import CopyRules, candidate_pairs, copy_groups, missing_pairs, verify_pairs
-from birdsearch.search.fingerprint import Fingerprint, fingerprint
+from birdsearch.search.dedup.copies import (
+    CopyRules,
+    candidate_pairs,
+    copy_groups,
+    missing_pairs,
+    verify_pairs,
+)
+from birdsearch.search.dedup.fingerprint import Fingerprint, fingerprint
 
 Pair = tuple[int, int]
 Edit = Callable[[Image.Image, np.random.Generator], Image.Image]

@@ -21,8 +21,8 @@ from birdsearch.model.checkpoint import save_checkpoint
 from birdsearch.model.config import RgbStats, variant
 from birdsearch.model.runtime import load_model
 from birdsearch.model.xcit import XCiT
-from birdsearch.search.estimator import LabelEstimator
-from birdsearch.search.predict import label_catalog
+from birdsearch.search.labels.estimator import LabelEstimator
+from birdsearch.search.labels.predict import label_catalog
 
 _PHOTOS, _SPECIES, _EVENT, _VERIFIED = 100_000, 400, 5, 20
 _CLASSES = 371

@@ -26,26 +26,14 @@ import sqlalchemy as sa
 from birdsearch.data.truth import Truth, read_truth
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.search.calibration import Calibration
-from birdsearch.search.deployments import deployments_from_folders, store_deployments
-from birdsearch.search.estimator import LabelEstimator
-from birdsearch.search.events import EventRules, events_of
-from birdsearch.search.frames import cosines_from, read_frames
-from birdsearch.search.sighting_parts import SightingRules
-from birdsearch.search.sightings import FoundSightings, find_sightings
-
-
-def pairwise(truth: Sequence[str], found: Sequence[int]) -> tuple[float, float, float]:
-    """Precision, recall and F1 of the pairs that are joined; 1 where there are none."""
-
-    def pairs(labels: Counter[object]) -> int:
-        return sum(count * (count - 1) // 2 for count in labels.values())
-
-    both = pairs(Counter(zip(truth, found, strict=True)))
-    true, joined = pairs(Counter(truth)), pairs(Counter(found))
-    precision = both / joined if joined else 1.0
-    recall = both / true if true else 1.0
-    return precision, recall, 2 * both / (true + joined) if true + joined else 1.0
+from birdsearch.search.evaluation.metrics_pairs import pair_scores
+from birdsearch.search.labels.calibration import Calibration
+from birdsearch.search.labels.estimator import LabelEstimator
+from birdsearch.search.sightings.deployments import deployments_from_folders, store_deployments
+from birdsearch.search.sightings.events import EventRules, events_of
+from birdsearch.search.sightings.find import FoundSightings, find_sightings
+from birdsearch.search.sightings.frames import cosines_from, read_frames
+from birdsearch.search.sightings.parts import SightingRules
 
 
 def main(folders: Sequence[str]) -> None:
@@ -129,8 +117,8 @@ def _labels(name: str, rows: Sequence[Truth], found: FoundSightings) -> None:
 
 
 def _print(name: str, truth: Sequence[str], found: np.ndarray) -> None:
-    precision, recall, f1 = pairwise(truth, found.tolist())
-    print(f"  {name}: precision {precision:.4f}, recall {recall:.4f}, F1 {f1:.4f}")
+    scores = pair_scores(truth, found.tolist())
+    print(f"  {name}: precision {scores.precision:.4f}, recall {scores.recall:.4f}, F1 {scores.f1:.4f}")
 
 
 if __name__ == "__main__":

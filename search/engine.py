@@ -19,10 +19,10 @@ from birdsearch.indexer.records import Box, ModelRecord
 from birdsearch.indexer.vectors import VectorIndex, normalised
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.search.catalog_model import catalog_model, check_given
-from birdsearch.search.estimator import LabelEstimator, state_of
 from birdsearch.search.filters import Where, allowed_views
 from birdsearch.search.inputs import Photo, ReadPhoto, check_box, find_photo, network_input
-from birdsearch.search.labels import top_labels
+from birdsearch.search.labels.estimator import LabelEstimator, state_of
+from birdsearch.search.labels.fusion import top_labels
 from birdsearch.search.refine import RefinedVectors
 from birdsearch.search.results import Hit, QueryPhoto, QueryResult
 from birdsearch.search.retrieval import best_views, describe, refined_views

@@ -57,9 +57,9 @@ def knn_graph(
 ) -> KnnGraph:
     """The k nearest neighbours of every vector, itself left out.
 
-    Copies of one vector are searched once. Up to 50,000 distinct vectors all pairs are compared. Beyond, an inverted
-    file (Sivic and Zisserman, "Video Google", ICCV 2003) of about 4 sqrt(N) lists is searched, in so many lists that
-    the recall, measured against exact search on 1,000 vectors, reaches 0.97.
+    Copies of one vector are searched once. Up to 50,000 distinct vectors all pairs are compared. Beyond, an
+    inverted file (Sivic and Zisserman, "Video Google", ICCV 2003) of about 4 sqrt(N) lists is searched, in so
+    many lists that the recall, measured against exact search on 1,000 vectors, reaches 0.97.
 
     Args:
         unit: (N, C) float32, unit-norm.

@@ -12,7 +12,7 @@ from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.records import ModelRecord, ViewRecord
 from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.search.knn import nearest
-from birdsearch.search.labels import softmax
+from birdsearch.search.labels.fusion import softmax
 from birdsearch.search.refine import RefinedVectors
 from birdsearch.search.results import Hit
 

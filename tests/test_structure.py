@@ -78,6 +78,7 @@ def test_every_help_loads_nothing_heavy() -> None:
         ["sightings"],
         ["similar"],
         ["deployments"],
+        ["cluster"],
         ["eval"],
         ["demo"],
         ["status"],

@@ -27,6 +27,7 @@ COMMANDS = {
     "sightings": "birdsearch.cli.sightings:sightings",
     "similar": "birdsearch.cli.sightings:similar",
     "deployments": "birdsearch.cli.deployments:deployments",
+    "cluster": "birdsearch.cli.cluster:cluster",
     "eval": "birdsearch.cli.evaluate:evaluate",
     "status": "birdsearch.cli.catalog:status",
     "check": "birdsearch.cli.catalog:check",

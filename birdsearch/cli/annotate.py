@@ -23,7 +23,7 @@ from birdsearch.cli.recording import (
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.model.species import Taxonomy
-    from birdsearch.search.annotate import NameMatcher, Proposals
+    from birdsearch.search.annotate.photos import NameMatcher, Proposals
 
 __all__ = ["annotate"]
 
@@ -58,7 +58,7 @@ for _command in (list_labels, undo, taxa):
 @recording_options
 def set_label(photos: tuple[str, ...], **options: Any) -> None:
     """Label each PHOTO: a file, or "#12" for the photo of the catalog with this id."""
-    from birdsearch.search.annotate import from_photos
+    from birdsearch.search.annotate.photos import from_photos
 
     def propose(store: CatalogStore, taxonomy: Taxonomy) -> Proposals:
         return from_photos(store, photos, named_taxon(taxonomy, options), options["verdict"])
@@ -87,7 +87,7 @@ def hits(photo: str, k: int, min_similarity: float, **options: Any) -> None:
     Look at them first: `birdsearch query PHOTO -k K --sheet hits.html`, or --dry-run here.
     """
     from birdsearch.indexer.crawl import display_path
-    from birdsearch.search.annotate import from_hits
+    from birdsearch.search.annotate.photos import from_hits
     from birdsearch.search.engine import Catalog
 
     def propose(store: CatalogStore, taxonomy: Taxonomy) -> Proposals:
@@ -113,7 +113,7 @@ def import_table(table: Path, allow_new: bool, **options: Any) -> None:
     Nothing is recorded unless every row can be, or --skip-bad is given.
     """
     from birdsearch.indexer.crawl import display_path
-    from birdsearch.search.annotate import from_table
+    from birdsearch.search.annotate.photos import from_table
 
     def propose(store: CatalogStore, taxonomy: Taxonomy) -> Proposals:
         return from_table(store, table, _matcher(taxonomy, allow_new=allow_new))
@@ -138,7 +138,7 @@ def folders(folders: tuple[Path, ...], level: int, allow_new: bool, **options: A
     Numbers before a name are left out: "001.Black_footed_Albatross" is "Black footed albatross". Folders whose
     names are no species are listed, and their photos are not labelled.
     """
-    from birdsearch.search.annotate import from_folders
+    from birdsearch.search.annotate.photos import from_folders
 
     def propose(store: CatalogStore, taxonomy: Taxonomy) -> Proposals:
         return from_folders(store, _matcher(taxonomy, allow_new=allow_new), folders, level)
@@ -157,7 +157,7 @@ def keywords(folders: tuple[Path, ...], **options: Any) -> None:
     """
     from tqdm import tqdm
 
-    from birdsearch.search.annotate import from_keywords
+    from birdsearch.search.annotate.photos import from_keywords
 
     def propose(store: CatalogStore, taxonomy: Taxonomy) -> Proposals:
         with tqdm(desc="reading", unit=" photos", disable=not sys.stderr.isatty(), leave=False) as bar:
@@ -168,6 +168,6 @@ def keywords(folders: tuple[Path, ...], **options: Any) -> None:
 
 def _matcher(taxonomy: Taxonomy, *, allow_new: bool) -> NameMatcher:
     from birdsearch.indexer.taxa import new_taxon
-    from birdsearch.search.annotate import NameMatcher
+    from birdsearch.search.annotate.photos import NameMatcher
 
     return NameMatcher(taxonomy, new_taxon if allow_new else None)

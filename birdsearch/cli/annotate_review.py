@@ -92,7 +92,7 @@ def list_labels(photos: tuple[str, ...], history: bool, verdict: str | None, cat
     from birdsearch.indexer.annotations import history as every_label
     from birdsearch.indexer.annotations import labels_in_force
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.annotate import find_stored
+    from birdsearch.search.annotate.photos import find_stored
 
     with CatalogStore.open(catalog) as store:
         wanted = {find_stored(store, photo) for photo in photos}

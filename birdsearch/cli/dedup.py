@@ -26,9 +26,9 @@ from birdsearch.cli.where import build_where, where_options
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.dedup import CopyFile, CopyGroup, DedupOptions, DedupResult
+    from birdsearch.search.dedup.find import CopyFile, CopyGroup, DedupOptions, DedupResult
+    from birdsearch.search.dedup.quarantine import ApplyReport
     from birdsearch.search.filters import Where
-    from birdsearch.search.quarantine import ApplyReport
 
 __all__ = ["dedup"]
 
@@ -133,10 +133,10 @@ def _dedup(
     **conditions: Any,
 ) -> None:
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.copies import CopyRules
-    from birdsearch.search.dedup import DedupOptions
-    from birdsearch.search.keep import KeepRules
-    from birdsearch.search.quarantine import apply_groups
+    from birdsearch.search.dedup.copies import CopyRules
+    from birdsearch.search.dedup.find import DedupOptions
+    from birdsearch.search.dedup.keep import KeepRules
+    from birdsearch.search.dedup.quarantine import apply_groups
 
     if quarantine is not None and not apply:
         raise click.UsageError("--quarantine says where --apply moves files to; give both")
@@ -182,7 +182,7 @@ def _opened(catalog: Path) -> CatalogStore:
 
 
 def _find(store: CatalogStore, options: DedupOptions, where: Where, sheet: Path | None) -> DedupResult:
-    from birdsearch.search.dedup import find_copies
+    from birdsearch.search.dedup.find import find_copies
 
     with contextlib.ExitStack() as bars:
         shown: dict[str, Callable[[int, int], None]] = {}
@@ -196,7 +196,7 @@ def _find(store: CatalogStore, options: DedupOptions, where: Where, sheet: Path 
     warn(result.warnings)
     if sheet is not None:
         # Before anything is moved: the page is there to look at it, and shows the files where they were.
-        from birdsearch.search.dedup_sheet import write_copies_sheet
+        from birdsearch.search.dedup.sheet import write_copies_sheet
 
         write_copies_sheet(sheet, result.groups)
         click.echo(f"Wrote {sheet}.", err=True)

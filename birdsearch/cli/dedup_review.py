@@ -95,7 +95,7 @@ def undo(run: int | None, catalog: Path, fmt: str) -> None:
     """
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.indexer.crawl import display_path
-    from birdsearch.search.quarantine import undo as put_back
+    from birdsearch.search.dedup.quarantine import undo as put_back
 
     with (
         finishing_the_file() as stop,
@@ -149,9 +149,9 @@ def reject(photos: tuple[str, ...], forget: bool, who: str, catalog: Path) -> No
     """
     from birdsearch.errors import InvalidInputError
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.annotate import find_stored
-    from birdsearch.search.distinct import reject as remember
-    from birdsearch.search.distinct import unreject
+    from birdsearch.search.annotate.photos import find_stored
+    from birdsearch.search.dedup.distinct import reject as remember
+    from birdsearch.search.dedup.distinct import unreject
 
     if len(photos) < 2:
         raise InvalidInputError("name at least two photos that are no copies of each other")
@@ -172,7 +172,7 @@ def reject(photos: tuple[str, ...], forget: bool, who: str, catalog: Path) -> No
 def list_rejected(catalog: Path, fmt: str) -> None:
     """List the pairs of photos that somebody said are no copies."""
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.distinct import rejected_pairs
+    from birdsearch.search.dedup.distinct import rejected_pairs
 
     with CatalogStore.open(catalog) as store:
         pairs = rejected_pairs(store)

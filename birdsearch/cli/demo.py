@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
+import io
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,16 +12,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from birdsearch.cli.demo_scores import can_cluster, looked_at, scores
 from birdsearch.cli.output import Column, write_rows
 
 if TYPE_CHECKING:
     from birdsearch.data.truth import Truth
-    from birdsearch.indexer.catalog import CatalogStore
 
 __all__ = ["demo"]
 
 # Events with verified photos from which on the estimate is fitted on them.
 _ENOUGH = 25
+# Lines of a table.
+_SHOWN = 16
 _SCORES: list[Column] = [("score", "Score"), ("value", "Value"), ("photos", "Photos")]
 
 
@@ -60,15 +63,23 @@ def demo(folder: Path, weights: Path | None, photos: int, seed: int, workers: in
         away = ["--exclude-under", str(photo.parent)]
         _run(["query", str(photo), "-k", "10", *away, "--sheet", str(page), *shared])
     _verify(folder, archive, truth, shared)
-    if len(_looked_at(truth)) >= _ENOUGH:
+    if len(looked_at(truth)) >= _ENOUGH:
         _run(["label", "--fit", *shared])
     _run(["label", *shared])
     if known is not None:
         _run(["query", str(archive / known.path), "-k", "3", *shared])
+    sightings, copies, clusters = folder / "sightings.csv", folder / "copies.html", folder / "clusters"
+    _run(["sightings", "--out", str(sightings), *shared], most=_SHOWN)
+    _run(["dedup", "--sheet", str(copies), *shared], most=_SHOWN)
+    if can_cluster():
+        _run(["cluster", "--report", str(clusters), *shared], most=_SHOWN)
+    else:
+        click.echo("\n`birdsearch cluster` is left out: it needs `pip install 'birdsearch[cluster]'`.")
     _run(["check", *shared])
     click.echo("\nScores against the truth")
-    write_rows(_scores(archive, catalog, truth), _SCORES, "table")
-    sheets = " and ".join(str(path) for path in (picture, page) if path.exists())
+    write_rows(scores(archive, catalog, truth), _SCORES, "table")
+    made = (picture, page, copies, clusters / "clusters.html")
+    sheets = ", ".join(str(path) for path in made if path.exists())
     click.echo(f"\nLook at {sheets}; the archive is in {archive}, the catalog in {catalog}.")
 
 
@@ -92,12 +103,19 @@ def _write_archive(archive: Path, seed: int, photos: int, workers: int | None) -
     )
 
 
-def _run(arguments: Sequence[str]) -> None:
-    """Run a command of this program, shown as a person would type it."""
+def _run(arguments: Sequence[str], most: int | None = None) -> None:
+    """Run a command of this program, shown as a person would type it, with at most so many lines of its answer."""
     from birdsearch.cli import cli
 
     click.secho(f"\n$ birdsearch {shlex.join(arguments)}", bold=True)
-    cli.main(list(arguments), prog_name="birdsearch", standalone_mode=False)
+    answer = io.StringIO()
+    with contextlib.nullcontext() if most is None else contextlib.redirect_stdout(answer):
+        cli.main(list(arguments), prog_name="birdsearch", standalone_mode=False)
+    lines = answer.getvalue().splitlines()
+    for line in lines[:most]:
+        click.echo(line)
+    if most is not None and len(lines) > most:
+        click.echo(f"... {len(lines) - most} more lines")
 
 
 def _verify(folder: Path, archive: Path, truth: Sequence[Truth], shared: Sequence[str]) -> None:
@@ -110,18 +128,11 @@ def _verify(folder: Path, archive: Path, truth: Sequence[Truth], shared: Sequenc
     named = {(row.common_name, row.species, row.family, row.order) for row in frames}
     with taxa.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([columns, *sorted(named)])
-    looked_at = _looked_at(truth)
-    rows = [
-        (str((archive / row.path).resolve()), row.common_name) for row in frames if row.event in looked_at
-    ]
+    seen = looked_at(truth)
+    rows = [(str((archive / row.path).resolve()), row.common_name) for row in frames if row.event in seen]
     with table.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("path", "taxon"), *rows])
     _run(["annotate", "import", str(table), "--taxonomy", str(taxa), "--who", "demo", *shared])
-
-
-def _looked_at(truth: Sequence[Truth]) -> set[str]:
-    """Every second event."""
-    return set(sorted({row.event for row in truth if row.kind == "photo"})[::2])
 
 
 def _a_photo(truth: Sequence[Truth], known: str) -> Truth | None:
@@ -132,82 +143,3 @@ def _a_photo(truth: Sequence[Truth], known: str) -> Truth | None:
         return len({other.path.rpartition("/")[0] for other in frames if other.species == row.species})
 
     return max(frames, key=lambda row: (folders(row), row.path), default=None)
-
-
-def _scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[str, object]]:
-    import numpy as np
-
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.vectors import normalised
-    from birdsearch.search.evaluate import recall_at_k, top1
-
-    frames = [row for row in truth if row.kind == "photo"]
-    with CatalogStore.open(catalog) as store:
-        model = store.active_model()
-        views = _views(store, archive, frames)
-        if model is None or None in views:
-            raise click.ClickException(f"{catalog} does not hold every frame of {archive}")
-        stored = store.embeddings(model.id, [view_id for view_id in views if view_id is not None])
-        counts = store.counts()
-    vectors = np.stack([stored[view_id] for view_id in views if view_id is not None])
-    unit = normalised(vectors)
-    species = [row.species for row in frames]
-    events = [row.event for row in frames]
-    known = np.array([row.known == "1" for row in frames])
-    labelled = [row.common_name for row in frames]
-    rows: list[dict[str, object]] = []
-    accuracy, photos = top1(model.logits(vectors), model.classes, labelled)
-    rows.append({"score": "top-1 of the logits, known species", "value": _shown(accuracy), "photos": photos})
-    for name, queries in (("known species", known), ("species never trained on", ~known)):
-        recall = recall_at_k(unit, species, events, 1, queries)
-        rows.append(
-            {
-                "score": f"recall@1 by cosine outside the own event, {name}",
-                "value": _shown(recall.value),
-                "photos": recall.queries,
-            }
-        )
-    rows += _label_scores(archive, catalog, truth)
-    broken = sum(row.kind == "corrupt" for row in truth)
-    failed = sum(counts.failures.values())
-    rows.append({"score": "corrupt files reported", "value": f"{failed} of {broken}", "photos": None})
-    return rows
-
-
-def _views(store: CatalogStore, archive: Path, frames: Sequence[Truth]) -> list[int | None]:
-    """The view of each frame, None for one that the catalog does not hold."""
-    import os
-
-    ids = [store.photo_at(os.fsencode((archive / row.path).resolve())) for row in frames]
-    views = store.whole_views([photo_id for photo_id in ids if photo_id is not None])
-    return [None if photo_id is None else views.get(photo_id) for photo_id in ids]
-
-
-def _label_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[str, object]]:
-    """Labels of the frames that nobody verified, of species that somebody verified elsewhere."""
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.predict import last_predictions
-
-    frames = [row for row in truth if row.kind == "photo"]
-    looked_at = _looked_at(truth)
-    verified = {row.species for row in frames if row.event in looked_at}
-    asked = [row for row in frames if row.event not in looked_at]
-    with CatalogStore.open(catalog) as store:
-        views = _views(store, archive, asked)
-        said = {one.view_id: one.species for one in last_predictions(store)}
-    rows: list[dict[str, object]] = []
-    for name, known in (("known species", "1"), ("species never trained on, verified elsewhere", "0")):
-        right = [
-            view_id is not None and said.get(view_id) == row.common_name
-            for view_id, row in zip(views, asked, strict=True)
-            if row.known == known and (known == "1" or row.species in verified)
-        ]
-        share = sum(right) / len(right) if right else math.nan
-        rows.append(
-            {"score": f"top-1 of the fused labels, {name}", "value": _shown(share), "photos": len(right)}
-        )
-    return rows
-
-
-def _shown(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -11,8 +11,8 @@ from birdsearch.cli.output import Column, catalog_option, format_option, write_r
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.deployments import Deployment
-    from birdsearch.search.frames import Frames
+    from birdsearch.search.sightings.deployments import Deployment
+    from birdsearch.search.sightings.frames import Frames
 
 __all__ = ["deployments"]
 
@@ -58,7 +58,7 @@ def deployments(context: click.Context, level: int | None, catalog: Path) -> Non
     if context.invoked_subcommand is not None:
         raise click.UsageError("--from-folders stands alone")
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.deployments import deployments_from_folders, store_deployments
+    from birdsearch.search.sightings.deployments import deployments_from_folders, store_deployments
 
     with CatalogStore.open(catalog, "write", purpose="birdsearch deployments") as store:
         roots = [root for _, root in store.roots()]
@@ -80,7 +80,7 @@ def import_table(table: Path, catalog: Path, fmt: str) -> None:
     """
     from birdsearch.errors import InvalidInputError
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.deployments import parse_deployments, store_deployments
+    from birdsearch.search.sightings.deployments import parse_deployments, store_deployments
 
     try:
         text = table.read_text(encoding="utf-8")
@@ -114,7 +114,7 @@ def list_all(catalog: Path, fmt: str) -> None:
 def remove(names: tuple[str, ...], catalog: Path) -> None:
     """Forget deployments. Photos and stored events stay as they are, without their deployment."""
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.deployments import remove_deployments
+    from birdsearch.search.sightings.deployments import remove_deployments
 
     with CatalogStore.open(catalog, "write", purpose="birdsearch deployments") as store:
         count = remove_deployments(store, names)
@@ -126,7 +126,7 @@ def _all_frames(store: CatalogStore) -> Frames:
     import sqlalchemy as sa
 
     from birdsearch.indexer import tables
-    from birdsearch.search.frames import read_frames
+    from birdsearch.search.sightings.frames import read_frames
 
     with store.reading() as connection:
         ids = connection.execute(sa.select(tables.photo.c.id)).scalars().all()
@@ -136,8 +136,8 @@ def _all_frames(store: CatalogStore) -> Frames:
 def _list(store: CatalogStore, fmt: str) -> None:
     import numpy as np
 
-    from birdsearch.search.deployed import assign
-    from birdsearch.search.deployments import read_deployments
+    from birdsearch.search.sightings.deployed import assign
+    from birdsearch.search.sightings.deployments import read_deployments
 
     assignment = assign(read_deployments(store), _all_frames(store))
     counts = np.bincount(assignment.codes[assignment.codes >= 0], minlength=len(assignment.deployments))

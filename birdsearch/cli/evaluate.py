@@ -14,9 +14,9 @@ from birdsearch.cli.output import catalog_option, emit, format_option, printable
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.evaluation import Labelled
-    from birdsearch.search.label_space import LabelSpace
-    from birdsearch.search.report import Report
+    from birdsearch.search.evaluation.evaluate import Labelled
+    from birdsearch.search.evaluation.report import Report
+    from birdsearch.search.labels.space import LabelSpace
 
 __all__ = ["evaluate"]
 
@@ -62,8 +62,8 @@ def evaluate(
     from tqdm import tqdm
 
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.evaluation import evaluate as measure
-    from birdsearch.search.evaluation_report import build_report
+    from birdsearch.search.evaluation.evaluate import evaluate as measure
+    from birdsearch.search.evaluation.tables import build_report
 
     with CatalogStore.open(catalog) as store:
         data, space, provenance = _read(store, split, queries_under, probe, seed)
@@ -74,7 +74,7 @@ def evaluate(
     built = build_report(found, provenance, seed=seed)
     _print(built, fmt)
     if report is not None:
-        from birdsearch.search.report import write_report
+        from birdsearch.search.evaluation.report import write_report
 
         for path in write_report(built, report):
             click.echo(f"wrote {path}", err=True)
@@ -84,7 +84,7 @@ def _read(
     store: CatalogStore, split: str, queries_under: tuple[str, ...], probe: bool, seed: int
 ) -> tuple[Labelled, LabelSpace, dict[str, str]]:
     from birdsearch import __version__
-    from birdsearch.search.evaluation_data import read_labelled
+    from birdsearch.search.evaluation.data import read_labelled
 
     record = model_in_use(store)
     data, space = read_labelled(store, record, split, queries_under, with_probe=probe, seed=seed)
@@ -103,7 +103,7 @@ def _read(
 
 
 def _print(built: Report, fmt: str) -> None:
-    from birdsearch.search.report import report_dict
+    from birdsearch.search.evaluation.report import report_dict
 
     if fmt == "json":
         write_json(report_dict(built))
@@ -128,13 +128,13 @@ def _print(built: Report, fmt: str) -> None:
 
 def _parts(cell: object) -> tuple[object, object, object]:
     """Value, low and high."""
-    from birdsearch.search.metrics_sampling import Estimate
+    from birdsearch.search.evaluation.metrics_sampling import Estimate
 
     return (cell.value, cell.low, cell.high) if isinstance(cell, Estimate) else (cell, None, None)
 
 
 def _shown(cell: object) -> object:
-    from birdsearch.search.metrics_sampling import Estimate
+    from birdsearch.search.evaluation.metrics_sampling import Estimate
 
     if isinstance(cell, Estimate):
         return f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]"

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.calibration import Calibration
-    from birdsearch.search.checklist import Checklist
-    from birdsearch.search.estimator import LabelEstimator
     from birdsearch.search.filters import Where
-    from birdsearch.search.predict import LabelSummary, Prediction
+    from birdsearch.search.labels.calibration import Calibration
+    from birdsearch.search.labels.checklist import Checklist
+    from birdsearch.search.labels.estimator import LabelEstimator
+    from birdsearch.search.labels.predict import LabelSummary, Prediction
 
 __all__ = ["checklist_option", "label", "mislabelled", "read_checklist"]
 
@@ -70,7 +70,7 @@ def checklist_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def read_checklist(store: CatalogStore, path: Path) -> Checklist:
     """The checklist that was named; what is not known of it is told on stderr."""
-    from birdsearch.search.checklist import open_checklist
+    from birdsearch.search.labels.checklist import open_checklist
 
     found = open_checklist(store, path)
     for warning in found.warnings:
@@ -128,15 +128,15 @@ def label(
 
 
 def _estimator(store: CatalogStore, calibration: Calibration | None = None) -> LabelEstimator:
-    from birdsearch.search.estimator import LabelEstimator
+    from birdsearch.search.labels.estimator import LabelEstimator
 
     record = model_in_use(store)
     return LabelEstimator.open(store, record, calibration)
 
 
 def _fit(store: CatalogStore, where: Where, fmt: str) -> None:
-    from birdsearch.search.calibration import Calibration
-    from birdsearch.search.predict import fit_catalog
+    from birdsearch.search.labels.calibration import Calibration
+    from birdsearch.search.labels.predict import fit_catalog
 
     # From the defaults: a fit is also what repairs a calibration that cannot be read.
     found = fit_catalog(store, _estimator(store, Calibration()), where)
@@ -176,7 +176,7 @@ def _label(
 ) -> None:
     from tqdm import tqdm
 
-    from birdsearch.search.predict import label_catalog, predictions
+    from birdsearch.search.labels.predict import label_catalog, predictions
 
     with tqdm(desc="labelling", unit=" photos", disable=not sys.stderr.isatty(), leave=False) as bar:
 
@@ -218,14 +218,14 @@ def _flagged(summary: LabelSummary, source: str) -> str:
 
 def _in_order(ranks: dict[str, int]) -> list[str]:
     from birdsearch.indexer.taxa import RANKS
-    from birdsearch.search.label_space import ROOT
+    from birdsearch.search.labels.space import ROOT
 
     return [rank for rank in (*RANKS, ROOT) if rank in ranks]
 
 
 def _suggest(store: CatalogStore, count: int, where: Where, checklist: Checklist | None, fmt: str) -> None:
-    from birdsearch.search.checklist import flag_predictions
-    from birdsearch.search.predict import suggest
+    from birdsearch.search.labels.checklist import flag_predictions
+    from birdsearch.search.labels.predict import suggest
 
     found = suggest(store, _estimator(store), count, where)
     if checklist is None:
@@ -286,7 +286,7 @@ def mislabelled(catalog: Path, least: float, fmt: str) -> None:
     Each is judged without its own say and that of its copies and its event.
     """
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.predict import mislabelled as doubts
+    from birdsearch.search.labels.predict import mislabelled as doubts
 
     with CatalogStore.open(catalog) as store:
         found = doubts(store, _estimator(store), least)

@@ -11,7 +11,7 @@ from birdsearch.cli.labelling import model_in_use
 from birdsearch.cli.output import catalog_option, format_option, write_json, write_rows
 
 if TYPE_CHECKING:
-    from birdsearch.search.probe import ProbeRecord
+    from birdsearch.search.labels.probe import ProbeRecord
 
 __all__ = ["probe"]
 
@@ -36,7 +36,7 @@ def probe() -> None:
 def fit(catalog: Path, strength: float | None, fmt: str) -> None:
     """Fit a probe to all verified labels and put it in use; the one before is kept."""
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.probe import train_probe
+    from birdsearch.search.labels.probe import train_probe
 
     with CatalogStore.open(catalog, "write", purpose="birdsearch probe fit") as store:
         record = train_probe(store, model_in_use(store), C=strength)
@@ -52,7 +52,7 @@ def fit(catalog: Path, strength: float | None, fmt: str) -> None:
 def info(catalog: Path, list_all: bool, fmt: str) -> None:
     """Show the probe in use: its classes, and how right it was on labels that it had not seen."""
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.probe import probe_records
+    from birdsearch.search.labels.probe import probe_records
 
     with CatalogStore.open(catalog) as store:
         records = probe_records(store, model_in_use(store).id)
@@ -87,7 +87,7 @@ def drop(catalog: Path) -> None:
     """Go back to the network alone. The probe is kept, but no longer in use."""
     from birdsearch.errors import InvalidInputError
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.probe import drop_probe
+    from birdsearch.search.labels.probe import drop_probe
 
     with CatalogStore.open(catalog, "write", purpose="birdsearch probe drop") as store:
         dropped = drop_probe(store, model_in_use(store))

@@ -116,7 +116,7 @@ def query(
             photos, k, where, region, include_self, weights, on_error, confidence, refined
         )
         if listed is not None:
-            from birdsearch.search.checklist import flag_result
+            from birdsearch.search.labels.checklist import flag_result
 
             results = [flag_result(opened.store, listed, result) for result in results]
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from birdsearch.indexer.annotations import AnnotationSummary
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.model.species import Taxon, Taxonomy
-    from birdsearch.search.annotate import Matched, Problem, Proposals
+    from birdsearch.search.annotate.photos import Matched, Problem, Proposals
 
 __all__ = [
     "Recording",
@@ -124,7 +124,7 @@ def named_taxon(taxonomy: Taxonomy, options: Mapping[str, Any]) -> Matched:
     """The taxon that the options of `naming_options` name."""
     from birdsearch.errors import InvalidInputError
     from birdsearch.indexer.taxa import new_taxon
-    from birdsearch.search.annotate import Matched, NameMatcher
+    from birdsearch.search.annotate.photos import Matched, NameMatcher
 
     details = [name for name in ("scientific_name", "family", "order") if options[name]]
     shown = "".join(f"--{name.replace('_', '-')}" for name in details[:1])

@@ -16,7 +16,7 @@ from birdsearch.cli.where import build_where, where_options
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.sightings import FoundSightings
+    from birdsearch.search.sightings.find import FoundSightings
 
 __all__ = ["sightings", "similar"]
 
@@ -134,10 +134,10 @@ def sightings(
     one exposure, count once. No picture is read. What was found is stored, so that `birdsearch similar s12` knows
     it; a catalog that cannot be written is only read. --format json says why photos were joined.
     """
-    from birdsearch.search.events import EventRules
-    from birdsearch.search.sighting_parts import SightingRules
-    from birdsearch.search.sighting_store import store_sightings
-    from birdsearch.search.sightings import find_sightings
+    from birdsearch.search.sightings.events import EventRules
+    from birdsearch.search.sightings.find import find_sightings
+    from birdsearch.search.sightings.parts import SightingRules
+    from birdsearch.search.sightings.store import store_sightings
 
     if out is not None and out.suffix.lower() == ".parquet":
         _parquet()
@@ -145,7 +145,7 @@ def sightings(
     rules = SightingRules(gap_s=sighting_gap)
     where = build_where(**conditions)
     with _opened(catalog, dry_run=dry_run) as store:
-        from birdsearch.search.estimator import LabelEstimator
+        from birdsearch.search.labels.estimator import LabelEstimator
 
         record = model_in_use(store)
         estimator = LabelEstimator.open(store, record)
@@ -200,7 +200,7 @@ def _opened(catalog: Path, *, dry_run: bool) -> Iterator[CatalogStore]:
 
 
 def _summary(found: FoundSightings, run_id: int | None) -> str:
-    from birdsearch.search.sighting_store import counts_of
+    from birdsearch.search.sightings.store import counts_of
 
     counts = counts_of(found)
     stored = "not stored" if run_id is None else f"run {run_id}"
@@ -212,7 +212,7 @@ def _summary(found: FoundSightings, run_id: int | None) -> str:
 
 def _rows(store: CatalogStore, found: FoundSightings, level: str) -> list[dict[str, object]]:
     from birdsearch.indexer.crawl import display_path
-    from birdsearch.search.sighting_levels import list_groups
+    from birdsearch.search.sightings.levels import list_groups
 
     if level == "sightings":
         listed = [one.to_dict() for one in found.listed]
@@ -312,7 +312,7 @@ def similar(
     `birdsearch sightings` shows, asked by the mean of its photos.
     """
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.similar import similar as find_similar
+    from birdsearch.search.sightings.similar import similar as find_similar
 
     where = build_where(**conditions)
     with CatalogStore.open(catalog) as store:

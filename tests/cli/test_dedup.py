@@ -234,7 +234,7 @@ def test_an_interrupt_finishes_the_file_in_hand_and_exits_with_130(place: Path) 
         "    if b'archive' in os.fsencode(path):\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
         "    real(path, **options)\n"
-        "from birdsearch.search import moves\n"
+        "from birdsearch.search.dedup import moves\n"
         "moves.os.unlink = unlink\n"
         "from birdsearch.cli import main\n"
         "main()\n"

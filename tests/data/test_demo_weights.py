@@ -7,7 +7,7 @@ import numpy as np
 from birdsearch.data.synthetic import World, random_photo, render
 from birdsearch.indexer.vectors import normalised
 from birdsearch.model.runtime import load_model
-from birdsearch.search.metrics_retrieval import retrieval_scores
+from birdsearch.search.evaluation.metrics_retrieval import retrieval_scores
 
 _SEED = 77_001
 

@@ -14,7 +14,7 @@ from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.vectors import VectorIndex, normalised
 from birdsearch.search.background import background_cosine
 from birdsearch.search.engine import Catalog
-from birdsearch.search.metrics_retrieval import retrieval_scores
+from birdsearch.search.evaluation.metrics_retrieval import retrieval_scores
 from birdsearch.search.refine import RefinedVectors, expand, refined_vectors
 
 if TYPE_CHECKING:

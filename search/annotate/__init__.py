@@ -1,0 +1,1 @@
+"""Recording what people verified: names, tables, folders, keywords, hits."""

@@ -1,0 +1,335 @@
+"""From what people write - tables, folders, keywords, lists of photos - to labels on the catalog's photos.
+
+Nothing here writes. Each source gives the labels that can be recorded and, for every other row, folder or photo,
+the reason why not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from birdsearch.errors import InvalidInputError, PhotoError
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.crawl import display_path
+from birdsearch.model.photo import PhotoLimits
+from birdsearch.model.species import Taxon, Taxonomy
+from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched, match_name
+from birdsearch.search.annotate.proposals import (
+    Claim,
+    Folder,
+    Problem,
+    Proposal,
+    Proposals,
+    UnusableError,
+    count_of,
+    joined,
+    live_files,
+    settled,
+)
+from birdsearch.search.annotate.sources import KeywordError, file_keywords, folder_name, sidecar_keywords
+from birdsearch.search.annotate.tables import from_table
+from birdsearch.search.inputs import find_photo
+
+if TYPE_CHECKING:
+    from birdsearch.search.engine import Catalog
+
+__all__ = [
+    "Matched",
+    "NameMatcher",
+    "Problem",
+    "Proposal",
+    "Proposals",
+    "Unmatched",
+    "find_stored",
+    "from_folders",
+    "from_hits",
+    "from_keywords",
+    "from_photos",
+    "from_table",
+    "match_name",
+]
+
+
+def from_folders(
+    store: CatalogStore, matcher: NameMatcher, folders: Sequence[Folder] = (), level: int = 0
+) -> Proposals:
+    """Labels by the names of the folders that photos are in, such as `Eurasian hoopoe/1.jpg`.
+
+    Args:
+        store: An open catalog.
+        matcher: Finds the taxa.
+        folders: Only photos under these; all of the catalog's if there are none.
+        level: Which folder's name counts: 0 for the one that a photo is in, 1 for the one above, and so on up to
+            the folder that was indexed.
+
+    Returns:
+        The labels, and each folder whose name is no taxon, with the number of its photos.
+
+    Raises:
+        InvalidInputError: `level` is negative, or a taxon is to be made of what is no name.
+    """
+    if level < 0:
+        raise InvalidInputError(f"level is {level}; 0 is the folder that a photo is in, 1 the one above")
+    problems: list[Problem] = []
+    claims: list[Claim] = []
+    unmatched: dict[str, tuple[Unmatched, bytes, set[int]]] = {}
+    shallow = 0
+    for file in live_files(store, folders, problems):
+        parts = file.absolute.split(b"/")
+        # The last is the file's own name; those above the indexed folder never count.
+        place = len(parts) - 2 - level
+        if place < len(file.root.rstrip(b"/").split(b"/")) - 1 or place < 1:
+            shallow += 1
+            continue
+        folder = b"/".join(parts[: place + 1])
+        match = _match_folder(matcher, display_path(parts[place]))
+        if isinstance(match, Matched):
+            claims.append(Claim(file.photo_id, match.taxon, "positive", display_path(folder)))
+        else:
+            unmatched.setdefault(match.name, (match, folder, set()))[2].add(file.photo_id)
+    for match, folder, photos in unmatched.values():
+        reason = f"{match.reason} ({count_of(len(photos), 'photo')})"
+        problems.append(Problem(display_path(folder), reason, match.is_unknown))
+    notes = (
+        [f"{count_of(shallow, 'file')} not so deep in the indexed folder: level {level}"] if shallow else []
+    )
+    return settled(store, claims, problems, notes, new=matcher.new)
+
+
+def _match_folder(matcher: NameMatcher, folder: str) -> Matched | Unmatched:
+    name = folder_name(folder)
+    plain = matcher.look(folder) if name != folder else None
+    return plain if isinstance(plain, Matched) else matcher.match(name)
+
+
+# -- keywords ------------------------------------------------------------------------------------------------
+
+
+def from_keywords(
+    store: CatalogStore,
+    taxonomy: Taxonomy,
+    folders: Sequence[Folder] = (),
+    progress: Callable[[int], None] | None = None,
+) -> Proposals:
+    """Labels by the keywords in photos and in `.xmp` files beside them.
+
+    Embedded are XMP and IPTC (see `file_keywords`); beside `bird.jpg`, `bird.xmp` and `bird.jpg.xmp` are read. A
+    keyword counts if it is a name of exactly one taxon; of a keyword with levels ("Birds|Hoopoes|Hoopoe"), the
+    deepest level that does. A form below a species goes before the species.
+
+    Args:
+        store: An open catalog.
+        taxonomy: The catalog's taxonomy.
+        folders: Only photos under these; all of the catalog's if there are none.
+        progress: Told the number of files that were read so far.
+
+    Returns:
+        The labels; photos whose keywords name two taxa, and those whose metadata are broken, are problems.
+    """
+    matcher = NameMatcher(taxonomy)
+    problems: list[Problem] = []
+    keywords: dict[int, list[str]] = {}
+    where: dict[int, str] = {}
+    beside = _Sidecars()
+    for number, file in enumerate(live_files(store, folders, problems), start=1):
+        path = file.absolute
+        shown = display_path(path)
+        found: list[str] = []
+        if file.photo_id not in keywords:
+            try:
+                found, broken = file_keywords(path)
+                problems += [Problem(shown, reason) for reason in broken]
+            except KeywordError as error:
+                problems.append(Problem(shown, str(error)))
+        for sidecar in beside.of(path):
+            try:
+                found = found + sidecar_keywords(sidecar)
+            except KeywordError as error:
+                problems.append(Problem(display_path(sidecar), str(error)))
+        keywords.setdefault(file.photo_id, []).extend(found)
+        where.setdefault(file.photo_id, shown)
+        if progress is not None:
+            progress(number)
+    claims: list[Claim] = []
+    without = nameless = 0
+    for photo_id, words in keywords.items():
+        try:
+            taxon = _keyword_taxon(matcher, words)
+        except UnusableError as error:
+            problems.append(Problem(where[photo_id], str(error)))
+            continue
+        if taxon is not None:
+            claims.append(Claim(photo_id, taxon, "positive", where[photo_id]))
+        elif words:
+            nameless += 1
+        else:
+            without += 1
+    notes = []
+    if without:
+        notes.append(f"{count_of(without, 'photo')} without keywords")
+    if nameless:
+        notes.append(f"{count_of(nameless, 'photo')} with keywords of which none is the name of a taxon")
+    return settled(store, claims, problems, notes)
+
+
+class _Sidecars:
+    """The `.xmp` files of folders; the last folder's are remembered."""
+
+    def __init__(self) -> None:
+        self._folder: bytes | None = None
+        self._names: dict[bytes, list[bytes]] = {}
+
+    def of(self, path: bytes) -> list[bytes]:
+        """The `.xmp` files beside a photo, in order of their names."""
+        folder, name = os.path.split(path)
+        if folder != self._folder:
+            self._folder, self._names = folder, {}
+            for other in _names_in(folder):
+                if other.lower().endswith(b".xmp"):
+                    self._names.setdefault(other.lower(), []).append(other)
+        stem = os.path.splitext(name)[0]  # noqa: PTH122 bytes
+        wanted = dict.fromkeys((stem.lower() + b".xmp", name.lower() + b".xmp"))
+        return [joined(folder, other) for key in wanted for other in sorted(self._names.get(key, ()))]
+
+
+def _names_in(folder: bytes) -> Iterator[bytes]:
+    try:
+        yield from os.listdir(folder)  # noqa: PTH208 bytes
+    except OSError:
+        # The photos in it then say that they cannot be read.
+        return
+
+
+def _keyword_taxon(matcher: NameMatcher, keywords: Sequence[str]) -> Taxon | None:
+    taxa: dict[str, Taxon] = {}
+    shared: list[Unmatched] = []
+    for keyword in keywords:
+        for level in reversed(keyword.split("|")):
+            match = matcher.look(level.strip())
+            if isinstance(match, Matched):
+                taxa[match.taxon.common_name] = match.taxon
+                break
+            if match.candidates:
+                shared.append(match)
+                break
+    species = {" ".join(taxon.scientific_name.split()[:2]) for taxon in taxa.values() if _is_form(taxon)}
+    finest = {name: taxon for name, taxon in taxa.items() if taxon.scientific_name not in species}
+    if len(finest) > 1:
+        raise UnusableError(f"its keywords name {' and '.join(sorted(finest))}; a photo has one label")
+    for match in shared:
+        if not finest.keys() & set(match.candidates):
+            raise UnusableError(f"its keyword {match.reason}")
+    return next(iter(finest.values()), None)
+
+
+def _is_form(taxon: Taxon) -> bool:
+    return len(taxon.scientific_name.split()) > 2
+
+
+# -- photos and hits -----------------------------------------------------------------------------------------
+
+
+def find_stored(store: CatalogStore, photo: str | os.PathLike[str] | int) -> int:
+    """Id of a photo of the catalog.
+
+    Args:
+        store: An open catalog.
+        photo: A path, whose content counts and, where there is no file any more, the path itself; or an id
+            (`12` or `"#12"`).
+
+    Raises:
+        PhotoError: It cannot be read, or the catalog does not have it.
+    """
+    try:
+        found = find_photo(store, photo, None, PhotoLimits()).query
+    except PhotoError as error:
+        known = None
+        if error.code == "vanished" and not isinstance(photo, int):
+            known = store.photo_at(os.path.abspath(os.fsencode(photo)))  # noqa: PTH100 bytes
+        if known is None:
+            raise
+        return known
+    if found.photo_id is None:
+        reason = (
+            f"{found.path}: the catalog does not have this photo; `birdsearch index` on its folder adds it"
+        )
+        raise PhotoError("read", "not-indexed", reason)
+    return found.photo_id
+
+
+def from_photos(
+    store: CatalogStore,
+    photos: Sequence[str | os.PathLike[str] | int],
+    named: Matched,
+    verdict: str = "positive",
+) -> Proposals:
+    """The same label on some photos.
+
+    Args:
+        store: An open catalog.
+        photos: Paths or ids; see `find_stored`.
+        named: What is on them, or is not, as `NameMatcher` found it.
+        verdict: `positive`, `negative` or `uncertain`.
+
+    Returns:
+        The labels; photos that the catalog does not have are problems.
+    """
+    claims: list[Claim] = []
+    problems: list[Problem] = []
+    for photo in photos:
+        shown = f"#{photo}" if isinstance(photo, int) else display_path(os.fsencode(photo))
+        try:
+            claims.append(Claim(find_stored(store, photo), named.taxon, verdict, shown))
+        except PhotoError as error:
+            problems.append(Problem(shown, error.reason.removeprefix(f"{shown}: ")))
+    return settled(store, claims, problems, new=(named.taxon,) if named.is_new else ())
+
+
+def from_hits(
+    catalog: Catalog,
+    photo: str | os.PathLike[str] | int,
+    named: Matched,
+    k: int = 20,
+    min_similarity: float = -1.0,
+    verdict: str = "positive",
+) -> Proposals:
+    """The same label on a stored photo and on the photos that a query for it finds.
+
+    Of a hit, the view that matched is labelled.
+
+    Args:
+        catalog: An open catalog.
+        photo: A path or an id; see `find_stored`.
+        named: What is on them, or is not, as `NameMatcher` found it.
+        k: How many hits, the photo itself not counted.
+        min_similarity: Cosine that a hit must reach, -1..1; higher is more alike.
+        verdict: `positive`, `negative` or `uncertain`.
+
+    Returns:
+        The labels, the photo's own first, then the hits' in their order.
+
+    Raises:
+        PhotoError: The catalog does not have the photo.
+        InvalidInputError: `k` is negative or `min_similarity` is not within its limits.
+    """
+    if not -1.0 <= min_similarity <= 1.0:
+        raise InvalidInputError(f"the similarity {min_similarity:g} is not within -1 to 1")
+    photo_id = find_stored(catalog.store, photo)
+    result = catalog.query(photo_id, k)
+    hits = [hit for hit in result.hits if hit.similarity >= min_similarity]
+    claims = [Claim(photo_id, named.taxon, verdict, "the photo itself")]
+    claims += [
+        Claim(hit.photo_id, named.taxon, verdict, f"hit {hit.rank}, similarity {hit.similarity:.4f}")
+        for hit in hits
+    ]
+    notes = list(result.warnings)
+    if len(hits) < len(result.hits):
+        notes.append(
+            f"{count_of(len(result.hits) - len(hits), 'hit')} below the similarity {min_similarity:g}"
+        )
+    views = {hit.photo_id: hit.view_id for hit in hits}
+    return settled(
+        catalog.store, claims, notes=notes, new=(named.taxon,) if named.is_new else (), views=views
+    )

@@ -1,0 +1,271 @@
+"""Labels of a table: which photos and which taxon each row names."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from birdsearch.errors import InvalidInputError
+from birdsearch.indexer import tables
+from birdsearch.indexer.annotations import VERDICTS
+from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.crawl import display_path
+from birdsearch.model.species import Taxon
+from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched
+from birdsearch.search.annotate.proposals import (
+    Claim,
+    LiveFile,
+    Problem,
+    Proposals,
+    UnusableError,
+    joined,
+    live_files,
+    places_below,
+    settled,
+)
+from birdsearch.search.annotate.sources import NAME_COLUMNS, TableRow, glob_start, matches_glob, read_table
+
+__all__ = ["from_table"]
+
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_PHOTO_ID = re.compile(r"#?(\d{1,18})", re.ASCII)
+
+
+def from_table(store: CatalogStore, path: Path, matcher: NameMatcher) -> Proposals:
+    """Labels of a table, CSV or Parquet; see `read_table`.
+
+    A photo is named by `sha256`, by `photo_id` (`12` or `#12`) or by `path`: absolute, or relative to the table's
+    folder, else to a folder that was indexed. A path with `*`, `?`, `[...]` or `**` that names no file is a
+    pattern, and its label is one of every photo that matches. Where a row names its photo in two ways, they
+    must agree. `verdict` and `who` may be left out or empty.
+
+    Args:
+        store: An open catalog.
+        path: The table.
+        matcher: Finds the taxa.
+
+    Returns:
+        The labels, and each row that cannot be used with the reason.
+
+    Raises:
+        InvalidInputError: The table as a whole cannot be used.
+    """
+    rows = read_table(path)
+    finder = _PhotoFinder(store, path, rows)
+    claims: list[Claim] = []
+    problems: list[Problem] = []
+    for row in rows:
+        try:
+            if row.problem:
+                raise UnusableError(row.problem)
+            verdict = row.values.get("verdict", "positive").casefold()
+            if verdict not in VERDICTS:
+                raise UnusableError(
+                    f"the verdict {row.values['verdict']!r} is none; it is {', '.join(VERDICTS)}"
+                )
+            if not row.values.get("who", "").isprintable():
+                raise UnusableError(f"who is {row.values['who']!r}, which has signs that do not print")
+            taxon = _row_taxon(row, matcher)
+            claims += [
+                Claim(photo_id, taxon, verdict, row.where, row.values.get("who", ""))
+                for photo_id in finder.find(row)
+            ]
+        except InvalidInputError as error:
+            problems.append(Problem(row.where, str(error)))
+        except UnusableError as error:
+            problems.append(Problem(row.where, str(error), error.is_unknown_name))
+    return settled(store, claims, problems, new=matcher.new)
+
+
+def _row_taxon(row: TableRow, matcher: NameMatcher) -> Taxon:
+    names = {column: row.values[column] for column in NAME_COLUMNS if column in row.values}
+    if not names:
+        raise UnusableError("it names no taxon")
+    looks = {column: matcher.look(name) for column, name in names.items()}
+    taxa = {look.taxon.common_name: look.taxon for look in looks.values() if isinstance(look, Matched)}
+    if len(taxa) > 1:
+        said = " and ".join(
+            f"{column} says {look.taxon.common_name}"
+            for column, look in looks.items()
+            if isinstance(look, Matched)
+        )
+        raise UnusableError(f"{said}; correct one of them")
+    if taxa:
+        return next(iter(taxa.values()))
+    shared = next(
+        (look for look in looks.values() if isinstance(look, Unmatched) and not look.is_unknown), None
+    )
+    match = shared or matcher.match(next(iter(names.values())), names.get("scientific_name", ""))
+    if isinstance(match, Unmatched):
+        raise UnusableError(match.reason, is_unknown_name=match.is_unknown)
+    return match.taxon
+
+
+class _PhotoFinder:
+    """Finds the photos that a table's rows name, with few questions to the catalog for many rows."""
+
+    def __init__(self, store: CatalogStore, table: Path, rows: Sequence[TableRow]) -> None:
+        self._store = store
+        self._folder = os.path.realpath(os.fsencode(table.absolute().parent))
+        self._roots = [path for _, path in store.roots()]
+        self._real: dict[bytes, bytes] = {}
+        self._live: list[LiveFile] | None = None
+        texts = {row.values["path"] for row in rows if "path" in row.values}
+        places = {text: self._places(text) for text in texts if "\0" not in text}
+        self._places_of = places
+        self._files = _files_at(
+            store, {name for groups in places.values() for group in groups for name in group}
+        )
+        digests = {
+            row.values["sha256"].lower() for row in rows if _SHA256.fullmatch(row.values.get("sha256", ""))
+        }
+        self._by_digest = store.photo_ids(digests=[bytes.fromhex(digest) for digest in sorted(digests)])
+        ids = {
+            int(match.group(1))
+            for row in rows
+            if (match := _PHOTO_ID.fullmatch(row.values.get("photo_id", "")))
+        }
+        self._ids = store.whole_views(sorted(ids)).keys()
+
+    def find(self, row: TableRow) -> list[int]:
+        """Ids of the photos of a row, rising.
+
+        Raises:
+            UnusableError: It names none, or contradicts itself.
+        """
+        ways = {"sha256": self._of_digest, "photo_id": self._of_id, "path": self._of_path}
+        named = {column: row.values[column] for column in ways if column in row.values}
+        if not named:
+            raise UnusableError("it names no photo: path, photo_id and sha256 are empty")
+        first: tuple[str, list[int]] | None = None
+        for column, value in named.items():
+            try:
+                found = ways[column](value)
+            except UnusableError:
+                # A file may have moved since; what tells the content is enough.
+                if column == "path" and first is not None:
+                    continue
+                raise
+            if first is None:
+                first = (column, found)
+            elif first[1] != found:
+                raise UnusableError(f"its {first[0]} and its {column} name different photos")
+        return first[1] if first is not None else []
+
+    def _of_digest(self, value: str) -> list[int]:
+        if not _SHA256.fullmatch(value):
+            raise UnusableError(f"sha256 {value!r} is not 64 hexadecimal digits")
+        photo_id = self._by_digest.get(bytes.fromhex(value))
+        if photo_id is None:
+            raise UnusableError(f"no photo of the catalog has the sha256 {value.lower()}")
+        return [photo_id]
+
+    def _of_id(self, value: str) -> list[int]:
+        match = _PHOTO_ID.fullmatch(value)
+        if match is None or int(match.group(1)) not in self._ids:
+            raise UnusableError(f"the catalog has no photo of the id {value!r}")
+        return [int(match.group(1))]
+
+    def _of_path(self, value: str) -> list[int]:
+        groups = self._places_of.get(value)
+        if groups is None:
+            raise UnusableError("its path has a NUL in it")
+        failed = ""
+        for group in groups:
+            known = [self._files[name] for name in group if name in self._files]
+            found = sorted({photo_id for photo_id, _ in known if photo_id is not None})
+            if len(found) > 1:
+                raise UnusableError(f"{value!r} is in more than one indexed folder; write the absolute path")
+            if found:
+                return found
+            failed = failed or next((reason for _, reason in known), "")
+        if failed:
+            raise UnusableError(f"{value!r} could not be indexed: {failed}")
+        if any(sign in value for sign in "*?["):
+            for group in groups:
+                found = self._matching(group)
+                if found:
+                    return found
+            raise UnusableError(f"no photo of the catalog matches {value!r}")
+        raise UnusableError(f"{value!r} is not in the catalog; {self._advice(groups)}")
+
+    def _advice(self, groups: Sequence[Sequence[bytes]]) -> str:
+        for name in (name for group in groups for name in group):
+            if os.path.isdir(name):  # noqa: PTH112 bytes
+                return f"it is a folder: {display_path(name)}/** means everything in it"
+            if os.path.exists(name):  # noqa: PTH110 bytes
+                return f"`birdsearch index {display_path(os.path.dirname(name))}` adds it"  # noqa: PTH120 bytes
+        return "there is no such file either; relative paths start at the table's folder or an indexed one"
+
+    def _places(self, text: str) -> list[list[bytes]]:
+        """Where a path may be meant to be, as absolute paths: those of one group are equally good."""
+        spellings = [text]
+        if "\\" in text:
+            spellings.append(text.replace("\\", "/"))
+        if not text.isascii():
+            # Some file systems and spreadsheets compose letters with their marks, others take them apart.
+            spellings += [unicodedata.normalize(form, text) for form in ("NFC", "NFD")]
+        encoded = list(dict.fromkeys(os.fsencode(spelling) for spelling in spellings))
+        if os.path.isabs(encoded[0]):  # noqa: PTH117 bytes
+            tops: list[list[bytes]] = [[b"/"]]
+        else:
+            tops = [[self._folder], self._roots]
+        return [
+            list(dict.fromkeys(name for top in group for path in encoded for name in self._names(top, path)))
+            for group in tops
+        ]
+
+    def _names(self, top: bytes, path: bytes) -> tuple[bytes, bytes]:
+        """The absolute path as it is written, and with the links in its folder resolved, as roots are stored."""
+        name = os.path.abspath(os.path.join(top, path))  # noqa: PTH100, PTH118 bytes
+        folder, base = os.path.split(name)
+        if folder not in self._real:
+            self._real[folder] = os.path.realpath(folder)
+        return name, joined(self._real[folder], base)
+
+    def _matching(self, patterns: Sequence[bytes]) -> list[int]:
+        if self._live is None:
+            self._live = live_files(self._store, (), [])
+        found: set[int] = set()
+        for pattern in patterns:
+            start, rest = glob_start(os.fsdecode(pattern))
+            if not rest:
+                continue
+            for top in {start, os.path.realpath(start)}:
+                folder = os.fsencode(top)
+                below = [self._live[place] for place in places_below(self._live, folder)]
+                start_of_rest = len(joined(folder, b""))
+                found |= {
+                    file.photo_id
+                    for file in below
+                    if matches_glob(os.fsdecode(file.absolute[start_of_rest:]), rest)
+                }
+        return sorted(found)
+
+
+def _files_at(store: CatalogStore, paths: Iterable[bytes]) -> dict[bytes, tuple[int | None, str]]:
+    """What the catalog knows of absolute paths: the photo, or why there is none; others are left out."""
+    file = tables.file.c
+    found: dict[bytes, tuple[int | None, str]] = {}
+    names = sorted(paths)
+    with store.reading() as connection:
+        roots = connection.execute(sa.select(tables.root.c.id, tables.root.c.path)).all()
+        for root in roots:
+            prefix = joined(root.path, b"")
+            below = [name[len(prefix) :] for name in names if name.startswith(prefix)]
+            for some in chunks(below):
+                for row in connection.execute(
+                    sa.select(file.path, file.photo_id, file.reason).where(
+                        file.root_id == root.id, file.path.in_(some)
+                    )
+                ):
+                    # A file may have been recorded under an outer root before; the one with a photo counts.
+                    name = prefix + row.path
+                    if found.get(name, (None, ""))[0] is None:
+                        found[name] = (row.photo_id, row.reason or "")
+    return found

@@ -1,0 +1,1 @@
+"""Groups in unlabelled imagery: made, kept, edited, shown."""

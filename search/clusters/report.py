@@ -1,0 +1,386 @@
+"""What the clusters of a catalog look like: their sizes, times, sites and labels, and how pure they are."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from birdsearch.indexer import tables
+from birdsearch.indexer.annotations import VerifiedLabel, labels_in_force
+from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.crawl import display_path
+from birdsearch.search.clusters.catalog import event_groups, view_facts
+from birdsearch.search.clusters.sites import SiteCheck, check_sites
+from birdsearch.search.clusters.state import OUTLIER, ClusterState, clustering_of
+from birdsearch.search.labels.predict import last_predictions
+
+__all__ = ["ClusterRow", "Members", "Overview", "member_rows", "overview", "picks"]
+
+# Of a contact sheet of twelve: the strongest, some spread evenly between, the weakest.
+_STRONGEST, _SPREAD, _WEAKEST = 6, 3, 3
+# What `label_source` makes.
+_OF_CLUSTER = re.compile(r"cluster \d+", re.ASCII)
+# From this share of photos on, that nothing was said about most of them is worth a line.
+_MANY_OUTLIERS = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Members:
+    """Facts about the views of a state, in its order.
+
+    Attributes:
+        photo_ids: (N,) int64.
+        events: (N,) int64, smallest photo id of the view's event.
+        order: (N,) int64, rank by strength, then sharpness, then content: 0 fits its cluster best.
+        files: Absolute paths; empty where no file is known.
+        captured_at: Local times, ISO 8601; None where unknown.
+        sites: Names of the sites; None where unknown.
+        site_kind: What a site is: `deployment`, `camera` or `folder`.
+        fused: Labels that the last `label` run gave; None where it gave none.
+        verified: Verified labels; None where there is none.
+        judging: The same without those that were given to a cluster as a whole: such labels agree with it by
+            themselves, so that no purity follows from them.
+    """
+
+    photo_ids: NDArray[np.int64]
+    events: NDArray[np.int64]
+    order: NDArray[np.int64]
+    files: tuple[bytes, ...]
+    captured_at: tuple[str | None, ...]
+    sites: tuple[str | None, ...]
+    site_kind: str
+    fused: tuple[str | None, ...]
+    verified: tuple[str | None, ...]
+    judging: tuple[str | None, ...]
+
+    def label(self, place: int) -> str | None:
+        """The verified label of a view, else the fused one."""
+        return self.verified[place] or self.fused[place]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRow:
+    """A cluster, or all outliers together.
+
+    Attributes:
+        id: The cluster's id; None for the outliers.
+        name: Its name, or an empty string.
+        photos: Number of members.
+        events: Number of events that they are of.
+        strength: Mean strength of the members, 0..1; higher is tighter.
+        sites: Number of known sites.
+        first: When the first photo was taken, local time, ISO 8601, or None.
+        last: When the last one was.
+        label: The commonest verified label, else the commonest fused one, or None.
+        label_share: Part of the members with such a label that have this one, 0..1, or None.
+        verified: Members with a verified label.
+        judged: Those of them whose label was not given to a cluster as a whole.
+        purity: Part of these that have the commonest label among them, 0..1; None if there is none.
+        one_site: The site that nearly all of it comes from, where that is more than chance; else None.
+    """
+
+    id: int | None
+    name: str
+    photos: int
+    events: int
+    strength: float
+    sites: int
+    first: str | None
+    last: str | None
+    label: str | None
+    label_share: float | None
+    verified: int
+    judged: int
+    purity: float | None
+    one_site: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overview:
+    """The clusters of a catalog, described.
+
+    Attributes:
+        state: The state that is described.
+        clustering: The clustering that it goes back to.
+        members: Facts about the members.
+        rows: The clusters, the largest first; of equally large ones the lower id.
+        outliers: What is in none, or None if nothing is.
+        purity: Part of the judged members of clusters that have the commonest label of their cluster, 0..1.
+        check: Whether clusters follow the site; None where there are not two sites and two clusters.
+        warnings: What a person should know.
+    """
+
+    state: ClusterState
+    clustering: ClusterState
+    members: Members
+    rows: tuple[ClusterRow, ...]
+    outliers: ClusterRow | None
+    purity: float | None
+    check: SiteCheck | None
+    warnings: tuple[str, ...]
+
+
+def overview(store: CatalogStore, state: ClusterState) -> Overview:
+    """Describe a state of the clusters.
+
+    Args:
+        store: An open catalog.
+        state: The state.
+
+    Returns:
+        The description. Labels and times are those that the catalog has now.
+    """
+    clustering = clustering_of(store, state)
+    members = _members(store, state)
+    heads = _first_of_events(state, members)
+    check = check_sites(
+        members.site_kind, state.cluster_ids[heads], [members.sites[place] for place in heads.tolist()]
+    )
+    one_site = {} if check is None else check.one_site
+    parts = _parts(state.cluster_ids)
+    rows = [_row(state, members, cluster_id, places, one_site) for cluster_id, places in parts.items()]
+    clusters = sorted((row for row in rows if row.id is not None), key=lambda row: (-row.photos, row.id or 0))
+    outliers = next((row for row in rows if row.id is None), None)
+    known = sum(row.judged for row in clusters)
+    right = sum(round(row.judged * (row.purity or 0.0)) for row in clusters)
+    return Overview(
+        state,
+        clustering,
+        members,
+        tuple(clusters),
+        outliers,
+        right / known if known else None,
+        check,
+        _warnings(state, clustering, clusters, outliers, check),
+    )
+
+
+def _parts(cluster_ids: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    """Places by cluster id, both rising."""
+    order = np.argsort(cluster_ids, kind="stable")
+    ids, starts = np.unique(cluster_ids[order], return_index=True)
+    return dict(zip(ids.tolist(), np.split(order, starts[1:]), strict=True))
+
+
+def _first_of_events(state: ClusterState, members: Members) -> NDArray[np.int64]:
+    """One place for each cluster and event, the strongest: an event counts once."""
+    order = np.argsort(members.order)
+    pairs = np.stack([state.cluster_ids[order], members.events[order]], axis=1)
+    _, first = np.unique(pairs, axis=0, return_index=True)
+    return np.sort(order[first])
+
+
+def _row(
+    state: ClusterState,
+    members: Members,
+    cluster_id: int,
+    places: NDArray[np.int64],
+    one_site: Mapping[int, tuple[str, float]],
+) -> ClusterRow:
+    listed = places.tolist()
+    times = sorted(time for place in listed if (time := members.captured_at[place]) is not None)
+    verified = _commonest(members.verified[place] for place in listed)
+    _, right, judged = _commonest(members.judging[place] for place in listed)
+    label, count, known = verified if verified[2] else _commonest(members.fused[place] for place in listed)
+    return ClusterRow(
+        id=None if cluster_id == OUTLIER else cluster_id,
+        name=state.names.get(cluster_id, ""),
+        photos=len(listed),
+        events=len(np.unique(members.events[places])),
+        strength=float(state.strengths[places].mean()),
+        sites=len({members.sites[place] for place in listed} - {None}),
+        first=times[0] if times else None,
+        last=times[-1] if times else None,
+        label=label,
+        label_share=count / known if known else None,
+        verified=verified[2],
+        judged=judged,
+        purity=right / judged if judged else None,
+        one_site=one_site[cluster_id][0] if cluster_id in one_site else None,
+    )
+
+
+def _commonest(labels: Iterable[str | None]) -> tuple[str | None, int, int]:
+    """The commonest label, of equally common ones the first by name; how many have it, and how many have one."""
+    counts = Counter(label for label in labels if label is not None)
+    if not counts:
+        return None, 0, 0
+    label, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
+    return label, count, counts.total()
+
+
+def _warnings(
+    state: ClusterState,
+    clustering: ClusterState,
+    clusters: Sequence[ClusterRow],
+    outliers: ClusterRow | None,
+    check: SiteCheck | None,
+) -> tuple[str, ...]:
+    found: list[str] = []
+    skipped = clustering.parameters.get("skipped", 0)
+    if skipped:
+        found.append(f"{skipped} stored vectors are damaged; run `birdsearch check`")
+    dropped = state.parameters.get("edits_dropped", 0)
+    if dropped:
+        edits = "1 merge or split" if dropped == 1 else f"{dropped} merges and splits"
+        found.append(
+            f"{edits} by hand since the clustering before left out; `birdsearch cluster undo` goes back to that"
+        )
+    if not clusters:
+        found.append("no clusters were found: every photo is an outlier")
+    elif len(clusters) == 1:
+        found.append("all photos are in one cluster: nothing was told apart")
+    if outliers is not None and clusters and outliers.photos > _MANY_OUTLIERS * len(state.view_ids):
+        found.append(f"{outliers.photos} of {len(state.view_ids)} photos are in no cluster")
+    if check is not None and check.is_warning:
+        found.append(check.sentence)
+    return tuple(found)
+
+
+# -- facts ---------------------------------------------------------------------------------------------------
+
+
+def _members(store: CatalogStore, state: ClusterState) -> Members:
+    view_ids = state.view_ids
+    views = store.views(view_ids.tolist())
+    photo_ids = np.array([views[view_id].photo_id for view_id in view_ids.tolist()], dtype=np.int64)
+    photos = store.photos(sorted(set(photo_ids.tolist())))
+    groups = event_groups(store, state.model_id, view_ids)
+    numbers = np.unique(groups, return_inverse=True)[1]
+    smallest = np.full(int(numbers.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(smallest, numbers, photo_ids)
+    sharpness, digests = view_facts(store, view_ids)
+    order = sorted(
+        range(len(view_ids)),
+        key=lambda place: (-state.strengths[place], -sharpness[place], digests[place]),
+    )
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    fused = {one.view_id: one.name for one in last_predictions(store)}
+    verified: dict[int, VerifiedLabel] = {}
+    for label in labels_in_force(store):
+        verified.setdefault(label.photo_id, label)
+    names = {photo_id: label.name for photo_id, label in verified.items()}
+    judging = {key: name for key, name in names.items() if not _OF_CLUSTER.fullmatch(verified[key].source)}
+    listed = photo_ids.tolist()
+    files = tuple(photos[photo_id].path for photo_id in listed)
+    kind, sites = _sites(store, dict(zip(listed, files, strict=True)))
+    return Members(
+        photo_ids=photo_ids,
+        events=smallest[numbers],
+        order=rank,
+        files=files,
+        captured_at=tuple(photos[photo_id].captured_at for photo_id in listed),
+        sites=tuple(sites.get(photo_id) for photo_id in listed),
+        site_kind=kind,
+        fused=tuple(fused.get(view_id) for view_id in view_ids.tolist()),
+        verified=tuple(names.get(photo_id) for photo_id in listed),
+        judging=tuple(judging.get(photo_id) for photo_id in listed),
+    )
+
+
+def _sites(store: CatalogStore, files: Mapping[int, bytes]) -> tuple[str, dict[int, str]]:
+    """What a site is, and the site of each photo that has one.
+
+    The deployments of the last `sightings` run, if it has any; else cameras, if at least half of the photos tell
+    theirs; else folders.
+    """
+    deployed = _deployments(store, files)
+    if deployed:
+        return "deployment", deployed
+    photo = tables.photo.c
+    cameras: dict[int, str] = {}
+    with store.reading() as connection:
+        for ids in chunks(sorted(files)):
+            for row in connection.execute(
+                sa.select(photo.id, photo.camera, photo.serial).where(
+                    photo.id.in_(ids), photo.camera.is_not(None)
+                )
+            ):
+                cameras[row.id] = row.camera if row.serial is None else f"{row.camera} ({row.serial})"
+    if 2 * len(cameras) >= len(files):
+        return "camera", cameras
+    return "folder", {
+        photo_id: display_path(os.path.dirname(file))  # noqa: PTH120 bytes
+        for photo_id, file in files.items()
+        if file
+    }
+
+
+def _deployments(store: CatalogStore, files: Mapping[int, bytes]) -> dict[int, str]:
+    event, run, deployment = tables.event.c, tables.run.c, tables.deployment.c
+    with store.reading() as connection:
+        newest = connection.execute(
+            sa.select(sa.func.max(event.run_id))
+            .join(tables.run, run.id == event.run_id)
+            .where(run.outcome == "done", event.deployment_id.is_not(None))
+        ).scalar_one()
+        rows = connection.execute(
+            sa.select(event.photo_id, deployment.name)
+            .join(tables.deployment, deployment.id == event.deployment_id)
+            .where(event.run_id == newest)
+        ).all()
+    return {row.photo_id: row.name for row in rows if row.photo_id in files}
+
+
+# -- choices -------------------------------------------------------------------------------------------------
+
+
+def picks(
+    order: NDArray[np.int64], events: NDArray[np.int64], most: int = _STRONGEST + _SPREAD + _WEAKEST
+) -> list[tuple[int, bool]]:
+    """Members to look at: the strongest, some spread evenly, and the weakest, no event twice if that can be.
+
+    Args:
+        order: (M,) rank of each member, 0 the strongest.
+        events: (M,) their events.
+        most: How many.
+
+    Returns:
+        Places of members from the strongest to the weakest, each with whether it is one of the weakest. Where there
+        are fewer events than photos asked for, frames of the same event fill up and none is marked.
+    """
+    ranked = np.argsort(order, kind="stable")
+    _, first = np.unique(events[ranked], return_index=True)
+    heads = ranked[np.sort(first)]
+    if len(heads) < most:
+        # Few events: their other frames fill the sheet.
+        others = ranked[~np.isin(ranked, heads)][: most - len(heads)]
+        chosen = np.concatenate([heads, others])
+        return [(int(place), False) for place in chosen[np.argsort(order[chosen], kind="stable")]]
+    weakest = most * _WEAKEST // (_STRONGEST + _SPREAD + _WEAKEST)
+    strongest = most * _STRONGEST // (_STRONGEST + _SPREAD + _WEAKEST)
+    between = np.linspace(strongest, len(heads) - weakest, most - strongest - weakest + 2)[1:-1]
+    ranks = [
+        *range(strongest),
+        *np.floor(between).astype(int).tolist(),
+        *range(len(heads) - weakest, len(heads)),
+    ]
+    chosen_ranks = sorted(set(ranks))
+    return [(int(heads[rank]), rank >= len(heads) - weakest) for rank in chosen_ranks]
+
+
+def member_rows(found: Overview) -> list[dict[str, object]]:
+    """A row for each member: clusters by id, then outliers; in each the strongest first."""
+    state, members = found.state, found.members
+    is_outlier = state.cluster_ids == OUTLIER
+    return [
+        {
+            "photo_id": int(members.photo_ids[place]),
+            "path": display_path(members.files[place]),
+            "cluster_id": None if is_outlier[place] else int(state.cluster_ids[place]),
+            "name": state.names.get(int(state.cluster_ids[place]), ""),
+            "strength": float(state.strengths[place]),
+            "event": int(members.events[place]),
+            "captured_at": members.captured_at[place],
+            "label": members.label(place),
+        }
+        for place in np.lexsort((members.order, state.cluster_ids, is_outlier)).tolist()
+    ]

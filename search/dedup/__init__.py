@@ -1,0 +1,1 @@
+"""Copies of one picture: found, grouped, set aside, put back."""

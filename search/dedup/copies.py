@@ -1,0 +1,317 @@
+"""Which photos are copies of one picture: candidates, their verification, and groups.
+
+A candidate is a pair that either sign finds alike: the perceptual hash, which re-encoding, scaling, grey and tone
+leave as it is, or the embedding, which a crop or a border leaves near. Neither is trusted: each candidate is
+verified on the pictures themselves (see `birdsearch.search.dedup.fingerprint`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdsearch.errors import InvalidInputError
+from birdsearch.search.dedup.alignment import Prepared
+from birdsearch.search.dedup.fingerprint import Fingerprint, compare, prepared
+from birdsearch.search.graph import knn_graph, near_pairs
+from birdsearch.search.groups import join_groups, near_hashes
+
+__all__ = [
+    "CopyPair",
+    "CopyRules",
+    "Progress",
+    "candidate_pairs",
+    "copy_groups",
+    "missing_pairs",
+    "turned_hashes",
+    "verify_pairs",
+]
+
+Progress = Callable[[int, int], None]
+"""Told how many pairs were compared, and of how many."""
+
+# Pairs that are held before those beyond the nearest of each photo are dropped.
+_HELD = 4_000_000
+# Prepared pictures that are held: half a megabyte each.
+_PREPARED = 512
+_TOLD_EVERY = 64
+_NO_PAIRS = np.zeros((0, 2), np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRules:
+    """What is looked at, and what is called a copy.
+
+    Attributes:
+        rotations: Also tell copies that were turned by quarters or mirrored.
+        min_similarity: Copies are at least so alike, 0..1; from 0.5 on it makes a difference.
+        bits: Hashes that differ in at most so many of 64 bits make a candidate.
+        min_cosine: Embeddings with at least this cosine make a candidate, -1..1.
+        min_mutual_cosine: The same for two photos that are each other's nearest.
+        neighbours: So many candidates a photo at most by each sign, the nearest ones: a burst of a hundred frames
+            is no reason to compare all with all.
+        residual: The greatest difference of a copy; see `Comparison.residual`.
+    """
+
+    rotations: bool = False
+    min_similarity: float = 0.0
+    bits: int = 10
+    min_cosine: float = 0.8
+    min_mutual_cosine: float = 0.5
+    neighbours: int = 24
+    residual: float = 0.22
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_similarity <= 1:
+            raise InvalidInputError(f"min_similarity is {self.min_similarity}; it has to be 0 to 1")
+        if not 0 <= self.bits <= 16:
+            raise InvalidInputError(f"bits is {self.bits}; it has to be 0 to 16 of the hash's 64")
+        for name in ("min_cosine", "min_mutual_cosine"):
+            if not -1 <= getattr(self, name) <= 1:
+                raise InvalidInputError(f"{name} is {getattr(self, name)}; it has to be within -1 to 1")
+        if self.neighbours < 1 or not self.residual > 0:
+            raise InvalidInputError(
+                f"neighbours is {self.neighbours} and residual {self.residual}; they have to be at least 1 "
+                "and above 0"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPair:
+    """Two photos that show one picture.
+
+    Attributes:
+        first: Place of the one photo.
+        second: Place of the other, greater.
+        similarity: 0.5..1; 1 is the same picture.
+        turn: How the first has to be turned to look like the second; one of `TURNS`.
+        reason: How the second differs, in short words for a person.
+    """
+
+    first: int
+    second: int
+    similarity: float
+    turn: str
+    reason: str
+
+
+def turned_hashes(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """What the perceptual hashes of pictures become when these are turned and mirrored.
+
+    Mirroring flips the sign of the coefficients with an odd frequency in its direction, and transposing the picture
+    transposes them. A bit tells whether a coefficient is above the median, which is near but not at zero, so the
+    hashes are those of the turned pictures up to a few bits.
+
+    Args:
+        hashes: (N,) uint64, of `birdsearch.indexer.decode.perceptual_hash`.
+
+    Returns:
+        (8, N) uint64; the first are the hashes themselves, the second those of mirrored pictures.
+    """
+    # (N,) -> (N, 8 bytes) -> (N, 8 rows, 8 columns)
+    rows = np.unpackbits(hashes.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1).reshape(-1, 8, 8)
+    transposed = np.packbits(rows.transpose(0, 2, 1).reshape(-1, 64), axis=1)
+    turned = np.ascontiguousarray(transposed).view(">u8").reshape(-1).astype(np.uint64)
+    across, down = np.uint64(0xAAAAAAAAAAAAAAAA), np.uint64(0xFF00FF00FF00FF00)
+    return np.stack([each ^ mask for each in (hashes, turned) for mask in (0, across, down, across ^ down)])
+
+
+def candidate_pairs(
+    unit: NDArray[np.float32],
+    phashes: NDArray[np.uint64],
+    has_hash: NDArray[np.bool_],
+    rules: CopyRules | None = None,
+) -> NDArray[np.int64]:
+    """Pairs of photos that may be copies.
+
+    Args:
+        unit: (N, C) float32, unit-norm; zeros where there is no vector.
+        phashes: (N,) uint64, perceptual hashes.
+        has_hash: (N,) bool. The hash of a flat picture is 0 and says nothing.
+        rules: What is near enough.
+
+    Returns:
+        (P, 2) int64, each pair once, the lesser place first, rising. Memory is bounded by the number of photos
+        times `neighbours`, not by how many are alike.
+
+    Raises:
+        InvalidInputError: The lengths differ.
+    """
+    rules = CopyRules() if rules is None else rules
+    count = len(unit)
+    if not len(phashes) == len(has_hash) == count:
+        raise InvalidInputError(
+            f"{count} vectors need as many hashes, got {len(phashes)} and {len(has_hash)}"
+        )
+    found = [_by_hash(phashes, has_hash, rules)]
+    usable = np.flatnonzero(unit.any(axis=1))
+    if len(usable) > 1:
+        graph = knn_graph(np.ascontiguousarray(unit[usable]), min(rules.neighbours, len(usable) - 1))
+        left, right, _ = near_pairs(graph, rules.min_cosine)
+        found.append(np.stack([usable[left], usable[right]], axis=1))
+        # A border or half the light moves a copy far, and yet nothing is nearer to it than its original.
+        nearest = graph.places[:, 0]
+        mutual = nearest[nearest] == np.arange(len(nearest))
+        mutual &= graph.cosines[:, 0] >= rules.min_mutual_cosine
+        found.append(np.stack([usable[mutual], usable[nearest[mutual]]], axis=1))
+    return _unique(np.concatenate(found), count)
+
+
+def _by_hash(phashes: NDArray[np.uint64], has_hash: NDArray[np.bool_], rules: CopyRules) -> NDArray[np.int64]:
+    places = np.flatnonzero(has_hash & (phashes != 0))
+    hashes = phashes[places]
+    # A turn and its inverse find the same pairs: half of the four quarter turns would do, all are simpler.
+    variants = turned_hashes(hashes) if rules.rotations else hashes[None]
+    held, size = [np.zeros((0, 3), np.int64)], 0
+    for variant in variants:
+        for left, right, differing in near_hashes(variant, hashes, rules.bits):
+            keep = left != right
+            rows = np.stack([left[keep], right[keep], differing[keep]], axis=1)
+            held += [rows, rows[:, [1, 0, 2]]]
+            size += 2 * len(rows)
+            if size > _HELD:
+                held = [_nearest(np.concatenate(held), rules.neighbours)]
+                size = len(held[0])
+    nearest = _nearest(np.concatenate(held), rules.neighbours)
+    return places[nearest[:, :2]]
+
+
+def _nearest(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Of (left, right, differing) rows the nearest `most` of each left, of equally near ones the first."""
+    rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
+    if not len(rows):
+        return rows
+    # One row a pair: the variant that differs least.
+    is_first = np.ones(len(rows), bool)
+    is_first[1:] = (rows[1:, :2] != rows[:-1, :2]).any(axis=1)
+    rows = rows[is_first]
+    rows = rows[np.lexsort((rows[:, 1], rows[:, 2], rows[:, 0]))]
+    starts = np.searchsorted(rows[:, 0], rows[:, 0])
+    return rows[np.arange(len(rows)) - starts < most]
+
+
+def _unique(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    keys = np.unique(pairs.min(axis=1) * max(count, 1) + pairs.max(axis=1)) if len(pairs) else pairs[:, 0]
+    return np.stack(np.divmod(keys, max(count, 1)), axis=1)
+
+
+def verify_pairs(
+    pairs: NDArray[np.int64],
+    fingerprint_of: Callable[[int], Fingerprint | None],
+    rules: CopyRules | None = None,
+    progress: Progress | None = None,
+) -> list[CopyPair]:
+    """The candidates that are copies, as their pictures show.
+
+    Args:
+        pairs: (P, 2) int64 places; pairs with one first photo should follow each other, so that its picture is
+            prepared once.
+        fingerprint_of: The small picture of the photo at a place; None if there is none, and then no copy.
+        rules: What is a copy.
+        progress: Told how it goes.
+
+    Returns:
+        The copies, in the order of the pairs.
+    """
+    rules = CopyRules() if rules is None else rules
+    pictures: OrderedDict[int, Prepared | None] = OrderedDict()
+
+    def picture(place: int) -> Prepared | None:
+        if place in pictures:
+            pictures.move_to_end(place)
+        else:
+            found = fingerprint_of(place)
+            pictures[place] = None if found is None else prepared(found)
+            if len(pictures) > _PREPARED:
+                pictures.popitem(last=False)
+        return pictures[place]
+
+    copies = []
+    for number, (first, second) in enumerate(pairs.tolist(), start=1):
+        one, other = picture(first), picture(second)
+        if one is not None and other is not None:
+            found = compare(one, other, rules.rotations, residual=rules.residual)
+            if found.is_copy and found.similarity >= rules.min_similarity:
+                copies.append(CopyPair(first, second, found.similarity, found.turn, found.reason))
+        if progress is not None and (number % _TOLD_EVERY == 0 or number == len(pairs)):
+            progress(number, len(pairs))
+    return copies
+
+
+def missing_pairs(count: int, pairs: Sequence[CopyPair], most: int = 200) -> NDArray[np.int64]:
+    """Pairs that complete linkage asks about and nobody has compared: of photos that are joined by way of others.
+
+    Args:
+        count: How many photos there are.
+        pairs: The copies found so far.
+        most: Among more photos than that none are listed: what so many joined photos have in common is rarely that
+            they are copies, and their pairs would be too many. Their groups are made of what is known.
+
+    Returns:
+        (P, 2) int64, the lesser place first, rising.
+    """
+    known = {(pair.first, pair.second) for pair in pairs}
+    rows = [
+        (first, second)
+        for members in _components(count, pairs)
+        if len(members) <= most
+        for place, first in enumerate(members)
+        for second in members[place + 1 :]
+        if (first, second) not in known
+    ]
+    return np.array(sorted(rows), np.int64) if rows else _NO_PAIRS
+
+
+def _components(count: int, pairs: Sequence[CopyPair]) -> Iterator[list[int]]:
+    """Places that pairs join, rising, of each component of at least two."""
+    labels = np.arange(count, dtype=np.int64)
+    ends = np.array([(pair.first, pair.second) for pair in pairs], np.int64).reshape(-1, 2)
+    join_groups(labels, ends[:, 0], ends[:, 1])
+    touched = np.unique(ends)
+    order = touched[np.argsort(labels[touched], kind="stable")]
+    for part in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+        if len(part):
+            yield part.tolist()
+
+
+def copy_groups(
+    count: int, pairs: Sequence[CopyPair], distinct: Collection[tuple[int, int]] = ()
+) -> list[tuple[int, ...]]:
+    """Groups of photos each of which is a copy of every other: complete linkage, no chains.
+
+    Pairs are taken from the most alike to the least; the groups of its two photos are joined if every photo of the
+    one is a copy of every photo of the other.
+
+    Args:
+        count: How many photos there are.
+        pairs: The copies.
+        distinct: Pairs, the lesser place first, that are no copies whatever `pairs` says.
+
+    Returns:
+        Groups of at least two, each rising, in the order of their first photos. Of equally alike pairs the one with
+        the lesser places is taken first.
+
+    Raises:
+        InvalidInputError: A place is not below `count`.
+    """
+    if any(not 0 <= pair.first < pair.second < count for pair in pairs):
+        raise InvalidInputError(f"pairs must be of two different places below {count}, the lesser first")
+    refused = set(distinct)
+    copies: dict[int, set[int]] = {}
+    kept = [pair for pair in pairs if (pair.first, pair.second) not in refused]
+    for pair in kept:
+        copies.setdefault(pair.first, set()).add(pair.second)
+        copies.setdefault(pair.second, set()).add(pair.first)
+    group_of = {place: [place] for place in copies}
+    for pair in sorted(kept, key=lambda each: (-each.similarity, each.first, each.second)):
+        one, other = group_of[pair.first], group_of[pair.second]
+        if one is not other and all(copies[place].issuperset(other) for place in one):
+            one += other
+            for place in other:
+                group_of[place] = one
+    found = {id(group): tuple(sorted(group)) for group in group_of.values() if len(group) > 1}
+    return sorted(found.values())

@@ -1,0 +1,250 @@
+"""Groups of copies as files that are there now: which one is kept, what becomes of the others."""
+# ruff: noqa: PTH116, PTH120
+# The rules ask for pathlib, which takes no bytes.
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.crawl import display_path
+from birdsearch.search.dedup.fingerprint_store import StoredFile
+from birdsearch.search.dedup.keep import FileFacts, KeepRules, choose
+from birdsearch.search.dedup.photos import FileTable, Folders
+
+__all__ = ["CopyFile", "CopyGroup", "GroupMaker", "Role"]
+
+Role = Literal["keep", "move", "reference", "linked"]
+"""Kept; may be moved; lies in a reference folder; has several paths, so that moving it would free nothing."""
+
+_ROLES: tuple[Role, ...] = ("keep", "move", "reference", "linked")
+# NOTE: RAW files of at least twice this many pixels a side are developed at half their size, and the catalog holds
+# the size that they were developed to.
+_RAW_HALVED_FROM = 512
+_SAME_CONTENT = "same content"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFile:
+    """A file of a group.
+
+    Attributes:
+        photo_id: Its photo.
+        path: Absolute path.
+        links: Other paths of the same file.
+        digest: SHA-256 of the content, 32 bytes.
+        size: Bytes.
+        width: Pixels, upright.
+        height: Pixels, upright.
+        role: What is to become of it.
+        similarity: With the kept file, 0..1; 1 for the same content.
+        reason: How it differs from the kept file; for that one, why it is kept.
+    """
+
+    photo_id: int
+    path: bytes
+    links: tuple[bytes, ...]
+    digest: bytes
+    size: int
+    width: int
+    height: int
+    role: Role
+    similarity: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopyGroup:
+    """Files that show one picture.
+
+    Attributes:
+        kept: The file to keep.
+        others: The rest: first those that may be moved, then by path.
+    """
+
+    kept: CopyFile
+    others: tuple[CopyFile, ...]
+
+    @property
+    def is_exact(self) -> bool:
+        """True if all files have the same content."""
+        return all(file.digest == self.kept.digest for file in self.others)
+
+    @property
+    def files(self) -> tuple[CopyFile, ...]:
+        """All of them, the kept one first."""
+        return (self.kept, *self.others)
+
+    @property
+    def movable(self) -> tuple[CopyFile, ...]:
+        """The files that may be moved."""
+        return tuple(file for file in self.others if file.role == "move")
+
+    @property
+    def movable_bytes(self) -> int:
+        """Bytes that moving them frees."""
+        return sum(file.size for file in self.movable)
+
+
+class GroupMaker:
+    """Turns groups of photos into groups of the files that are there now.
+
+    Args:
+        store: An open catalog.
+        files: The files of every photo that is asked for.
+        describe: Similarity of a kept and another photo, by their ids, and how the other one differs.
+        keep: Which file of a group is kept.
+        references: Folders whose files are never moved.
+        across_folders: Leave out groups whose files lie in one folder.
+
+    Attributes:
+        in_references: How many groups were left out since they lie wholly within the reference folders.
+    """
+
+    def __init__(
+        self,
+        store: CatalogStore,
+        files: FileTable,
+        describe: Callable[[int, int], tuple[float, str]],
+        keep: KeepRules,
+        references: Folders,
+        *,
+        across_folders: bool,
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._describe = describe
+        self._keep = keep
+        self._references = references
+        self._across_folders = across_folders
+        self._left_out: dict[str, set[bytes]] = {}
+        self.in_references = 0
+
+    def groups(self, members: Sequence[Sequence[int]]) -> list[CopyGroup]:
+        """Groups of at least two files, by the paths of the kept ones.
+
+        Args:
+            members: Photo ids by group.
+        """
+        facts = _photo_facts(self._store, [photo_id for group in members for photo_id in group])
+        made = (self._group(group, facts) for group in members)
+        return sorted(
+            (group for group in made if group is not None), key=lambda each: (each.kept.path, each.kept.links)
+        )
+
+    def leave_out(self, path: bytes, reason: str) -> None:
+        """Remember that a file takes no part, and why."""
+        self._left_out.setdefault(reason, set()).add(path)
+
+    def warnings(self) -> list[str]:
+        """What was left out, a line for each reason, with how many files and the first of them."""
+        lines = []
+        for reason, paths in sorted(self._left_out.items()):
+            first = display_path(min(paths))
+            more = {0: "", 1: " and 1 more file"}.get(len(paths) - 1, f" and {len(paths) - 1} more files")
+            lines.append(f"{first}{more} left out: {reason}")
+        return lines
+
+    def _group(self, photo_ids: Sequence[int], facts: dict[int, Any]) -> CopyGroup | None:
+        # A file by its device and inode: every path to it is one file.
+        paths: dict[object, list[StoredFile]] = {}
+        for photo_id in photo_ids:
+            for file in self._files.of(photo_id):
+                identity = self._look_at(file)
+                if identity is not None:
+                    paths.setdefault(identity, []).append(file)
+        found = sorted(paths.values(), key=lambda each: each[0].path)
+        if len(found) < 2:
+            return None
+        judged = [self._facts(each, facts[each[0].photo_id]) for each in found]
+        if all(each.is_reference for each in judged):
+            self.in_references += 1
+            return None
+        if self._across_folders and len({os.path.dirname(each.path) for each in judged}) < 2:
+            return None
+        kept, why = choose(judged, self._keep)
+        photo = facts[found[kept][0].photo_id]
+        made = [
+            self._file(each, judge, facts[each[0].photo_id], photo, "keep" if place == kept else _role(judge))
+            for place, (each, judge) in enumerate(zip(found, judged, strict=True))
+        ]
+        others = [file for place, file in enumerate(made) if place != kept]
+        others.sort(key=lambda file: (_ROLES.index(file.role), file.path))
+        return CopyGroup(replace(made[kept], reason=why), tuple(others))
+
+    def _look_at(self, file: StoredFile) -> object | None:
+        """Which file it is now, or None if it is not the one that was indexed."""
+        try:
+            status = os.stat(file.path)
+        except OSError as error:
+            self.leave_out(
+                file.path, f"it cannot be found ({error.strerror}); `birdsearch index` looks again"
+            )
+            return None
+        if not stat.S_ISREG(status.st_mode) or (status.st_size, status.st_mtime_ns) != (
+            file.size,
+            file.mtime_ns,
+        ):
+            self.leave_out(file.path, "it changed since it was indexed; run `birdsearch index` first")
+            return None
+        # Some network file systems number no files.
+        return (status.st_dev, status.st_ino) if status.st_ino else file.path
+
+    def _facts(self, paths: Sequence[StoredFile], photo: Any) -> FileFacts:
+        halved = photo.format == "RAW" and min(photo.width, photo.height) >= _RAW_HALVED_FROM
+        return FileFacts(
+            path=paths[0].path,
+            format=photo.format,
+            pixels=photo.width * photo.height * (4 if halved else 1),
+            sharpness=photo.sharpness,
+            size=paths[0].size,
+            captured_at=photo.captured_at,
+            has_place=photo.latitude is not None,
+            has_camera=photo.camera is not None,
+            mtime_ns=paths[0].mtime_ns,
+            is_reference=any(self._references.hold_really(file.path) for file in paths),
+            is_linked=len(paths) > 1,
+        )
+
+    def _file(
+        self, paths: Sequence[StoredFile], judge: FileFacts, photo: Any, kept: Any, role: Role
+    ) -> CopyFile:
+        similarity, reason = 1.0, _SAME_CONTENT
+        if photo.id != kept.id:
+            similarity, reason = self._describe(kept.id, photo.id)
+            if (photo.width, photo.height) != (kept.width, kept.height):
+                reason += f", {photo.width} x {photo.height} pixels"
+        return CopyFile(
+            photo_id=photo.id,
+            path=judge.path,
+            links=tuple(file.path for file in paths[1:]),
+            digest=photo.digest,
+            size=judge.size,
+            width=photo.width,
+            height=photo.height,
+            role=role,
+            similarity=similarity,
+            reason=reason,
+        )
+
+
+def _role(judge: FileFacts) -> Role:
+    if judge.is_reference:
+        return "reference"
+    return "linked" if judge.is_linked else "move"
+
+
+def _photo_facts(store: CatalogStore, photo_ids: Iterable[int]) -> dict[int, Any]:
+    facts: dict[int, Any] = {}
+    with store.reading() as connection:
+        for some in chunks(list(photo_ids)):
+            for row in connection.execute(sa.select(tables.photo).where(tables.photo.c.id.in_(some))):
+                facts[row.id] = row
+    return facts

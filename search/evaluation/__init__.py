@@ -1,0 +1,1 @@
+"""How good retrieval and labels are on a user's own verified photos."""

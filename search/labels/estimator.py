@@ -1,0 +1,310 @@
+"""The label estimate of a catalog: its model's head, its verified photos and its calibration, ready to be asked."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from birdsearch.indexer import tables
+from birdsearch.indexer.annotations import VerifiedLabel, labels_in_force
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.records import ModelRecord
+from birdsearch.indexer.taxa import catalog_taxonomy
+from birdsearch.indexer.vectors import normalised
+from birdsearch.model.species import Taxonomy
+from birdsearch.search.groups import GroupRules, near_hashes, vote_groups
+from birdsearch.search.labels.calibration import Calibration, load_calibration
+from birdsearch.search.labels.fusion import Estimates, NeighbourEvidence, References, fuse, neighbour_evidence
+from birdsearch.search.labels.space import LabelSpace
+from birdsearch.search.labels.unknown import Rolled, roll_up, signs, unknown_score
+from birdsearch.search.results import LabelEstimate, LabelEvidence, Voter
+
+__all__ = ["Answers", "LabelEstimator", "state_of"]
+
+_TOP = 5
+
+
+def state_of(store: CatalogStore) -> tuple[int, int]:
+    """What changes whenever labels, photos or calibrations do: the last run and the last change."""
+    with store.reading() as connection:
+        run = connection.execute(sa.select(sa.func.max(tables.run.c.id))).scalar_one()
+        seq = connection.execute(sa.select(sa.func.max(tables.change.c.seq))).scalar_one()
+    return int(run or 0), int(seq or 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """Labels of some photos.
+
+    Attributes:
+        estimates: Probabilities over the labels.
+        unknown: (B,) float64, probability that the bird is of no known label.
+        rolled: For each, the label at the finest rank that is sure enough.
+        evidence: The verified photos that voted.
+    """
+
+    estimates: Estimates
+    unknown: NDArray[np.float64]
+    rolled: list[Rolled]
+    evidence: NeighbourEvidence
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Links:
+    """Times and hashes of all views, to find what may link a photo to a verified one of its group.
+
+    Attributes:
+        view_ids: (N,) int64, rising.
+        times: (N,) datetime64, wall-clock times; NaT where unknown.
+        hashes: (N,) uint64 perceptual hashes.
+        has_hash: (N,) bool.
+    """
+
+    view_ids: NDArray[np.int64]
+    times: NDArray[np.datetime64]
+    hashes: NDArray[np.uint64]
+    has_hash: NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, store: CatalogStore) -> Links:
+        """Those of an open catalog."""
+        view, photo = tables.view.c, tables.photo.c
+        with store.reading() as connection:
+            rows = connection.execute(
+                sa.select(view.id, photo.captured_at, photo.phash)
+                .join(tables.photo, photo.id == view.photo_id)
+                .order_by(view.id)
+            ).all()
+        return cls(
+            np.array([row.id for row in rows], dtype=np.int64),
+            np.array([row.captured_at or "NaT" for row in rows], dtype="datetime64[us]"),
+            np.array([int.from_bytes(row.phash or b"") for row in rows], dtype=np.uint64),
+            np.array([row.phash is not None for row in rows], dtype=bool),
+        )
+
+    def around(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Copies of some views, and what was taken near in time to the views or to these copies.
+
+        Args:
+            view_ids: (B,) int64.
+
+        Returns:
+            (n,) int64, rising, without those asked about. What links two photos of one event lies between them in
+            time, so it is among these; mirrored copies are not, and count only where they are asked about.
+        """
+        rules = GroupRules()
+        asked = np.isin(self.view_ids, view_ids)
+        hashed = np.flatnonzero(self.has_hash)
+        near = asked.copy()
+        for _, right, _ in near_hashes(self.hashes[asked & self.has_hash], self.hashes[hashed], rules.bits):
+            near[hashed[right]] = True
+        times = np.sort(self.times[near & ~np.isnat(self.times)])
+        longest = np.timedelta64(round(rules.longest_s), "s")
+        # A time lies within the span of one of these if more of them end after it than begin after it.
+        near |= np.searchsorted(times, self.times - longest) < np.searchsorted(
+            times, self.times + longest, side="right"
+        )
+        return self.view_ids[near & ~asked]
+
+
+class LinkReader:
+    """The links of a catalog, read once, and only if somebody asks: a label by the network alone needs none."""
+
+    def __init__(self, store: CatalogStore) -> None:
+        self._store = store
+
+    @functools.cached_property
+    def links(self) -> Links:
+        """Those of the catalog when they were first asked for."""
+        return Links.read(self._store)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelEstimator:
+    """Labels photos by one state of a catalog.
+
+    Attributes:
+        record: The catalog's model.
+        space: The labels.
+        taxonomy: The names behind them.
+        references: The verified photos that vote.
+        calibration: The parameters.
+        links: What may link a photo to a verified one, read when it is first needed.
+    """
+
+    record: ModelRecord
+    space: LabelSpace
+    taxonomy: Taxonomy
+    references: References
+    calibration: Calibration
+    links: LinkReader
+
+    @classmethod
+    def open(
+        cls, store: CatalogStore, record: ModelRecord, calibration: Calibration | None = None
+    ) -> LabelEstimator:
+        """Read what a catalog knows.
+
+        Args:
+            store: An open catalog; reading is enough.
+            record: Its model.
+            calibration: What to use in place of the calibration that is stored, which is not read then.
+
+        Raises:
+            CatalogError: What is stored is damaged.
+        """
+        taxonomy = catalog_taxonomy(store)
+        verified = labels_in_force(store, "positive")
+        space = LabelSpace.build(record.classes, [one.name for one in verified], taxonomy)
+        vectors = store.embeddings(record.id, [one.view_id for one in verified])
+        usable = [
+            one for one in verified if one.view_id in vectors and np.isfinite(vectors[one.view_id]).all()
+        ]
+        return cls(
+            record=record,
+            space=space,
+            taxonomy=taxonomy,
+            references=_references(store, record, usable, vectors, space, taxonomy),
+            calibration=load_calibration(store, record.id) if calibration is None else calibration,
+            links=LinkReader(store),
+        )
+
+    def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of stored embeddings, each the same whatever others it is asked with.
+
+        Args:
+            embeddings: (B, C) float32, un-normalised.
+
+        Returns:
+            (B, classes) float32, rounded once from float64; infinite where an embedding is damaged.
+        """
+        head = self.record.head_weight.astype(np.float64)
+        # (B, C) @ (C, classes) -> (B, classes)
+        wide = embeddings.astype(np.float64) @ head.T + self.record.head_bias
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(wide, dtype=np.float32)
+
+    def groups_for(
+        self, store: CatalogStore, view_ids: Sequence[int], *, with_links: bool = True
+    ) -> tuple[References, NDArray[np.int64]]:
+        """The references with the groups that they and stored views have together, and the groups of the views.
+
+        Args:
+            store: The catalog.
+            view_ids: Stored views that are to be labelled; 0 for a photo that is not in the catalog, which is a
+                group of its own.
+            with_links: Also look at copies of the views and at what was taken around their times, which may be
+                what links a view to a verified photo. Not needed where all of the catalog is asked about.
+
+        Returns:
+            References and (B,) int64, -1 for a photo that is not in the catalog.
+        """
+        asked = np.asarray(view_ids, dtype=np.int64)
+        groups = np.full(len(asked), -1, np.int64)
+        stored = asked > 0
+        if not stored.any() or not len(self.references):
+            return self.references, groups
+        mine = self.references
+        links = self.links.links.around(asked[stored]) if with_links else np.zeros(0, np.int64)
+        found = vote_groups(store, self.record.id, np.concatenate([mine.view_ids, asked[stored], links]))
+        groups[stored] = found[len(mine) : len(mine) + int(stored.sum())]
+        own = References(mine.unit, mine.labels, found[: len(mine)], mine.view_ids, mine.background)
+        return own, groups
+
+    def answer(
+        self,
+        embeddings: NDArray[np.float32],
+        groups: NDArray[np.int64],
+        confidence: float,
+        references: References | None = None,
+    ) -> Answers:
+        """Label photos.
+
+        Args:
+            embeddings: (B, C) float32, un-normalised.
+            groups: (B,) int64, as `groups_for` gives them.
+            confidence: What a rank has to reach, 0..1.
+            references: As `groups_for` gives them.
+
+        Returns:
+            The labels with their evidence.
+
+        Raises:
+            InvalidInputError: An embedding is not finite, or the confidence is outside its limits.
+        """
+        shown = self.references if references is None else references
+        logits = self.logits(embeddings)
+        evidence = neighbour_evidence(normalised(embeddings), groups, shown, len(self.space))
+        estimates = fuse(logits, evidence, self.calibration.fusion, shown.background)
+        found = signs(logits, evidence, estimates, shown.background)
+        unknown = unknown_score(found, self.calibration.unknown)
+        rolled = roll_up(estimates.probabilities, unknown, self.space, confidence, self.calibration.unknown)
+        return Answers(estimates, unknown, rolled, evidence)
+
+    def labels(self, answers: Answers, row: int, k: int = _TOP) -> tuple[LabelEstimate, ...]:
+        """The likeliest labels of one photo, likeliest first; of equals the first in order."""
+        probabilities = answers.estimates.probabilities[row]
+        order = np.argsort(-probabilities, kind="stable")[:k]
+        voted = bool((answers.evidence.places[row] >= 0).any())
+        return tuple(
+            LabelEstimate(
+                name=self.space.names[label],
+                scientific_name=self.space.scientific_names[label],
+                rank="species",
+                probability=float(probabilities[label]),
+                p_model=float(answers.estimates.p_model[row, label]),
+                p_knn=float(answers.estimates.p_knn[row, label]) if voted else None,
+            )
+            for label in order
+        )
+
+    def evidence(self, store: CatalogStore, answers: Answers, row: int) -> LabelEvidence:
+        """Why one photo is labelled so."""
+        places = answers.evidence.places[row]
+        places = places[places >= 0]
+        view_ids = self.references.view_ids[places].tolist()
+        views = store.views(view_ids)
+        photos = store.photos(sorted({view.photo_id for view in views.values()}))
+        voters = tuple(
+            Voter(
+                photo_id=views[view_id].photo_id,
+                path=display_path(photos[views[view_id].photo_id].path),
+                similarity=float(similarity),
+                label=self.space.names[int(label)],
+            )
+            for view_id, similarity, label in zip(
+                view_ids, answers.evidence.cosines[row], answers.evidence.votes[row], strict=False
+            )
+        )
+        rolled = answers.rolled[row]
+        return LabelEvidence(
+            name=rolled.name,
+            rank=rolled.rank,
+            probability=rolled.probability,
+            knn_weight=float(answers.estimates.knn_weight[row]),
+            is_calibrated=self.calibration.is_fitted,
+            voters=voters,
+        )
+
+
+def _references(
+    store: CatalogStore,
+    record: ModelRecord,
+    verified: Sequence[VerifiedLabel],
+    vectors: dict[int, NDArray[np.float32]],
+    space: LabelSpace,
+    taxonomy: Taxonomy,
+) -> References:
+    view_ids = np.array([one.view_id for one in verified], dtype=np.int64)
+    if not len(view_ids):
+        empty = np.zeros(0, np.int64)
+        return References.build(np.zeros((0, record.embedding_size), np.float32), empty, empty, empty)
+    unit = normalised(np.stack([vectors[one.view_id] for one in verified]))
+    labels = space.find((one.name for one in verified), taxonomy)
+    return References.build(unit, labels, vote_groups(store, record.id, view_ids), view_ids)

@@ -1,0 +1,424 @@
+"""Labels for a whole catalog: from stored embeddings, in chunks, with no picture decoded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from birdsearch.errors import InvalidInputError
+from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.runs import finish_run, start_run
+from birdsearch.indexer.vectors import normalised
+from birdsearch.search.filters import Where, allowed_views
+from birdsearch.search.groups import vote_groups
+from birdsearch.search.labels.calibration import Calibration, fit, save_calibration
+from birdsearch.search.labels.checklist import FLAGS, Checklist, flag_predictions
+from birdsearch.search.labels.estimator import Answers, LabelEstimator
+from birdsearch.search.labels.fusion import References
+
+__all__ = [
+    "Doubt",
+    "LabelSummary",
+    "Prediction",
+    "fit_catalog",
+    "label_catalog",
+    "last_predictions",
+    "mislabelled",
+    "predictions",
+    "suggest",
+]
+
+# Views that are labelled at a time: bounds memory (a few tens of MB at 400 labels), not the answer.
+_CHUNK = 2048
+# Of the most doubtful photos so many times what is asked for are looked at for variety.
+_POOL = 10
+
+Progress = Callable[[int, int], None]
+"""Told how many views are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a run said about a view.
+
+    Attributes:
+        view_id: The view.
+        name: The label at the finest rank that is as sure as asked.
+        rank: `species`, `genus`, `family`, `order` or `bird`.
+        probability: That `name` is right, 0..1.
+        species: The likeliest label.
+        species_probability: Its probability among the known labels, 0..1.
+        margin: That probability less the second one's, 0..1; low is doubtful.
+        p_model: Probability of `species` by the network alone.
+        p_knn: Probability of `species` by the verified neighbours alone, or None if none voted.
+        knn_weight: Part of the decision that the verified photos made, 0..1.
+        unknown: Probability that the bird is of no known label, 0..1.
+        flags: What the run's checklist says against `name`: one of `checklist.FLAGS`, or empty if nothing or if
+            there was no checklist.
+    """
+
+    view_id: int
+    name: str
+    rank: str
+    probability: float
+    species: str
+    species_probability: float
+    margin: float
+    p_model: float
+    p_knn: float | None
+    knn_weight: float
+    unknown: float
+    flags: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSummary:
+    """What a `label` run did.
+
+    Attributes:
+        run_id: The run, which the predictions carry.
+        views: Views that were labelled.
+        skipped: Views whose stored vector is damaged.
+        ranks: Answers by rank.
+        names: Answers by name, most frequent first.
+        is_calibrated: True if the parameters were fitted on verified photos.
+        flags: Answers by what the checklist says against them, the gravest first; those with nothing are left out.
+    """
+
+    run_id: int
+    views: int
+    skipped: int
+    ranks: dict[str, int]
+    names: dict[str, int]
+    is_calibrated: bool
+    flags: dict[str, int]
+
+
+def label_catalog(
+    store: CatalogStore,
+    estimator: LabelEstimator,
+    where: Where | None = None,
+    confidence: float = 0.8,
+    progress: Progress | None = None,
+    checklist: Checklist | None = None,
+) -> LabelSummary:
+    """Label every view that meets some conditions, and write the predictions.
+
+    Verified photos are labelled too, without their own say, so that the two can be compared.
+
+    Args:
+        store: A catalog open for writing.
+        estimator: Its label estimate.
+        where: Conditions on the photos; all of them if None.
+        confidence: What a rank has to reach, 0..1.
+        progress: Told how it goes.
+        checklist: Flags the answers by when and where their photos were taken; nothing else depends on it.
+
+    Returns:
+        What was done.
+
+    Raises:
+        InvalidInputError: The confidence is outside its limits, or there is no label to choose.
+    """
+    if not 0 <= confidence <= 1:
+        raise InvalidInputError(f"confidence is {confidence}; it has to be 0 to 1")
+    if not len(estimator.space):
+        raise InvalidInputError(
+            "there is no label to choose: the model has no classes and nothing is verified"
+        )
+    record = estimator.record
+    view_ids = allowed_views(store, record.id, Where() if where is None else where)
+    ranks: Counter[str] = Counter()
+    names: Counter[str] = Counter()
+    flags: Counter[str] = Counter()
+    done = 0
+    with store.writing() as connection:
+        run_id = start_run(connection, "label", record.id)
+    for chunk in _predicted(store, estimator, view_ids, _grouped(store, estimator), confidence):
+        if checklist is not None:
+            chunk = flag_predictions(store, checklist, chunk)
+            flags.update(one.flags for one in chunk)
+        with store.writing() as connection:
+            connection.execute(sa.insert(tables.prediction), [_row(run_id, one) for one in chunk])
+        ranks.update(one.rank for one in chunk)
+        names.update(one.name for one in chunk)
+        done += len(chunk)
+        if progress is not None:
+            progress(done, len(view_ids))
+    flagged = {flag: flags[flag] for flag in FLAGS if flags[flag]}
+    counts: dict[str, object] = {"views": done, "confidence": confidence, "ranks": dict(ranks)}
+    if checklist is not None:
+        counts |= {"checklist": checklist.source, "flags": flagged}
+    with store.writing() as connection:
+        finish_run(connection, run_id, counts)
+    ordered = dict(sorted(names.items(), key=lambda item: (-item[1], item[0])))
+    return LabelSummary(
+        run_id,
+        done,
+        len(view_ids) - done,
+        dict(ranks),
+        ordered,
+        estimator.calibration.is_fitted,
+        flagged,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Groups:
+    """Every searchable view with its group: what is of one group does not depend on which views are labelled."""
+
+    references: References
+    view_ids: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+    def of(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.groups[np.searchsorted(self.view_ids, view_ids)]
+
+
+def _grouped(store: CatalogStore, estimator: LabelEstimator) -> _Groups:
+    view_ids = allowed_views(store, estimator.record.id, Where())
+    references, groups = estimator.groups_for(store, view_ids.tolist(), with_links=False)
+    return _Groups(references, view_ids, groups)
+
+
+def _predicted(
+    store: CatalogStore,
+    estimator: LabelEstimator,
+    view_ids: NDArray[np.int64],
+    grouped: _Groups,
+    confidence: float,
+) -> Iterator[list[Prediction]]:
+    for start in range(0, len(view_ids), _CHUNK):
+        ids, embeddings, _ = _stored(store, estimator, view_ids[start : start + _CHUNK])
+        if len(ids):
+            answers = estimator.answer(embeddings, grouped.of(ids), confidence, grouped.references)
+            yield [_prediction(estimator, answers, row, view_id) for row, view_id in enumerate(ids.tolist())]
+
+
+def _stored(
+    store: CatalogStore, estimator: LabelEstimator, view_ids: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """The views whose vectors are whole, the vectors (B, C), and the places of these views among those asked."""
+    record = estimator.record
+    vectors = store.embeddings(record.id, view_ids.tolist())
+    places = np.flatnonzero([view_id in vectors for view_id in view_ids.tolist()])
+    found = np.zeros((len(places), record.embedding_size), np.float32)
+    for row, view_id in enumerate(view_ids[places].tolist()):
+        found[row] = vectors[view_id]
+    whole = np.isfinite(found).all(axis=1)
+    places, found = places[whole], found[whole]
+    # A flipped bit can make a number so large that nothing can be said by it.
+    usable = np.isfinite(estimator.logits(found)).all(axis=1)
+    places, found = places[usable], found[usable]
+    return view_ids[places], found, places
+
+
+def _prediction(estimator: LabelEstimator, answers: Answers, row: int, view_id: int) -> Prediction:
+    estimates, rolled = answers.estimates, answers.rolled[row]
+    probabilities = estimates.probabilities[row]
+    best = rolled.species
+    second = float(np.partition(probabilities, -2)[-2]) if len(probabilities) > 1 else 0.0
+    voted = bool((answers.evidence.places[row] >= 0).any())
+    return Prediction(
+        view_id=view_id,
+        name=rolled.name,
+        rank=rolled.rank,
+        probability=rolled.probability,
+        species=estimator.space.names[best],
+        species_probability=float(probabilities[best]),
+        margin=float(probabilities[best]) - second,
+        p_model=float(estimates.p_model[row, best]),
+        p_knn=float(estimates.p_knn[row, best]) if voted else None,
+        knn_weight=float(estimates.knn_weight[row]),
+        unknown=float(answers.unknown[row]),
+    )
+
+
+def _row(run_id: int, one: Prediction) -> dict[str, object]:
+    return {**asdict(one), "run_id": run_id}
+
+
+def predictions(store: CatalogStore, run_id: int) -> Iterator[Prediction]:
+    """What a run said, in order of the views; read in pieces, so that a large run is not held in memory."""
+    table = tables.prediction.c
+    names = list(Prediction.__dataclass_fields__)
+    last = 0
+    while True:
+        with store.reading() as connection:
+            rows = connection.execute(
+                sa.select(*(table[name] for name in names))
+                .where(table.run_id == run_id, table.view_id > last)
+                .order_by(table.view_id)
+                .limit(_CHUNK)
+            ).all()
+        if not rows:
+            return
+        yield from (Prediction(*row) for row in rows)
+        last = rows[-1].view_id
+
+
+def last_predictions(store: CatalogStore) -> Iterator[Prediction]:
+    """What the newest finished `label` run said, in order of the views; nothing before the first."""
+    run = tables.run.c
+    with store.reading() as connection:
+        newest = connection.execute(
+            sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
+        ).scalar_one()
+    if newest is not None:
+        yield from predictions(store, newest)
+
+
+def fit_catalog(store: CatalogStore, estimator: LabelEstimator, on: Where | None = None) -> Calibration:
+    """Fit the estimate on a catalog's verified photos, and store it.
+
+    Args:
+        store: A catalog open for writing.
+        estimator: Its label estimate.
+        on: Conditions on the photos that it is fitted on. Photos that the network was trained on should be left
+            out: it is surer of those than of any other. They vote all the same.
+
+    Returns:
+        The calibration, which is in use from now on.
+
+    Raises:
+        InvalidInputError: Too few photos are verified.
+    """
+    references = _grouped(store, estimator).references
+    ids, embeddings, _ = _stored(store, estimator, references.view_ids)
+    if len(ids) < len(references):
+        references = references.where(np.isin(references.view_ids, ids))
+    chosen = None if on is None or on.is_empty else allowed_views(store, estimator.record.id, on)
+    mask = None if chosen is None else np.isin(references.view_ids, chosen)
+    found = fit(estimator.logits(embeddings), references, estimator.space, on=mask)
+    with store.writing() as connection:
+        run_id = start_run(connection, "label --fit", estimator.record.id)
+        saved = save_calibration(connection, estimator.record.id, run_id, found)
+        finish_run(
+            connection, run_id, {"photos": found.photos, "groups": found.groups, "labels": found.labels}
+        )
+    return saved
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A verified label that the other verified photos and the network contradict.
+
+    Attributes:
+        view_id: The view.
+        label: What it was verified to be.
+        p_label: Probability of that label without this photo's own say, 0..1.
+        better: The likeliest label.
+        p_better: Its probability, 0..1.
+        knn_label: What the vote of the neighbours gives the label, 0..1.
+        knn_better: What it gives the likelier one.
+    """
+
+    view_id: int
+    label: str
+    p_label: float
+    better: str
+    p_better: float
+    knn_label: float
+    knn_better: float
+
+
+def mislabelled(store: CatalogStore, estimator: LabelEstimator, least: float = 0.5) -> list[Doubt]:
+    """Verified labels that are probably wrong, the surest first.
+
+    Args:
+        store: An open catalog.
+        estimator: Its label estimate.
+        least: By how much the likeliest label has to be more probable than the verified one, 0..1.
+
+    Returns:
+        The doubts; of equally sure ones the lower view first. A label that the model has no class for and that no
+        photo of another group has cannot be judged, and is none.
+    """
+    references = _grouped(store, estimator).references
+    found: list[Doubt] = []
+    for start in range(0, len(references), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        ids, embeddings, places = _stored(store, estimator, references.view_ids[rows])
+        if not len(ids):
+            continue
+        groups, truth = references.groups[rows][places], references.labels[rows][places]
+        answers = estimator.answer(embeddings, groups, 0.0, references)
+        p, votes = answers.estimates.probabilities, answers.estimates.p_knn
+        best = p.argmax(axis=1)
+        rows_in = np.arange(len(p))
+        can_judge = (truth < estimator.space.classes) | answers.evidence.verified[rows_in, truth]
+        is_doubtful = can_judge & (best != truth) & (p[rows_in, best] - p[rows_in, truth] >= least)
+        found += [
+            Doubt(
+                view_id=int(ids[row]),
+                label=estimator.space.names[truth[row]],
+                p_label=float(p[row, truth[row]]),
+                better=estimator.space.names[best[row]],
+                p_better=float(p[row, best[row]]),
+                knn_label=float(votes[row, truth[row]]),
+                knn_better=float(votes[row, best[row]]),
+            )
+            for row in np.flatnonzero(is_doubtful).tolist()
+        ]
+    return sorted(found, key=lambda one: (one.p_label - one.p_better, one.view_id))
+
+
+def suggest(
+    store: CatalogStore, estimator: LabelEstimator, count: int, where: Where | None = None
+) -> list[Prediction]:
+    """Photos whose verification would teach the most: doubtful ones, and not the same one twice.
+
+    Of the photos with no verified label, the doubtful ones (a small margin between the two likeliest labels, or a
+    bird that is likely of no known label) are gone through greedily: each next one is the most doubtful after
+    what it has in common with those already taken is taken off. One of a group (event, copies) is enough.
+
+    Args:
+        store: An open catalog.
+        estimator: Its label estimate.
+        count: How many.
+        where: Conditions on the photos.
+
+    Returns:
+        At most `count` predictions, in the order in which to verify them.
+
+    Raises:
+        InvalidInputError: `count` is below 1.
+    """
+    if count < 1:
+        raise InvalidInputError(f"suggest is {count}; ask for 1 photo or more")
+    view_ids = allowed_views(store, estimator.record.id, Where() if where is None else where)
+    taken = np.isin(view_ids, estimator.references.view_ids)
+    grouped = _grouped(store, estimator)
+    if not len(grouped.references):
+        # Nobody votes, so that nobody's group was needed so far.
+        grouped = replace(grouped, groups=vote_groups(store, estimator.record.id, grouped.view_ids))
+    spoken_for = set(grouped.references.groups.tolist())
+    group_of = dict(zip(grouped.view_ids.tolist(), grouped.groups.tolist(), strict=True))
+    best: dict[int, tuple[float, Prediction]] = {}
+    for chunk in _predicted(store, estimator, view_ids[~taken], grouped, 0.0):
+        for one in chunk:
+            group = group_of[one.view_id]
+            doubt = 1.0 - one.margin * (1.0 - one.unknown)
+            if group not in spoken_for and (group not in best or doubt > best[group][0]):
+                best[group] = (doubt, one)
+    pool = sorted(best.values(), key=lambda item: (-item[0], item[1].view_id))[: _POOL * count]
+    if not pool:
+        return []
+    vectors = store.embeddings(estimator.record.id, [one.view_id for _, one in pool])
+    unit = normalised(np.stack([vectors[one.view_id] for _, one in pool]))
+    doubts = np.array([doubt for doubt, _ in pool])
+    common = np.zeros(len(pool))
+    is_left = np.ones(len(pool), bool)
+    chosen: list[Prediction] = []
+    for _ in range(min(count, len(pool))):
+        place = int(np.argmax(np.where(is_left, doubts * (1.0 - common), -1.0)))
+        chosen.append(pool[place][1])
+        is_left[place] = False
+        common = np.maximum(common, np.clip(unit @ unit[place], 0.0, 1.0))
+    return chosen

@@ -1,0 +1,557 @@
+"""A linear probe on stored embeddings: the catalog learns species that the network does not know.
+
+Multinomial logistic regression on unit-norm embeddings and verified labels. It needs a few labels a species and
+seconds, no GPU and no photo. A fitted probe is kept in the catalog like a model: every one has its row, and the
+newest is in use until it is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from birdsearch.errors import BirdsearchError, CatalogError, InvalidInputError
+from birdsearch.indexer import tables
+from birdsearch.indexer.annotations import labels_in_force
+from birdsearch.indexer.catalog import CatalogStore, now
+from birdsearch.indexer.records import ModelRecord
+from birdsearch.indexer.runs import recorded_run
+from birdsearch.indexer.vectors import normalised
+from birdsearch.search.groups import vote_groups
+from birdsearch.search.labels.fusion import softmax
+
+__all__ = [
+    "CHOICES",
+    "Probe",
+    "ProbeRecord",
+    "drop_probe",
+    "fit_probe",
+    "load_probe",
+    "probe_records",
+    "save_probe",
+    "train_probe",
+]
+
+CHOICES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+"""The values of C that are tried, from strong to weak regularisation."""
+
+_C_UNTESTED = 1.0
+_FOLDS = 5
+# Rows that C is chosen on: more cost minutes and move the choice by less than its standard error.
+_CHOOSING_ROWS = 10_000
+_MOST_ITERATIONS, _TOLERANCE = 1000, 1e-4
+_COMMAND, _DROP_COMMAND = "probe", "probe drop"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe:
+    """A linear classifier on unit-norm embeddings.
+
+    Attributes:
+        classes: Names, sorted.
+        weight: (L, D) float32.
+        bias: (L,) float32.
+        parameters: How it was fitted, as JSON has it; see `fit_probe`.
+    """
+
+    classes: tuple[str, ...]
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    parameters: dict[str, Any]
+
+    def logits(self, unit: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of embeddings.
+
+        Args:
+            unit: (B, D) float32, unit-norm.
+
+        Returns:
+            (B, L) float32, in the order of `classes`; higher is likelier.
+
+        Raises:
+            InvalidInputError: `unit` has another shape.
+        """
+        if unit.ndim != 2 or unit.shape[1] != self.weight.shape[1]:
+            raise InvalidInputError(f"embeddings must be (B, {self.weight.shape[1]}), got {unit.shape}")
+        return np.ascontiguousarray(unit @ self.weight.T + self.bias, dtype=np.float32)
+
+    def probabilities(self, unit: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probabilities of embeddings, given that one of the classes is right.
+
+        Args:
+            unit: (B, D) float32, unit-norm.
+
+        Returns:
+            (B, L) float64; each row sums to 1.
+
+        Raises:
+            InvalidInputError: `unit` has another shape or is not finite.
+        """
+        return softmax(self.logits(unit))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProbeRecord:
+    """A probe of a catalog.
+
+    Attributes:
+        id: Row id in this catalog.
+        model_id: The model whose embeddings it takes.
+        run_id: The run that fitted it.
+        created_at: When, UTC, ISO 8601.
+        in_use: True if labels are estimated with it.
+        probe: The probe.
+    """
+
+    id: int
+    model_id: int
+    run_id: int
+    created_at: str
+    in_use: bool
+    probe: Probe
+
+
+# -- fitting -------------------------------------------------------------------------------------------------
+
+
+def fit_probe(
+    unit: NDArray[np.float32],
+    labels: Sequence[str],
+    groups: NDArray[np.int64],
+    *,
+    C: float | None = None,  # noqa: N803 the field's name
+    balanced: bool = True,
+    seed: int = 0,
+) -> Probe:
+    """Fit multinomial logistic regression with an L2 penalty, by L-BFGS.
+
+    Embeddings are scaled by sqrt(D), so that a component has mean square 1 and C means the same for every size
+    of embedding; the scale is part of the weights that come back. C multiplies the sum of the losses: the greater,
+    the weaker is the penalty. It is the smallest of `CHOICES` whose cross-validated log-loss is within one
+    standard error of the least (L. Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3).
+    Groups are dealt to at most 5 folds, class by class, and never straddle them; each group counts once,
+    however many photos it has. Of more than 10,000 photos, C is chosen on 10,000, rare classes kept whole.
+
+    Args:
+        unit: (N, D) float32, unit-norm.
+        labels: N class names.
+        groups: (N,) int64; photos of one group are no independent evidence (see `birdsearch.search.groups`).
+        C: Weakness of the penalty, more than 0; None to choose it.
+        balanced: Give all classes the same weight in sum, however many labels they have. Verified labels are
+            seldom as frequent as their species.
+        seed: Draws the photos that C is chosen on.
+
+    Returns:
+        The probe. `parameters` holds `C`, whether it was `chosen`, `balanced`, `seed`, `labels`, `groups`,
+        `labels_by_class`, `groups_by_class`, `too_few_groups` (classes of a single group, which cross-validation
+        says nothing about), `tried` (a row for each C: `C`, `log_loss`, `log_loss_se`, `accuracy`, `accuracy_se`),
+        the same four values for the C that was taken (None where there was nothing to validate with),
+        `validated_groups` (how many they are over), `folds`, `iterations`, `converged` and `sklearn`.
+
+    Raises:
+        InvalidInputError: Lengths differ, a row is not finite or not unit-norm, C is not more than 0, or there are
+            fewer than 2 classes.
+        BirdsearchError: scikit-learn is not installed.
+    """
+    _check(unit, labels, groups, C)
+    sklearn_version = _sklearn_version()
+    classes, numbers = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    rows = np.ascontiguousarray(unit * np.float32(np.sqrt(unit.shape[1])), dtype=np.float32)
+    groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    by_class = [len(np.unique(groups[numbers == each])) for each in range(len(classes))]
+    some = _choosing(numbers, _CHOOSING_ROWS, seed)
+    tried, folds, validated = _cross_validate(
+        rows[some], numbers[some], groups[some], CHOICES if C is None else (float(C),), balanced
+    )
+    taken = _one_standard_error(tried)
+    strength = float(C) if C is not None else taken["C"] if taken else _C_UNTESTED
+    weight, bias, iterations = _fit(rows, numbers, strength, balanced)
+    names = classes.tolist()
+    parameters = {
+        "C": strength,
+        "chosen": C is None and taken is not None,
+        "balanced": balanced,
+        "seed": seed,
+        "labels": len(rows),
+        "groups": int(groups.max()) + 1,
+        "labels_by_class": dict(zip(names, np.bincount(numbers).tolist(), strict=True)),
+        "groups_by_class": dict(zip(names, by_class, strict=True)),
+        "too_few_groups": [name for name, count in zip(names, by_class, strict=True) if count < 2],
+        **{name: taken[name] if taken else None for name in _SCORES},
+        "validated_groups": validated,
+        "folds": folds,
+        "tried": tried,
+        "iterations": iterations,
+        "converged": iterations < _MOST_ITERATIONS,
+        "sklearn": sklearn_version,
+    }
+    return Probe(
+        tuple(names),
+        np.ascontiguousarray(weight * np.float32(np.sqrt(unit.shape[1])), dtype=np.float32),
+        np.ascontiguousarray(bias, dtype=np.float32),
+        parameters,
+    )
+
+
+_SCORES = ("log_loss", "log_loss_se", "accuracy", "accuracy_se")
+
+
+def _check(
+    unit: NDArray[np.float32], labels: Sequence[str], groups: NDArray[np.int64], strength: float | None
+) -> None:
+    if unit.ndim != 2 or len(labels) != len(unit) or groups.shape != (len(unit),):
+        raise InvalidInputError(
+            f"embeddings of shape {unit.shape} need as many labels and groups, got {len(labels)} and {groups.shape}"
+        )
+    distinct = sorted(set(labels))
+    if len(distinct) < 2:
+        named = f"only {distinct[0]!r}" if distinct else "none"
+        raise InvalidInputError(
+            f"a probe needs labels of at least 2 classes, got {named}; record more with `birdsearch annotate`"
+        )
+    # Written so that NaN fails too.
+    if not (np.abs(np.linalg.norm(unit.astype(np.float64), axis=1) - 1.0) < 1e-3).all():
+        raise InvalidInputError(
+            "embeddings must be finite and unit-norm; see `birdsearch.indexer.vectors.normalised`"
+        )
+    if strength is not None and not 0.0 < strength < np.inf:
+        raise InvalidInputError(f"C is {strength}; it has to be more than 0 and finite")
+
+
+def _sklearn_version() -> str:
+    try:
+        import sklearn
+    except ImportError as error:
+        raise BirdsearchError(
+            'fitting a probe needs scikit-learn; install it with: pip install "birdsearch[probe]"'
+        ) from error
+    return str(sklearn.__version__)
+
+
+def _fit(
+    rows: NDArray[np.float32], numbers: NDArray[np.int64], strength: float, balanced: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+    """Weight (L, D), bias (L,) and iterations of a fit on scaled rows; every class 0..L-1 has a row."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    regression = LogisticRegression(
+        C=strength,
+        class_weight="balanced" if balanced else None,
+        max_iter=_MOST_ITERATIONS,
+        tol=_TOLERANCE,
+    )
+    with warnings.catch_warnings():
+        # Kept as `converged`.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        regression.fit(rows, numbers)
+    weight, bias = regression.coef_, regression.intercept_
+    if len(weight) == 1:
+        # Of two classes it fits the difference of their logits.
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return weight.astype(np.float32), bias.astype(np.float32), int(regression.n_iter_.max())
+
+
+def _choosing(numbers: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """At most so many rows, in order: the first of every class, then the second, and so on, drawn at random."""
+    if len(numbers) <= most:
+        return np.arange(len(numbers))
+    order = np.random.default_rng(seed).permutation(len(numbers))
+    by_class = order[np.argsort(numbers[order], kind="stable")]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(numbers))])
+    turn = np.arange(len(numbers)) - starts[numbers[by_class]]
+    return np.sort(by_class[np.argsort(turn, kind="stable")[:most]])
+
+
+def _deal(numbers: NDArray[np.int64], groups: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The fold, 0..count-1, of each row.
+
+    A group goes where its class (the one that it has most of) has the fewest rows, large groups first.
+    """
+    members: dict[int, list[int]] = {}
+    for row, group in enumerate(groups.tolist()):
+        members.setdefault(group, []).append(row)
+    main = {group: int(np.bincount(numbers[rows]).argmax()) for group, rows in members.items()}
+    folds = np.zeros(len(numbers), dtype=np.int64)
+    of_class = np.zeros((int(numbers.max()) + 1, count), dtype=np.int64)
+    of_all = np.zeros(count, dtype=np.int64)
+    for group in sorted(members, key=lambda each: (main[each], -len(members[each]), each)):
+        fold = min(range(count), key=lambda each: (of_class[main[group], each], of_all[each], each))
+        folds[members[group]] = fold
+        of_class[main[group], fold] += len(members[group])
+        of_all[fold] += len(members[group])
+    return folds
+
+
+def _cross_validate(
+    rows: NDArray[np.float32],
+    numbers: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    choices: Sequence[float],
+    balanced: bool,
+) -> tuple[list[dict[str, float]], int, int]:
+    """Scores of each C, how many folds there were and over how many groups they are.
+
+    A row whose class is in no other fold cannot be right and is not scored.
+    """
+    pairs = np.unique(np.stack([numbers, groups]), axis=1)
+    count = min(_FOLDS, int(np.bincount(pairs[0]).max()))
+    if count < 2:
+        return [], 0, 0
+    folds = _deal(numbers, groups, count)
+    losses = np.full((len(choices), len(rows)), np.nan)
+    hits = np.full((len(choices), len(rows)), np.nan)
+    for fold in range(count):
+        train = folds != fold
+        known, places = np.unique(numbers[train], return_inverse=True)
+        held = np.flatnonzero(~train & np.isin(numbers, known))
+        if len(known) < 2 or not len(held):
+            continue
+        true = np.searchsorted(known, numbers[held])
+        for place, strength in enumerate(choices):
+            weight, bias, _ = _fit(rows[train], places, strength, balanced)
+            logits = (rows[held] @ weight.T + bias).astype(np.float64)
+            top = logits.max(axis=1)
+            own = logits[np.arange(len(held)), true]
+            losses[place, held] = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top - own
+            hits[place, held] = logits.argmax(axis=1) == true
+    scored = ~np.isnan(losses[0])
+    _, group = np.unique(groups[scored], return_inverse=True)
+    validated = int(group.max()) + 1 if len(group) else 0
+    if validated < 2:
+        return [], 0, 0
+    tried = []
+    for place, strength in enumerate(choices):
+        loss, loss_se = _by_group(losses[place, scored], group)
+        accuracy, accuracy_se = _by_group(hits[place, scored], group)
+        tried.append(
+            {
+                "C": float(strength),
+                "log_loss": loss,
+                "log_loss_se": loss_se,
+                "accuracy": accuracy,
+                "accuracy_se": accuracy_se,
+            }
+        )
+    return tried, count, validated
+
+
+def _by_group(values: NDArray[np.float64], group: NDArray[np.int64]) -> tuple[float, float]:
+    """Mean of the groups' means, and its standard error."""
+    means = np.bincount(group, values) / np.bincount(group)
+    return float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means)))
+
+
+def _one_standard_error(tried: Sequence[dict[str, float]]) -> dict[str, float] | None:
+    """The row of the smallest C whose loss is within one standard error of the least."""
+    if not tried:
+        return None
+    best = min(tried, key=lambda row: (row["log_loss"], row["C"]))
+    limit = best["log_loss"] + best["log_loss_se"]
+    return min((row for row in tried if row["log_loss"] <= limit), key=lambda row: row["C"])
+
+
+# -- the catalog ---------------------------------------------------------------------------------------------
+
+
+def train_probe(
+    store: CatalogStore,
+    record: ModelRecord,
+    *,
+    C: float | None = None,  # noqa: N803 the field's name
+    balanced: bool = True,
+) -> ProbeRecord:
+    """Fit a probe on the verified labels of a catalog, keep it and put it in use.
+
+    Photos whose files are all missing count: their labels and vectors are kept. A labelled view without a sound
+    vector of the model does not; how many there are is in `parameters` as `without_vector`.
+
+    Args:
+        store: A catalog that is open for writing.
+        record: The model whose embeddings it takes.
+        C: As `fit_probe`.
+        balanced: As `fit_probe`.
+
+    Returns:
+        The probe, in use.
+
+    Raises:
+        BirdsearchError: As `fit_probe`; the probe before stays in use.
+        CatalogReadOnlyError: The catalog was opened for reading.
+    """
+    with recorded_run(store, _COMMAND, record.id) as (run_id, counts):
+        labels = labels_in_force(store)
+        vectors = store.embeddings(record.id, [label.view_id for label in labels])
+        usable = [
+            label
+            for label in labels
+            if label.view_id in vectors
+            and np.isfinite(vectors[label.view_id]).all()
+            and vectors[label.view_id].any()
+        ]
+        view_ids = [label.view_id for label in usable]
+        stacked = (
+            np.stack([vectors[view_id] for view_id in view_ids]) if usable else np.zeros((0, 1), np.float32)
+        )
+        fitted = fit_probe(
+            normalised(stacked),
+            [label.name for label in usable],
+            vote_groups(store, record.id, view_ids),
+            C=C,
+            balanced=balanced,
+        )
+        without = {"without_vector": len(labels) - len(usable)}
+        fitted = Probe(fitted.classes, fitted.weight, fitted.bias, fitted.parameters | without)
+        probe_id = save_probe(store, record, fitted, run_id)
+        counts.update(probe=probe_id, labels=len(usable), classes=len(fitted.classes), **without)
+    return next(_records(store, record.id, tables.probe.c.id == probe_id))
+
+
+def save_probe(store: CatalogStore, record: ModelRecord, probe: Probe, run: int) -> int:
+    """Keep a probe and put it in use; those before it are kept too.
+
+    Args:
+        store: A catalog that is open for writing.
+        record: The model whose embeddings it takes.
+        probe: The probe.
+        run: Id of the run that fitted it.
+
+    Returns:
+        Its id.
+
+    Raises:
+        InvalidInputError: It takes embeddings of another size.
+        CatalogReadOnlyError: The catalog was opened for reading.
+    """
+    if probe.weight.shape != (len(probe.classes), record.embedding_size):
+        raise InvalidInputError(
+            f"the probe's weight is {probe.weight.shape}; for {len(probe.classes)} classes on {record.name} it has "
+            f"to be ({len(probe.classes)}, {record.embedding_size})"
+        )
+    with store.writing() as connection:
+        probe_id = int(
+            connection.execute(
+                sa.insert(tables.probe)
+                .values(
+                    model_id=record.id,
+                    run_id=run,
+                    created_at=now(),
+                    classes=json.dumps(list(probe.classes), ensure_ascii=False),
+                    weight=probe.weight.astype("<f4").tobytes(),
+                    bias=probe.bias.astype("<f4").tobytes(),
+                    parameters=json.dumps(probe.parameters, ensure_ascii=False),
+                )
+                .returning(tables.probe.c.id)
+            ).scalar_one()
+        )
+        connection.execute(
+            sa.insert(tables.meta)
+            .prefix_with("OR REPLACE")
+            .values(key=_in_use_key(record.id), value=str(probe_id))
+        )
+    return probe_id
+
+
+def load_probe(store: CatalogStore, model_id: int) -> Probe | None:
+    """The probe in use for a model's embeddings, or None.
+
+    Raises:
+        CatalogError: It is damaged.
+    """
+    with store.reading() as connection:
+        used = _in_use(connection, model_id)
+    if used is None:
+        return None
+    for record in _records(store, model_id, tables.probe.c.id == used):
+        return record.probe
+    raise _damaged(store, used)
+
+
+def probe_records(store: CatalogStore, model_id: int) -> list[ProbeRecord]:
+    """Every probe that was fitted to a model's embeddings, in use or not, oldest first.
+
+    Raises:
+        CatalogError: One is damaged.
+    """
+    return list(_records(store, model_id))
+
+
+def _records(
+    store: CatalogStore, model_id: int, condition: sa.ColumnElement[bool] | None = None
+) -> Iterator[ProbeRecord]:
+    probe = tables.probe.c
+    with store.reading() as connection:
+        used = _in_use(connection, model_id)
+        rows = connection.execute(
+            sa.select(tables.probe)
+            .where(probe.model_id == model_id, sa.true() if condition is None else condition)
+            .order_by(probe.id)
+        ).all()
+    for row in rows:
+        yield ProbeRecord(
+            row.id, row.model_id, row.run_id, row.created_at, row.id == used, _probe(store, row)
+        )
+
+
+def drop_probe(store: CatalogStore, record: ModelRecord) -> int | None:
+    """Go back to the network alone. The probe's row is kept; only the word that it is in use is deleted.
+
+    Args:
+        store: A catalog that is open for writing.
+        record: The model.
+
+    Returns:
+        Id of the probe that was in use, or None if there was none; then nothing is written.
+
+    Raises:
+        CatalogReadOnlyError: The catalog was opened for reading.
+    """
+    with store.reading() as connection:
+        used = _in_use(connection, record.id)
+    if used is None:
+        return None
+    with recorded_run(store, _DROP_COMMAND, record.id) as (_, counts), store.writing() as connection:
+        connection.execute(sa.delete(tables.meta).where(tables.meta.c.key == _in_use_key(record.id)))
+        counts.update(probe=used)
+    return used
+
+
+def _in_use_key(model_id: int) -> str:
+    """Key in `meta` of the id of the probe in use; no such row, no probe in use."""
+    return f"probe:{model_id}"
+
+
+def _in_use(connection: sa.Connection, model_id: int) -> int | None:
+    value = connection.execute(
+        sa.select(tables.meta.c.value).where(tables.meta.c.key == _in_use_key(model_id))
+    ).scalar_one_or_none()
+    return None if value is None else int(value)
+
+
+def _probe(store: CatalogStore, row: Any) -> Probe:
+    try:
+        classes = tuple(json.loads(row.classes))
+        parameters = json.loads(row.parameters)
+        weight = np.frombuffer(row.weight, dtype="<f4").astype(np.float32)
+        bias = np.frombuffer(row.bias, dtype="<f4").astype(np.float32)
+        # (L * D,) -> (L, D)
+        weight = weight.reshape(len(classes), -1)
+    except ValueError as error:
+        raise _damaged(store, row.id) from error
+    if bias.shape != (len(classes),) or not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise _damaged(store, row.id)
+    return Probe(classes, weight, bias, parameters)
+
+
+def _damaged(store: CatalogStore, probe_id: int) -> CatalogError:
+    return CatalogError(
+        f"{store.path}: probe {probe_id} is damaged; `birdsearch probe fit` makes one anew, "
+        "`birdsearch probe drop` goes back to the network alone"
+    )

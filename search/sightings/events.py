@@ -1,0 +1,236 @@
+"""Exposures, bursts and events: which photos were taken in one go, by which camera.
+
+For counting, not for voting: `birdsearch.search.groups` joins where it is in doubt, so that no photo vouches for
+itself; here what is joined by mistake is an event that is not counted, and what is parted by mistake one that is
+counted twice, so that neither is preferred.
+
+- Camera: make, model and serial number. Photos of a model without a serial number are of one camera, unless they
+  are of different deployments, or lie in two folders whose photos interleave (go from one to the other and back
+  within the gap of an event) with file numbers that do not rise along: then each such folder is a camera of its
+  own. So two cameras of one model in two folders are two, and one camera's photos sorted into folders are not.
+- Exposure: a photo and its copies; see `birdsearch.search.sightings.exposures`.
+- Event: exposures of one camera, each less than `event_gap_s` after the one before. Times are compared as the
+  camera's clock wrote them; two neighbours that say different offsets from UTC are of two events.
+- Burst: exposures of one event, each less than `burst_gap_s` after the one before and not unlike it. In an event
+  whose times have no fractions, two neighbours less than `burst_gap_s` + 1 s apart by the clock may be so near:
+  they are if they are alike and, where they are not of the same second, their file numbers follow each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdsearch.errors import InvalidInputError
+from birdsearch.search.groups import GroupRules, join_groups
+from birdsearch.search.sightings.exposures import exposures_of
+from birdsearch.search.sightings.frames import NO_OFFSET, Cosines, Frames
+
+__all__ = ["EventRules", "Grouping", "cameras_of", "events_of"]
+
+_SECOND_US = 1_000_000
+# How far a camera's counter may run on between two photos that lie in two folders.
+_COUNTER_STEP = 100
+
+
+@dataclass(frozen=True, slots=True)
+class EventRules:
+    """When photos belong together.
+
+    Attributes:
+        burst_gap_s: Frames of a burst are less than this many seconds apart.
+        event_gap_s: Exposures of an event are less than this many seconds apart.
+        min_cosine: Cosine from which two frames are not unlike, -1..1, where the times have fractions.
+        min_cosine_whole: The same where times are in whole seconds, so that the time alone does not tell a burst.
+        copies: When a photo without a time is a copy.
+    """
+
+    burst_gap_s: float = 1.0
+    event_gap_s: float = 60.0
+    min_cosine: float = 0.3
+    min_cosine_whole: float = 0.7
+    copies: GroupRules = field(default_factory=GroupRules)
+
+    def __post_init__(self) -> None:
+        # Also refuses NaN. Microseconds of more than a century would not be counted exactly.
+        if not 0.0 <= self.burst_gap_s <= self.event_gap_s <= 3.2e9:
+            raise InvalidInputError(
+                f"the burst gap is {self.burst_gap_s} s and the event gap {self.event_gap_s} s; they have to be 0 "
+                "to 3.2e9 seconds, the event gap the longer"
+            )
+        for name in ("min_cosine", "min_cosine_whole"):
+            if not -1.0 <= getattr(self, name) <= 1.0:
+                raise InvalidInputError(f"{name} is {getattr(self, name)}; it has to be within -1 to 1")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grouping:
+    """What frames are grouped to. A group is named by the smallest place in it.
+
+    Attributes:
+        cameras: (N,) int64, -1 where unknown.
+        exposures: (N,) int64.
+        bursts: (N,) int64; an exposure that is of no burst is one alone.
+        events: (N,) int64.
+        leads: (N,) bool, the frame of each exposure that stands for it: the one that tells time, camera and
+            fraction of a second, of these one that is named as a camera names them, of these the one with most
+            pixels, of equal ones the first by content.
+    """
+
+    cameras: NDArray[np.int64]
+    exposures: NDArray[np.int64]
+    bursts: NDArray[np.int64]
+    events: NDArray[np.int64]
+    leads: NDArray[np.bool_]
+
+
+_RULES = EventRules()
+
+
+def events_of(
+    frames: Frames,
+    cosines: Cosines,
+    rules: EventRules = _RULES,
+    deployments: NDArray[np.int64] | None = None,
+) -> Grouping:
+    """Group frames to exposures, bursts and events.
+
+    Args:
+        frames: N frames, in the order of their content.
+        cosines: How alike two frames are.
+        rules: When they belong together.
+        deployments: (N,) int64 codes, -1 where unknown; they tell cameras without a serial number apart.
+
+    Returns:
+        The groups; they do not depend on photo ids.
+    """
+    cameras = cameras_of(frames, rules, deployments)
+    exposures = exposures_of(frames, cameras, cosines, rules.copies)
+    leads = _leads(frames, cameras, exposures)
+    bursts, events = exposures.copy(), exposures.copy()
+    timed = np.flatnonzero(leads & frames.has_time & (cameras >= 0))
+    order = np.lexsort((timed, frames.numbers[timed], frames.stamps[timed], cameras[timed]))
+    row = timed[order]
+    left, right = row[:-1], row[1:]
+    gaps = np.diff(frames.stamps[row])
+    known = (frames.offsets[left] != NO_OFFSET) & (frames.offsets[right] != NO_OFFSET)
+    together = (cameras[left] == cameras[right]) & (gaps < round(rules.event_gap_s * 1e6))
+    together &= ~known | (frames.offsets[left] == frames.offsets[right])
+    join_groups(events, left[together], right[together])
+    near = together & _may_be_burst(frames, events, row, gaps, rules)
+    left, right, gaps = left[near], right[near], gaps[near]
+    alike = cosines(left, right)
+    least = np.where(_tells_fractions(frames, events, row)[left], rules.min_cosine, rules.min_cosine_whole)
+    # Of a frame without a vector its time has to do.
+    is_burst = np.isnan(alike) | (alike >= least)
+    join_groups(bursts, left[is_burst], right[is_burst])
+    return Grouping(cameras, exposures, bursts, events, leads)
+
+
+def _tells_fractions(frames: Frames, events: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """For each frame, whether any time of its event has a fraction: 12:00:05 is then exactly that."""
+    found = np.zeros(len(frames), bool)
+    found[events[row[frames.has_fraction[row]]]] = True
+    return found[events]
+
+
+def _may_be_burst(
+    frames: Frames,
+    events: NDArray[np.int64],
+    row: NDArray[np.int64],
+    gaps: NDArray[np.int64],
+    rules: EventRules,
+) -> NDArray[np.bool_]:
+    """For each two neighbours, whether their times allow a burst."""
+    left, right = row[:-1], row[1:]
+    limit = round(rules.burst_gap_s * 1e6)
+    is_exact = _tells_fractions(frames, events, row)[left]
+    follow = (frames.prefixes[left] == frames.prefixes[right]) & frames.is_counted[left]
+    step = frames.numbers[right] - frames.numbers[left]
+    # After 9999 a camera counts from 0000 or 0001.
+    turned = (frames.numbers[right] <= 1) & np.isin(frames.numbers[left], (999, 9999, 99999, 999999))
+    follow &= (step == 1) | turned
+    whole = (gaps < limit + _SECOND_US) & ((gaps == 0) | follow) & (limit > 0)
+    return np.asarray(np.where(is_exact, gaps < limit, whole))
+
+
+def _leads(frames: Frames, cameras: NDArray[np.int64], exposures: NDArray[np.int64]) -> NDArray[np.bool_]:
+    places = np.arange(len(frames))
+    is_timed = frames.has_time & (cameras >= 0)
+    order = np.lexsort(
+        (
+            *(places, -frames.pixels, ~frames.is_bare, ~frames.has_fraction, frames.serials < 0, ~is_timed),
+            exposures,
+        )
+    )
+    leads = np.zeros(len(frames), bool)
+    leads[order[np.flatnonzero(np.diff(exposures[order], prepend=-1))]] = True
+    return leads
+
+
+# -- cameras -----------------------------------------------------------------------------------------------
+
+
+def cameras_of(
+    frames: Frames, rules: EventRules = _RULES, deployments: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """The camera of each frame: see the module's rule.
+
+    Args:
+        frames: N frames.
+        rules: The gap of an event is what photos of two folders interleave within.
+        deployments: (N,) int64 codes, -1 where unknown.
+
+    Returns:
+        (N,) int64 codes, -1 where make and model are unknown.
+    """
+    bare = (frames.models >= 0) & (frames.serials < 0)
+    place = np.full(len(frames), -1) if deployments is None else np.where(bare, deployments, -1)
+    folder = np.full(len(frames), -1)
+    apart = _interleaved(frames, np.flatnonzero(bare & (place < 0)), rules)
+    is_apart = bare & (place < 0) & np.isin(frames.folders, apart)
+    folder[is_apart] = frames.folders[is_apart]
+    codes = frames.models
+    for further in (frames.serials, place, folder):
+        # Numbered anew after each, so that the products stay small.
+        keys = (codes + 1) * (int(further.max(initial=-1)) + 2) + further + 1
+        codes = np.unique(keys, return_inverse=True)[1].reshape(-1)
+    return np.where(frames.models >= 0, codes, -1)
+
+
+def _interleaved(frames: Frames, bare: NDArray[np.int64], rules: EventRules) -> NDArray[np.int64]:
+    """Folders whose photos, of one model without serial numbers, are of a camera of their own."""
+    bare = bare[frames.has_time[bare] & (frames.folders[bare] >= 0)]
+    # Of the files of one exposure the one that tells a fraction: an edited copy lies in another folder.
+    keys = (
+        frames.models[bare],
+        frames.stamps[bare] // _SECOND_US,
+        frames.prefixes[bare],
+        frames.numbers[bare],
+    )
+    order = np.lexsort((bare, ~frames.has_fraction[bare], *keys[::-1]))
+    sorted_keys = np.stack(keys, axis=1)[order]
+    is_first = np.ones(len(bare), bool)
+    is_first[1:] = (np.diff(sorted_keys, axis=0) != 0).any(axis=1) | (sorted_keys[1:, 3] < 0)
+    bare = bare[order[is_first]]
+    row = bare[np.lexsort((bare, frames.stamps[bare], frames.models[bare]))]
+    left, right = row[:-1], row[1:]
+    gaps = np.diff(frames.stamps[row])
+    switch = (frames.models[left] == frames.models[right]) & (frames.folders[left] != frames.folders[right])
+    switch &= (gaps > 0) & (gaps < round(rules.event_gap_s * 1e6))
+    left, right = left[switch], right[switch]
+    step = frames.numbers[right] - frames.numbers[left]
+    counted = (frames.prefixes[left] == frames.prefixes[right]) & frames.is_counted[left]
+    is_counter = counted & (step > 0) & (step <= _COUNTER_STEP)
+    a, b = frames.folders[left], frames.folders[right]
+    pairs, which = np.unique(
+        np.stack([np.minimum(a, b), np.maximum(a, b)], axis=1), axis=0, return_inverse=True
+    )
+    which = which.reshape(-1)
+    switches = np.bincount(which, minlength=len(pairs))
+    forth = np.bincount(which, weights=a < b, minlength=len(pairs))
+    rising = np.bincount(which, weights=is_counter, minlength=len(pairs))
+    is_apart = (forth > 0) & (forth < switches) & (rising < 0.75 * switches)
+    return np.unique(pairs[is_apart])

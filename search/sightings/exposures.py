@@ -1,0 +1,221 @@
+"""Exposures: a photo and its copies, which are counted once.
+
+- Photos of one camera and one time, to the fraction of a second, unless the camera counted two frames.
+- Photos of one camera, second and file number, where one of them tells no fraction: RAW and JPEG, and what editors
+  wrote that drop the fraction, or the serial number.
+- A photo that tells no fraction, and whose name tells no other number of the same kind, is a copy of the photo of
+  its camera and second whose hash is nearest, if any is near. So it is not where none tells a fraction: frames of
+  a burst have near hashes too.
+- A photo without a time or a camera is a copy of the one timed photo whose hash is nearest, if any is near, one of
+  the same file number before others; else of other such photos whose hashes are near. Its time is not guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdsearch.search.groups import GroupRules, join_groups, near_hashes
+from birdsearch.search.sightings.frames import Cosines, Frames
+
+__all__ = ["exposures_of"]
+
+_SECOND_US = 1_000_000
+# More photos of one second are of a clock that was never set; names still tell copies there.
+_MOST_A_SECOND = 256
+# Bits of a hash: no two differ in more.
+_FARTHEST = 64
+# As in `groups`: mirroring a picture flips the sign of every second coefficient of its hash.
+_MIRROR = np.uint64(0xAAAAAAAAAAAAAAAA)
+_COPIES = GroupRules()
+
+
+def exposures_of(
+    frames: Frames, cameras: NDArray[np.int64], cosines: Cosines, copies: GroupRules = _COPIES
+) -> NDArray[np.int64]:
+    """The exposure of each frame: a photo and its copies; see the module's rules.
+
+    Args:
+        frames: N frames.
+        cameras: (N,) int64, as `cameras_of` gives them.
+        cosines: How alike two frames are.
+        copies: When a hash is near.
+
+    Returns:
+        (N,) int64, for each frame the smallest place of its exposure.
+    """
+    labels = np.arange(len(frames), dtype=np.int64)
+    timed = np.flatnonzero(frames.has_time & (cameras >= 0))
+    _join_same_time(labels, frames, cameras, timed[frames.has_fraction[timed]])
+    _join_same_number(labels, frames, cameras, timed)
+    _join_same_second(labels, frames, cameras, timed, cosines, copies)
+    is_timed = np.zeros(len(frames), bool)
+    is_timed[timed] = True
+    _join_untimed(labels, frames, is_timed, cosines, copies)
+    return labels
+
+
+def _join_same_time(
+    labels: NDArray[np.int64], frames: Frames, cameras: NDArray[np.int64], exact: NDArray[np.int64]
+) -> None:
+    """Same camera and time with a fraction, unless the camera counted two frames."""
+    stamps, prefixes, numbers = frames.stamps, frames.prefixes, frames.numbers
+    row = exact[np.lexsort((exact, numbers[exact], prefixes[exact], stamps[exact], cameras[exact]))]
+    left, right = row[:-1], row[1:]
+    same = (cameras[left] == cameras[right]) & (stamps[left] == stamps[right])
+    counted = (prefixes[left] == prefixes[right]) & (numbers[left] != numbers[right])
+    same &= ~counted
+    join_groups(labels, left[same], right[same])
+
+
+def _fits(
+    frames: Frames, cameras: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Same model and second, and not of two cameras: editors may drop the serial number and the fraction."""
+    same = (frames.models[left] == frames.models[right]) & (
+        frames.stamps[left] // _SECOND_US == frames.stamps[right] // _SECOND_US
+    )
+    one_serial = (frames.serials[left] < 0) != (frames.serials[right] < 0)
+    blurred = ~(frames.has_fraction[left] & frames.has_fraction[right])
+    return np.asarray(same & blurred & ((cameras[left] == cameras[right]) | one_serial))
+
+
+def _join_same_number(
+    labels: NDArray[np.int64], frames: Frames, cameras: NDArray[np.int64], timed: NDArray[np.int64]
+) -> None:
+    timed = timed[frames.is_named[timed]]
+    keys = (timed, cameras, frames.serials, frames.numbers, frames.prefixes, frames.stamps // _SECOND_US)
+    row = timed[np.lexsort((keys[0], *(key[timed] for key in keys[1:]), frames.models[timed]))]
+    left, right = row[:-1], row[1:]
+    same = (frames.prefixes[left] == frames.prefixes[right]) & (frames.numbers[left] == frames.numbers[right])
+    same &= _fits(frames, cameras, left, right)
+    join_groups(labels, left[same], right[same])
+
+
+def _join_same_second(
+    labels: NDArray[np.int64],
+    frames: Frames,
+    cameras: NDArray[np.int64],
+    timed: NDArray[np.int64],
+    cosines: Cosines,
+    copies: GroupRules,
+) -> None:
+    """Join each photo without a fraction to the one of its second whose hash is nearest, if no name says more."""
+    seconds = frames.stamps // _SECOND_US
+    row = timed[frames.has_hash[timed]]
+    row = row[np.lexsort((row, seconds[row], frames.models[row]))]
+    starts = np.flatnonzero(
+        (np.diff(frames.models[row], prepend=-2) != 0) | (np.diff(seconds[row], prepend=0) != 0)
+    )
+    lengths = np.diff(starts, append=len(row))
+    lengths = np.repeat(np.where(lengths <= _MOST_A_SECOND, lengths, 0), lengths)
+    best, original = np.full(len(frames), _FARTHEST, np.int64), np.full(len(frames), len(frames), np.int64)
+    for step in range(1, int(lengths.max(initial=1))):
+        some = np.flatnonzero(lengths[:-step] > step)
+        left, right = row[some], row[some + step]
+        is_left = ~frames.has_fraction[left]
+        copy, match = np.where(is_left, left, right), np.where(is_left, right, left)
+        near = _fits(frames, cameras, copy, match) & frames.has_fraction[match]
+        # Of one kind but another number, they are two frames.
+        near &= (frames.prefixes[copy] != frames.prefixes[match]) | (
+            frames.numbers[copy] == frames.numbers[match]
+        )
+        copy, match = copy[near], match[near]
+        differing = _differing(frames.hashes[copy], frames.hashes[match])
+        near = differing <= copies.bits
+        near[near] = _are_copies(copy[near], match[near], differing[near], cosines, copies)
+        copy, match, differing = copy[near], match[near], differing[near]
+        _take_nearer(best, original, copy, match, differing)
+    found = np.flatnonzero(original < len(frames))
+    join_groups(labels, found, original[found])
+
+
+def _take_nearer(
+    best: NDArray[np.int64],
+    original: NDArray[np.int64],
+    copy: NDArray[np.int64],
+    match: NDArray[np.int64],
+    far: NDArray[np.int64],
+) -> None:
+    """Keep for each copy the nearest match so far, of equally near ones the first, in place."""
+    order = np.lexsort((match, far, copy))
+    first = order[np.flatnonzero(np.diff(copy[order], prepend=-1))]
+    copy, match, far = copy[first], match[first], far[first]
+    better = (far < best[copy]) | ((far == best[copy]) & (match < original[copy]))
+    best[copy[better]], original[copy[better]] = far[better], match[better]
+
+
+def _differing(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.int64]:
+    octets = (left ^ right).view(np.uint8).reshape(-1, 8)  # (n,) of 8 bytes -> (n, 8)
+    return np.asarray(np.unpackbits(octets, axis=1).sum(axis=1, dtype=np.int64))
+
+
+def _are_copies(
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    differing: NDArray[np.int64],
+    cosines: Cosines,
+    copies: GroupRules,
+) -> NDArray[np.bool_]:
+    found = differing <= copies.same_bits
+    doubtful = np.flatnonzero(~found)
+    # A missing vector compares as unlike.
+    found[doubtful] = cosines(left[doubtful], right[doubtful]) >= copies.min_cosine
+    return found
+
+
+def _join_untimed(
+    labels: NDArray[np.int64],
+    frames: Frames,
+    is_timed: NDArray[np.bool_],
+    cosines: Cosines,
+    copies: GroupRules,
+) -> None:
+    """Join each photo without a time or a camera to the timed one that it is nearest to, else to its like."""
+    hashed = np.flatnonzero(frames.has_hash)
+    untimed = hashed[~is_timed[hashed]]
+    best = np.full(len(frames), 2 * _FARTHEST, np.int64)
+    original = np.full(len(frames), len(frames), np.int64)
+    others: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+
+    for copy, match, differing in _near(frames, untimed, hashed, copies.bits):
+        # Of several that are near, as frames of a burst are, the one of the same number comes first.
+        same_number = (frames.prefixes[copy] == frames.prefixes[match]) & (
+            frames.numbers[copy] == frames.numbers[match]
+        )
+        far = differing + _FARTHEST * ~(same_number & (frames.numbers[copy] >= 0))
+        # What is farther than what was found already needs no look at its vector.
+        may = _may_be_copy(frames, copy, match) & (~is_timed[match] | (far <= best[copy]))
+        copy, match, differing, far = copy[may], match[may], differing[may], far[may]
+        good = _are_copies(copy, match, differing, cosines, copies)
+        copy, match, far, known = copy[good], match[good], far[good], is_timed[match[good]]
+        others.append((copy[~known], match[~known]))
+        copy, match, far = copy[known], match[known], far[known]
+        _take_nearer(best, original, copy, match, far)
+    found = np.flatnonzero(original < len(frames))
+    join_groups(labels, found, original[found])
+    for left, right in others:
+        # Copies of two originals stay apart, however near they are.
+        free = (original[left] == len(frames)) & (original[right] == len(frames))
+        join_groups(labels, left[free], right[free])
+
+
+def _near(
+    frames: Frames, untimed: NDArray[np.int64], hashed: NDArray[np.int64], bits: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    for flipped in (np.uint64(0), _MIRROR):
+        asked = frames.hashes[untimed] ^ flipped
+        for left, right, differing in near_hashes(asked, frames.hashes[hashed], bits):
+            apart = untimed[left] != hashed[right]
+            yield untimed[left][apart], hashed[right][apart], differing[apart]
+
+
+def _may_be_copy(frames: Frames, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Nothing that both tell speaks against it."""
+    models = (frames.models[left] < 0) | (frames.models[right] < 0)
+    models |= frames.models[left] == frames.models[right]
+    times = np.isnat(frames.times[left]) | np.isnat(frames.times[right])
+    times |= frames.stamps[left] // _SECOND_US == frames.stamps[right] // _SECOND_US
+    return np.asarray(models & times)

@@ -1,0 +1,370 @@
+"""Sightings: bursts, events, and the birds that were seen, once each.
+
+Copies are counted once, a burst is one look, an event is frames of one camera with little time between them, and a
+sighting is what was seen of one kind of bird at one place in one go, by whatever cameras. How photos are joined,
+`birdsearch.search.sightings.events` and `birdsearch.search.sightings.parts` say; every sighting carries the
+reasons.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.records import ModelRecord
+from birdsearch.model.species import Taxonomy
+from birdsearch.search.filters import Where, allowed_views
+from birdsearch.search.labels.estimator import LabelEstimator
+from birdsearch.search.sightings.build import BuiltParts, Taxa, build_parts, read_taxa, site_codes
+from birdsearch.search.sightings.deployed import Assignment, assign
+from birdsearch.search.sightings.deployments import read_deployments
+from birdsearch.search.sightings.events import EventRules, Grouping, events_of
+from birdsearch.search.sightings.frames import Frames, cosines_from, photos_of, read_frames
+from birdsearch.search.sightings.labels import FusedLabel, bird_sizes, fused_labels, representatives
+from birdsearch.search.sightings.parts import Joined, SightingRules, merge_parts
+
+__all__ = ["EventReason", "FoundSightings", "Sighting", "find_sightings", "ids_of_groups", "number_sightings"]
+
+# Of a place of a sensitive species so much is shown: a cell of about 11 km from north to south.
+_COARSE_DEGREES = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class EventReason:
+    """Why an event, or a part of one, is in a sighting.
+
+    Attributes:
+        event: Name of the event, its smallest photo id.
+        frames: Exposures of it in this sighting.
+        largest_gap_s: Longest time between two neighbours of the event.
+        least_cosine: Lowest cosine of two neighbours, or None for one exposure.
+        split: `one` if the whole event is here; `taxon` or `look` if it shows another bird besides, and why.
+        joined_to: The event that it was joined to, None for the first.
+        by: `taxon` or `look`, by what it was joined, or None.
+        place: `site`, `camera` or `position`, what says that the place is the same, or None.
+        gap_s: Seconds between the two events, or None.
+        cosine: How alike they look, -1..1, or None.
+    """
+
+    event: int
+    frames: int
+    largest_gap_s: float
+    least_cosine: float | None
+    split: str
+    joined_to: int | None = None
+    by: str | None = None
+    place: str | None = None
+    gap_s: float | None = None
+    cosine: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Birds of one kind at one place in one go.
+
+    Attributes:
+        number: From 1, in order of time; sightings without a time come last.
+        name: Label at the finest rank that is as sure as asked, or what was verified; None without labels.
+        rank: `species`, `genus`, `family`, `order` or `bird`, or None.
+        probability: That `name` is right, 0..1; None where it was verified, or without labels.
+        species: The likeliest label, or None.
+        unknown: Probability that the bird is of no known label, 0..1, or None.
+        verified: True if somebody said so.
+        started_at: First wall-clock time, ISO 8601, or None.
+        ended_at: Last.
+        site: Of its deployment, or None.
+        latitude: Degrees north, or None.
+        longitude: Degrees east, or None.
+        is_coarse: True if the place was coarsened to 0.1 degree, as the species is sensitive.
+        frames: Exposures; copies count once.
+        photos: Photos, copies included.
+        bursts: Bursts of two exposures or more.
+        events: Events.
+        cameras: Cameras.
+        photo_id: The photo that shows it best.
+        why: One reason an event, in order of time.
+    """
+
+    number: int
+    name: str | None
+    rank: str | None
+    probability: float | None
+    species: str | None
+    unknown: float | None
+    verified: bool
+    started_at: str | None
+    ended_at: str | None
+    site: str | None
+    latitude: float | None
+    longitude: float | None
+    is_coarse: bool
+    frames: int
+    photos: int
+    bursts: int
+    events: int
+    cameras: int
+    photo_id: int
+    why: tuple[EventReason, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """The sighting as JSON types."""
+        return asdict(self) | {"number": f"s{self.number}", "why": [asdict(one) for one in self.why]}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundSightings:
+    """What was found in a catalog.
+
+    Attributes:
+        frames: N photos.
+        grouping: Their exposures, bursts and events.
+        assignment: Their deployments.
+        sightings: (N,) int64, the smallest place of each frame's sighting.
+        numbers: (N,) int64, the number of each frame's sighting.
+        sites: (N,) int64, places in `site_names`, -1 where unknown.
+        site_names: The deployments' sites.
+        listed: The sightings by number.
+    """
+
+    frames: Frames
+    grouping: Grouping
+    assignment: Assignment
+    sightings: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    sites: NDArray[np.int64]
+    site_names: tuple[str, ...]
+    listed: tuple[Sighting, ...]
+
+
+_EVENT_RULES, _RULES = EventRules(), SightingRules()
+
+
+def find_sightings(
+    store: CatalogStore,
+    record: ModelRecord,
+    where: Where | None = None,
+    event_rules: EventRules = _EVENT_RULES,
+    rules: SightingRules = _RULES,
+    *,
+    confidence: float = 0.8,
+    exact_places: bool = False,
+    estimator: LabelEstimator | None = None,
+) -> FoundSightings:
+    """Find the bursts, events and sightings of a catalog; nothing is written.
+
+    Args:
+        store: An open catalog; reading is enough.
+        record: Its model.
+        where: Conditions on the photos; the others are as if they were not there.
+        event_rules: When photos are of one burst or event.
+        rules: When events are of one sighting.
+        confidence: How sure a label has to be before it is rolled up, 0..1.
+        exact_places: Give places of sensitive species as they are.
+        estimator: The catalog's label estimate; without one, only verified sightings are named.
+
+    Returns:
+        What was found; the same whatever the order in which the photos were indexed, but for ids.
+
+    Raises:
+        InvalidInputError: The confidence is outside its limits.
+    """
+    if not 0 <= confidence <= 1:
+        raise InvalidInputError(f"confidence is {confidence}; it has to be 0 to 1")
+    view_ids = allowed_views(store, record.id, Where() if where is None else where)
+    frames = read_frames(store, photos_of(store, view_ids))
+    assignment = assign(read_deployments(store), frames)
+    frames = _placed(frames, assignment)
+    grouping = events_of(frames, cosines_from(store, record.id, frames), event_rules, assignment.codes)
+    sites, site_names = site_codes(assignment, frames, grouping)
+    taxa = read_taxa(store, frames, grouping.exposures, rules.least_probability)
+    built = build_parts(store, record.id, frames, grouping, taxa, sites, rules)
+    part_labels, why = merge_parts(built.parts, rules)
+    sightings = _smallest(part_labels[built.of_frame])
+    rows = np.flatnonzero(grouping.leads)
+    labels: dict[int, FusedLabel] = {}
+    sure = np.full(len(frames), np.nan)
+    if estimator is not None and len(estimator.space) and len(frames):
+        labels, sure = fused_labels(
+            store, estimator, frames, grouping.events, sightings, grouping.bursts, rows, confidence
+        )
+    best = representatives(sightings, rows, (frames.sharpness, bird_sizes(store, frames), sure))
+    found = _Listing(frames, grouping, taxa, sites, site_names, built, part_labels, why, sightings)
+    taxonomy = Taxonomy.load() if estimator is None else estimator.taxonomy
+    numbers, listed = found.list_all(labels, best, taxonomy, exact_places=exact_places)
+    return FoundSightings(frames, grouping, assignment, sightings, numbers, sites, site_names, listed)
+
+
+def _placed(frames: Frames, assignment: Assignment) -> Frames:
+    """The frames with the position of their deployment where they tell none themselves."""
+    positions = [(one.latitude, one.longitude) for one in assignment.deployments]
+    known = np.array([*positions, (None, None)], dtype=np.float64)[assignment.codes]
+    lacks = np.isnan(frames.latitudes) | np.isnan(frames.longitudes)
+    return replace(
+        frames,
+        latitudes=np.where(lacks, known[:, 0], frames.latitudes),
+        longitudes=np.where(lacks, known[:, 1], frames.longitudes),
+    )
+
+
+def _smallest(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Name groups by the smallest place in each."""
+    _, first, back = np.unique(labels, return_index=True, return_inverse=True)
+    return np.asarray(first[back.reshape(-1)], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Listing:
+    frames: Frames
+    grouping: Grouping
+    taxa: Taxa
+    sites: NDArray[np.int64]
+    site_names: tuple[str, ...]
+    built: BuiltParts
+    part_labels: NDArray[np.int64]
+    joined: dict[int, Joined]
+    sightings: NDArray[np.int64]
+
+    def list_all(
+        self, labels: dict[int, FusedLabel], best: dict[int, int], taxonomy: Taxonomy, *, exact_places: bool
+    ) -> tuple[NDArray[np.int64], tuple[Sighting, ...]]:
+        """The number of each frame's sighting, and the sightings by number."""
+        numbers = number_sightings(self.frames, self.sightings)
+        order = np.argsort(numbers, kind="stable")
+        starts = np.flatnonzero(np.diff(numbers[order], prepend=0))
+        names = ids_of_groups(self.frames.photo_ids, self.grouping.events)
+        members = np.split(order, starts[1:]) if len(order) else []
+        return numbers, tuple(
+            self._one(number, some, names, labels, best, taxonomy, exact_places=exact_places)
+            for number, some in enumerate(members, start=1)
+        )
+
+    def _one(
+        self,
+        number: int,
+        some: NDArray[np.int64],
+        names: NDArray[np.int64],
+        labels: dict[int, FusedLabel],
+        best: dict[int, int],
+        taxonomy: Taxonomy,
+        *,
+        exact_places: bool,
+    ) -> Sighting:
+        frames, grouping = self.frames, self.grouping
+        sighting = int(self.sightings[some[0]])
+        leads = some[grouping.leads[some]]
+        times = np.sort(frames.times[leads][~np.isnat(frames.times[leads])])
+        fused, verified = labels.get(sighting), self._verified(leads)
+        name = verified if verified is not None else (None if fused is None else fused.name)
+        species = verified if verified is not None else (None if fused is None else fused.species)
+        place = self._place(some)
+        is_coarse = not exact_places and place is not None and _is_sensitive(taxonomy, name, species)
+        if place is not None and is_coarse:
+            place = _coarse(place[0]), _coarse(place[1])
+        _, sizes = np.unique(grouping.bursts[leads], return_counts=True)
+        cameras = grouping.cameras[leads]
+        # Frames of no deployment may have been joined to those of one.
+        site = int(self.sites[some].max())
+        return Sighting(
+            number=number,
+            name=name,
+            rank="species" if verified is not None else (None if fused is None else fused.rank),
+            probability=None if verified is not None or fused is None else fused.probability,
+            species=species,
+            unknown=None if verified is not None or fused is None else fused.unknown,
+            verified=verified is not None,
+            started_at=_text(times[0]) if len(times) else None,
+            ended_at=_text(times[-1]) if len(times) else None,
+            site=self.site_names[site] if site >= 0 else None,
+            latitude=None if place is None else place[0],
+            longitude=None if place is None else place[1],
+            is_coarse=is_coarse,
+            frames=len(leads),
+            photos=len(some),
+            bursts=int((sizes > 1).sum()),
+            events=len(np.unique(grouping.events[leads])),
+            cameras=max(1, len(np.unique(cameras[cameras >= 0]))),
+            photo_id=int(frames.photo_ids[best[sighting]]),
+            why=self._why(leads, names),
+        )
+
+    def _verified(self, leads: NDArray[np.int64]) -> str | None:
+        """The commonest verified taxon, the first by name of equally common ones."""
+        codes = self.taxa.codes[leads[self.taxa.verified[leads]]]
+        return self.taxa.names[int(np.bincount(codes).argmax())] if len(codes) else None
+
+    def _place(self, some: NDArray[np.int64]) -> tuple[float, float] | None:
+        parts = np.unique(self.built.of_frame[some])
+        latitudes, longitudes = self.built.parts.latitudes[parts], self.built.parts.longitudes[parts]
+        known = ~np.isnan(latitudes) & ~np.isnan(longitudes)
+        if not known.any():
+            return None
+        base = longitudes[known][0]
+        turned = (longitudes[known] - base + 180.0) % 360.0 - 180.0
+        longitude = (float(turned.mean()) + base + 180.0) % 360.0 - 180.0
+        return round(float(latitudes[known].mean()), 6), round(float(longitude), 6)
+
+    def _why(self, leads: NDArray[np.int64], names: NDArray[np.int64]) -> tuple[EventReason, ...]:
+        built = self.built
+        parts, counts = np.unique(built.of_frame[leads], return_counts=True)
+        found = []
+        for at in np.lexsort((parts, built.parts.starts[parts])).tolist():
+            part = int(parts[at])
+            least = float(built.least_cosine[part])
+            joined = self.joined.get(part)
+            event = int(names[built.parts.events[part]])
+            facts = (event, int(counts[at]), float(built.largest_gap_s[part]))
+            shown = None if math.isnan(least) else round(least, 4)
+            if joined is None:
+                found.append(EventReason(*facts, shown, built.split[part]))
+                continue
+            to = int(names[built.parts.events[joined.part]])
+            cosine = None if joined.cosine is None else round(joined.cosine, 4)
+            found.append(
+                EventReason(
+                    *facts, shown, built.split[part], to, joined.by, joined.place, joined.gap_s, cosine
+                )
+            )
+        return tuple(found)
+
+
+def _text(moment: np.datetime64) -> str:
+    text = str(moment.astype("datetime64[us]"))
+    return text.removesuffix(".000000")
+
+
+def _coarse(degrees: float) -> float:
+    return round(round(degrees / _COARSE_DEGREES) * _COARSE_DEGREES, 1)
+
+
+def _is_sensitive(taxonomy: Taxonomy, *names: str | None) -> bool:
+    """Whether a sighting's name, or what it most likely is, is a species whose places are not to be told."""
+    taxa = [taxonomy.find(name) for name in names if name is not None]
+    return any(taxon is not None and taxon.sensitive for taxon in taxa)
+
+
+def ids_of_groups(photo_ids: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The smallest photo id of each group, at the place that names it."""
+    found = np.full(len(photo_ids), np.iinfo(np.int64).max)
+    np.minimum.at(found, groups, photo_ids)
+    return found
+
+
+def number_sightings(frames: Frames, sightings: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of each frame's sighting: from 1 in order of first times, those without one last.
+
+    Args:
+        frames: N frames.
+        sightings: (N,) int64, the smallest place of each frame's sighting.
+    """
+    first = np.full(len(frames), np.iinfo(np.int64).max)
+    timed = frames.has_time
+    np.minimum.at(first, sightings[timed], frames.stamps[timed])
+    named = np.unique(sightings)
+    rank = np.zeros(len(frames), np.int64)
+    rank[named[np.lexsort((named, first[named]))]] = np.arange(1, len(named) + 1)
+    return np.asarray(rank[sightings])
