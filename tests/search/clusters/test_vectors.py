@@ -289,7 +289,9 @@ def test_a_few_vectors_are_compared_with_as_many_strangers(seed: int) -> None:
         others = int((labels == labels[row]).sum()) - 1
         if 1 <= others <= 4:
             own = (cosines[row, labels == labels[row]].sum() - cosines[row, row]) / others
-            strangers = [np.sort(cosines[each, labels != labels[each]])[::-1][:others].mean() for each in range(60)]
+            strangers = [
+                np.sort(cosines[each, labels != labels[each]])[::-1][:others].mean() for each in range(60)
+            ]
             expected[row] = np.mean(np.array(strangers) < own)
     np.testing.assert_allclose(small_strength(unit, labels)[:57], expected[:57], atol=1e-6)
     assert (small_strength(unit, np.zeros(60, np.int64)) == 1).all()
