@@ -266,9 +266,8 @@ def _with_copies(
         order = np.lexsort((found, -exact))[: k + 1]
         found, exact = found[order], exact[order]
         width = min(k, len(found) - 1)
-        # Each copy leaves itself out; those that are not among the first k + 1 leave the last out.
+        # Each copy leaves itself out; those that are not among the first k + 1 take the first k.
         is_other = found != mine[:, None]
-        is_other[is_other.all(axis=1), -1] = len(found) <= k
         columns = np.argsort(~is_other, axis=1, kind="stable")[:, :width]
         places[mine, :width], cosines[mine, :width] = found[columns], exact[columns]
     return places, cosines
