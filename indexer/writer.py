@@ -19,7 +19,16 @@ from birdsearch.indexer.decode import DecodedPhoto
 from birdsearch.indexer.plan import FileTask, IdSet, Plan, count_unseen, is_most, most_is_gone
 from birdsearch.indexer.runs import finish_run, start_run
 
-__all__ = ["CatalogWriter", "EmbeddedFile", "FailedFile", "KnownFile", "Outcome"]
+__all__ = [
+    "CatalogWriter",
+    "EmbeddedFile",
+    "FailedFile",
+    "KnownFile",
+    "Outcome",
+    "live_pairs",
+    "stat_values",
+    "write_changes",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +100,7 @@ class CatalogWriter:
                 item for item in outcomes if isinstance(item, EmbeddedFile) and item.digest not in photo_ids
             ]
             touched = {item.task.photo_id for item in outcomes} | set(photo_ids.values())
-            before = _live_pairs(connection, touched)
+            before = live_pairs(connection, touched)
             photo_ids |= self._insert_photos(connection, fresh)
             embedded += self._insert_embeddings(connection, outcomes, photo_ids)
             for item in outcomes:
@@ -105,7 +114,7 @@ class CatalogWriter:
                     failed[item.error.code] += 1
                 else:
                     counts[_kind(item, photo_id)] += 1
-            self._write_changes(connection, before, touched | set(photo_ids.values()))
+            write_changes(connection, before, touched | set(photo_ids.values()))
         for file_id in created:
             self._created.add(file_id)
         self.counts += counts
@@ -162,7 +171,7 @@ class CatalogWriter:
 
     def _write_file(self, connection: sa.Connection, item: Outcome, photo_id: int | None) -> int:
         found = item.task.found
-        values: dict[str, object] = _stat_values(found) | {
+        values: dict[str, object] = stat_values(found) | {
             "root_id": item.task.root_id,
             "path": found.path,
             "state": "present",
@@ -185,18 +194,6 @@ class CatalogWriter:
                 "transient": int(error.transient),
             }
         return _upsert_file(connection, values)
-
-    def _write_changes(
-        self, connection: sa.Connection, before: set[tuple[int, int]], touched: Iterable[int | None]
-    ) -> None:
-        after = _live_pairs(connection, touched)
-        rows = [
-            {"op": op, "view_id": view_id, "model_id": model_id}
-            for op, pairs in (("remove", before - after), ("add", after - before))
-            for view_id, model_id in sorted(pairs)
-        ]
-        if rows:
-            connection.execute(sa.insert(tables.change), rows)
 
     def reconcile(self, plan: Plan, *, confirm_missing: bool) -> None:
         """After every task is committed: record what the crawl could not enter, what moved and what is gone.
@@ -293,7 +290,7 @@ class CatalogWriter:
         with self._store.writing() as connection:
             unseen = self._unseen(connection, plan, root_id)
             photos = {photo_id for _, photo_id in unseen if photo_id is not None}
-            before = _live_pairs(connection, photos)
+            before = live_pairs(connection, photos)
             elsewhere = self._elsewhere(connection, photos, {file_id for file_id, _ in unseen})
             # Each new path takes over the row of one old path of the same content: the file moved.
             heirs = {
@@ -314,7 +311,7 @@ class CatalogWriter:
                         .values(state="missing", stage=None, code=None, reason=None, run_id=self._run_id)
                     )
                     missing += 1
-            self._write_changes(connection, before, photos)
+            write_changes(connection, before, photos)
         self.counts["moved"] += moved
         self.counts["copies"] -= moved
         self.counts["missing"] += missing
@@ -356,7 +353,7 @@ def _photo_ids(connection: sa.Connection, digests: Sequence[bytes]) -> dict[byte
     return found
 
 
-def _live_pairs(connection: sa.Connection, photo_ids: Iterable[int | None]) -> set[tuple[int, int]]:
+def live_pairs(connection: sa.Connection, photo_ids: Iterable[int | None]) -> set[tuple[int, int]]:
     """(view, model) pairs of the photos that a search may find: those with a file that is not known to be gone."""
     view, embedding, file = tables.view.c, tables.embedding.c, tables.file.c
     live = sa.exists().where(file.photo_id == view.photo_id, live_file)
@@ -371,6 +368,26 @@ def _live_pairs(connection: sa.Connection, photo_ids: Iterable[int | None]) -> s
             )
         )
     return pairs
+
+
+def write_changes(
+    connection: sa.Connection, before: set[tuple[int, int]], photo_ids: Iterable[int | None]
+) -> None:
+    """Tell the vector indexes what of some photos can be found now and could not before, and the other way round.
+
+    Args:
+        connection: The transaction that changed their rows.
+        before: What `live_pairs` said of these photos before that.
+        photo_ids: The photos; None is passed over.
+    """
+    after = live_pairs(connection, photo_ids)
+    rows = [
+        {"op": op, "view_id": view_id, "model_id": model_id}
+        for op, pairs in (("remove", before - after), ("add", after - before))
+        for view_id, model_id in sorted(pairs)
+    ]
+    if rows:
+        connection.execute(sa.insert(tables.change), rows)
 
 
 def _photo_row(item: EmbeddedFile, run_id: int) -> dict[str, object]:
@@ -395,7 +412,8 @@ def _photo_row(item: EmbeddedFile, run_id: int) -> dict[str, object]:
     }
 
 
-def _stat_values(found: FoundFile) -> dict[str, object]:
+def stat_values(found: FoundFile) -> dict[str, object]:
+    """The columns of `file` that say how a file was found."""
     return {
         "size": found.size,
         "mtime_ns": found.mtime_ns,

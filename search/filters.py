@@ -18,10 +18,19 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import labelled_photos
-from birdsearch.indexer.catalog import CatalogStore, live_file
+from birdsearch.indexer.catalog import CatalogStore, chunks, live_file
 from birdsearch.indexer.taxa import clade_taxon_ids, find_clade, read_taxonomy
 
-__all__ = ["Folder", "Moment", "Where", "allowed_views", "great_circle_km", "parse_bbox", "parse_near"]
+__all__ = [
+    "Folder",
+    "Moment",
+    "Where",
+    "allowed_views",
+    "great_circle_km",
+    "parse_bbox",
+    "parse_near",
+    "photos_of",
+]
 
 Moment = str | date | datetime
 """A local wall-clock time: a datetime, a date, or text such as `2023`, `2023-05`, `2023-05-14T06:30`."""
@@ -359,3 +368,15 @@ def _absolute_names(folder: Folder) -> set[bytes]:
 
 def _is_within(path: bytes, folder: bytes) -> bool:
     return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
+
+
+def photos_of(store: CatalogStore, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The photo of each view, (n,) int64; -1 for a view that does not exist."""
+    view = tables.view.c
+    found = np.full(len(view_ids), -1, np.int64)
+    place = {view_id: at for at, view_id in enumerate(view_ids.tolist())}
+    with store.reading() as connection:
+        for some in chunks(view_ids.tolist()):
+            for row in connection.execute(sa.select(view.id, view.photo_id).where(view.id.in_(some))):
+                found[place[row.id]] = row.photo_id
+    return found

@@ -23,7 +23,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.vectors import normalised
 
-__all__ = ["GroupRules", "groups_of", "join_groups", "near_hashes", "vote_groups"]
+__all__ = ["MIRROR", "GroupRules", "differing_bits", "groups_of", "join_groups", "near_hashes", "vote_groups"]
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Places of the left and of the right hashes, and how many bits differ."""
@@ -32,9 +32,12 @@ _BANDS, _BAND_BITS = 4, 16
 _MOST_BITS = 16
 # Pairs that are compared at a time, and pairs whose vectors are held at a time: they bound the memory.
 _PAIRS, _VECTOR_PAIRS = 1_000_000, 65_536
-# Of the 8 x 8 coefficients of a hash, mirroring a picture flips the sign of those with an odd horizontal
-# frequency: every second column, the first included.
-_MIRROR = np.uint64(0xAAAAAAAAAAAAAAAA)
+MIRROR = np.uint64(0xAAAAAAAAAAAAAAAA)
+"""The bits of a hash that change when its picture is mirrored.
+
+Of its 8 x 8 coefficients those with an odd horizontal frequency change their sign: every second column, the first
+included.
+"""
 _SECOND_US = 1_000_000
 
 
@@ -278,10 +281,10 @@ def _hash_pairs(
     ends = np.searchsorted(at, at, side="right")
     for left, right in _expanded(np.arange(len(at)), np.arange(1, len(at) + 1), ends):
         i, j = in_time[left], in_time[right]
-        differing = np.minimum(_differing(bits[i], bits[j]), _differing(bits[i] ^ _MIRROR, bits[j]))
+        differing = np.minimum(differing_bits(bits[i], bits[j]), differing_bits(bits[i] ^ MIRROR, bits[j]))
         near = differing <= most
         yield i[near], j[near], differing[near]
-    for left_bits in (bits[others], bits[others] ^ _MIRROR):
+    for left_bits in (bits[others], bits[others] ^ MIRROR):
         for partners in (others, exposures):
             for left, right, differing in near_hashes(left_bits, bits[partners], most):
                 yield others[left], partners[right], differing
@@ -319,7 +322,7 @@ def near_hashes(left: NDArray[np.uint64], right: NDArray[np.uint64], bits: int) 
             for places in itertools.combinations(range(_BAND_BITS), flips):
                 key = wanted ^ sum(1 << place for place in places)
                 for i, j in _expanded(np.arange(len(left)), starts[key], starts[key + 1]):
-                    differing = _differing(left[i], sorted_right[j])
+                    differing = differing_bits(left[i], sorted_right[j])
                     near = differing <= bits
                     yield i[near], order[j[near]], differing[near]
 
@@ -347,7 +350,7 @@ def _expanded(
         first = last
 
 
-def _differing(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.int64]:
+def differing_bits(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.int64]:
     """How many bits differ: the ones of the exclusive or, summed in pairs, fours, bytes and over all bytes."""
     ones = left ^ right
     ones = ones - ((ones >> np.uint64(1)) & np.uint64(0x5555555555555555))

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from birdsearch.cli.labelling import NOT_CALIBRATED, confidence_option, model_in_use
+from birdsearch.cli.labelling import (
+    NOT_CALIBRATED,
+    checklist_option,
+    confidence_option,
+    model_in_use,
+    read_checklist,
+)
 from birdsearch.cli.output import (
     Column,
     catalog_option,
@@ -21,7 +27,7 @@ from birdsearch.cli.output import (
 from birdsearch.cli.where import build_where, where_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.search.filters import Where
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
     from birdsearch.search.labels.estimator import LabelEstimator
     from birdsearch.search.labels.predict import LabelSummary, Prediction
 
-__all__ = ["checklist_option", "label", "mislabelled", "read_checklist"]
+__all__ = ["label", "mislabelled"]
 
 _PREDICTIONS: list[Column] = [
     ("photo_id", "Photo"),
@@ -56,26 +62,6 @@ _DOUBTS: list[Column] = [
     ("path", "Path"),
 ]
 _MOST_NAMES = 15
-
-
-def checklist_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--checklist FILE`, passed as `checklist`; `read_checklist` reads it."""
-    return click.option(
-        "--checklist",
-        metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Flag labels that do not fit this list. CSV: species; months; south, west, north, east; status.",
-    )(command)
-
-
-def read_checklist(store: CatalogStore, path: Path) -> Checklist:
-    """The checklist that was named; what is not known of it is told on stderr."""
-    from birdsearch.search.labels.checklist import open_checklist
-
-    found = open_checklist(store, path)
-    for warning in found.warnings:
-        click.echo(f"Warning: {warning}", err=True)
-    return found
 
 
 @click.command(short_help="Label every photo, or say what to verify next.")

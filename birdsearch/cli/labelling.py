@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -10,8 +11,9 @@ import click
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.indexer.records import ModelRecord
+    from birdsearch.search.labels.checklist import Checklist
 
-__all__ = ["NOT_CALIBRATED", "confidence_option", "model_in_use"]
+__all__ = ["NOT_CALIBRATED", "checklist_option", "confidence_option", "model_in_use", "read_checklist"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -27,6 +29,26 @@ def confidence_option(command: _Command) -> _Command:
         type=click.FloatRange(0, 1),
         help="How sure a name has to be before it is rolled up to genus, family, order or bird.",
     )(command)
+
+
+def checklist_option(command: _Command) -> _Command:
+    """Add `--checklist FILE`, passed as `checklist`; `read_checklist` reads it."""
+    return click.option(
+        "--checklist",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Flag labels that do not fit this list. CSV: species; months; south, west, north, east; status.",
+    )(command)
+
+
+def read_checklist(store: CatalogStore, path: Path) -> Checklist:
+    """The checklist that was named; what is not known of it is told on stderr."""
+    from birdsearch.search.labels.checklist import open_checklist
+
+    found = open_checklist(store, path)
+    for warning in found.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    return found
 
 
 def model_in_use(store: CatalogStore) -> ModelRecord:

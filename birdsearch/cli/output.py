@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import click
 
+from birdsearch.search.spreadsheet import csv_cell
+
 __all__ = ["Column", "catalog_option", "emit", "format_option", "write_json", "write_rows"]
 
 Column = tuple[str, str]
@@ -23,8 +25,6 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _GAP = "  "
 _NARROWEST = 8
-# What spreadsheets take for the beginning of a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def _default_catalog() -> Path:
@@ -97,18 +97,8 @@ def _csv(rows: Sequence[Mapping[str, object]], columns: Sequence[Column]) -> str
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([key for key, _ in columns])
-    writer.writerows([[_csv_cell(row.get(key)) for key, _ in columns] for row in rows])
+    writer.writerows([[csv_cell(row.get(key)) for key, _ in columns] for row in rows])
     return buffer.getvalue()
-
-
-def _csv_cell(value: object) -> object:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        value = " ".join(str(part) for part in value)
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return value
 
 
 def table(rows: Sequence[Mapping[str, object]], columns: Sequence[Column], width: int | None = None) -> str:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from birdsearch.cli.label import checklist_option, read_checklist
-from birdsearch.cli.labelling import NOT_CALIBRATED, confidence_option
+from birdsearch.cli.labelling import NOT_CALIBRATED, checklist_option, confidence_option, read_checklist
 from birdsearch.cli.output import (
     Column,
     catalog_option,

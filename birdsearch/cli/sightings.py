@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import click
 from birdsearch.cli.labelling import NOT_CALIBRATED, confidence_option, model_in_use
 from birdsearch.cli.output import Column, catalog_option, format_option, write_json, write_rows
 from birdsearch.cli.where import build_where, where_options
+from birdsearch.search.spreadsheet import csv_cell
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog import CatalogStore
@@ -267,32 +269,24 @@ def _parquet() -> Any:
 def _write(out: Path, rows: Sequence[Mapping[str, object]], keys: Sequence[str]) -> None:
     """Write a list to a file, in one step."""
     from birdsearch.errors import InvalidInputError
+    from birdsearch.indexer.files import write_whole
 
-    part = out.with_name(out.name + ".part")
+    if out.suffix.lower() == ".parquet":
+        pyarrow, parquet = _parquet()
+        table = {key: pyarrow.array([row[key] for row in rows]) for key in keys}
+        sink = io.BytesIO()
+        parquet.write_table(pyarrow.table(table), sink)
+        content = sink.getvalue()
+    else:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(keys)
+        writer.writerows([[csv_cell(row[key]) for key in keys] for row in rows])
+        content = text.getvalue().encode()
     try:
-        if out.suffix.lower() == ".parquet":
-            pyarrow, parquet = _parquet()
-            table = {key: pyarrow.array([row[key] for row in rows]) for key in keys}
-            parquet.write_table(pyarrow.table(table), part)
-        else:
-            with part.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(keys)
-                writer.writerows([[_cell(row[key]) for key in keys] for row in rows])
-        part.replace(out)
+        write_whole(out, content)
     except OSError as error:
         raise InvalidInputError(f"{out} cannot be written: {error.strerror or error}") from error
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        value = " ".join(str(each) for each in value)
-    # What spreadsheets take for the beginning of a formula.
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value
 
 
 @click.command(short_help="The same look at another time or place.")

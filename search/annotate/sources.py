@@ -18,6 +18,7 @@ from PIL import Image, IptcImagePlugin, UnidentifiedImageError
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.model.photo import pillow_is_quiet
+from birdsearch.search.spreadsheet import csv_delimiter, decoded_csv
 
 __all__ = [
     "NAME_COLUMNS",
@@ -37,7 +38,6 @@ __all__ = [
 _PHOTO_COLUMNS = ("sha256", "photo_id", "path")
 NAME_COLUMNS = ("taxon", "species", "common_name", "scientific_name", "label")
 _COLUMNS = (*_PHOTO_COLUMNS, *NAME_COLUMNS, "verdict", "who")
-_DELIMITERS = (",", ";", "\t")
 _MAX_TABLE_BYTES = 1 << 28
 
 
@@ -111,14 +111,7 @@ def _counting_columns(path: Path, titles: Sequence[str]) -> set[str]:
 
 def _read_csv(path: Path) -> Iterator[TableRow]:
     text = _table_text(path)
-    # The delimiter is the one that makes most sense of the header.
-    head = text.splitlines()[0] if text.strip() else ""
-
-    def known(delimiter: str) -> int:
-        titles = next(csv.reader([head], delimiter=delimiter), [])
-        return sum(_column(title) in _COLUMNS for title in titles)
-
-    delimiter = max(_DELIMITERS, key=known)
+    delimiter = csv_delimiter(text, lambda title: _column(title) in _COLUMNS)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 0
     try:
@@ -155,14 +148,7 @@ def _table_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}") from error
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InvalidInputError(
-            f"{path} is not {encoding[:6].upper().rstrip('-')} in line {line}; save it as CSV UTF-8"
-        ) from error
+    return decoded_csv(data, path)
 
 
 def _read_parquet(path: Path) -> Iterator[TableRow]:

@@ -24,6 +24,7 @@ from birdsearch.search.clusters.report_map import map_data, map_section
 from birdsearch.search.clusters.report_plots import draw_map
 from birdsearch.search.clusters.state import OUTLIER
 from birdsearch.search.sheet import Pictures
+from birdsearch.search.spreadsheet import csv_cell
 
 __all__ = ["ReportFiles", "write_cluster_sheet", "write_members", "write_report"]
 
@@ -31,8 +32,6 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
 
 _COLUMNS = ("photo_id", "path", "cluster_id", "name", "strength", "event", "captured_at", "label")
-# What spreadsheets take for the beginning of a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 # Thumbnails on the map beside those of the contact sheets.
 _HOVERS, _HOVER_SIDE, _HOVER_QUALITY = 400, 128, 72
 _SHEET = 60
@@ -86,12 +85,8 @@ def _csv(rows: Sequence[Mapping[str, object]]) -> bytes:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for row in rows:
-        writer.writerow([_cell(row[column]) for column in _COLUMNS])
+        writer.writerow([csv_cell(row[column]) for column in _COLUMNS])
     return buffer.getvalue().encode("utf-8", "backslashreplace")
-
-
-def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
 
 
 def _parquet(rows: Sequence[Mapping[str, object]]) -> bytes:

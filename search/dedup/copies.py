@@ -18,7 +18,7 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.search.dedup.alignment import Prepared
 from birdsearch.search.dedup.fingerprint import Fingerprint, compare, prepared
 from birdsearch.search.graph import knn_graph, near_pairs
-from birdsearch.search.groups import join_groups, near_hashes
+from birdsearch.search.groups import MIRROR, join_groups, near_hashes
 
 __all__ = [
     "CopyPair",
@@ -116,8 +116,8 @@ def turned_hashes(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     rows = np.unpackbits(hashes.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1).reshape(-1, 8, 8)
     transposed = np.packbits(rows.transpose(0, 2, 1).reshape(-1, 64), axis=1)
     turned = np.ascontiguousarray(transposed).view(">u8").reshape(-1).astype(np.uint64)
-    across, down = np.uint64(0xAAAAAAAAAAAAAAAA), np.uint64(0xFF00FF00FF00FF00)
-    return np.stack([each ^ mask for each in (hashes, turned) for mask in (0, across, down, across ^ down)])
+    down = np.uint64(0xFF00FF00FF00FF00)
+    return np.stack([each ^ mask for each in (hashes, turned) for mask in (0, MIRROR, down, MIRROR ^ down)])
 
 
 def candidate_pairs(

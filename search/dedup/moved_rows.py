@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from birdsearch.indexer import tables
 from birdsearch.indexer.crawl import FoundFile
-from birdsearch.indexer.writer import _live_pairs, _stat_values
+from birdsearch.indexer.writer import live_pairs, stat_values, write_changes
 
 __all__ = ["mark_missing", "mark_present"]
 
@@ -44,7 +44,7 @@ def mark_present(connection: sa.Connection, run_id: int, photo_id: int, path: by
         found = FoundFile(
             row.path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino
         )
-        values = {"state": "present", "transient": 0, "run_id": run_id, **_stat_values(found)}
+        values = {"state": "present", "transient": 0, "run_id": run_id, **stat_values(found)}
         _update(connection, row, values)
 
 
@@ -65,13 +65,6 @@ def _row_at(connection: sa.Connection, path: bytes) -> Any | None:
 
 def _update(connection: sa.Connection, row: Any, values: dict[str, Any]) -> None:
     """Change a file's row, and tell the vector indexes what can be found by that, or no longer can."""
-    before = _live_pairs(connection, [row.photo_id])
+    before = live_pairs(connection, [row.photo_id])
     connection.execute(sa.update(tables.file).where(tables.file.c.id == row.id).values(values))
-    after = _live_pairs(connection, [row.photo_id])
-    changes = [
-        {"op": op, "view_id": view_id, "model_id": model_id}
-        for op, pairs in (("remove", before - after), ("add", after - before))
-        for view_id, model_id in sorted(pairs)
-    ]
-    if changes:
-        connection.execute(sa.insert(tables.change), changes)
+    write_changes(connection, before, [row.photo_id])

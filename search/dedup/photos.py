@@ -18,7 +18,7 @@ from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.vectors import normalised
 from birdsearch.search.dedup.fingerprint_store import StoredFile
-from birdsearch.search.filters import Folder, Where, allowed_views
+from birdsearch.search.filters import Folder, Where, allowed_views, photos_of
 
 __all__ = [
     "FileTable",
@@ -129,7 +129,7 @@ class PhotoArrays:
                 has_hash.append(row.phash is not None)
         photos = cls(np.array(ids, np.int64), np.array(hashes, np.uint64), np.array(has_hash, np.bool_))
         if not where.is_empty:
-            chosen = np.isin(photos.ids, _photos_of(store, allowed_views(store, record.id, where)))
+            chosen = np.isin(photos.ids, photos_of(store, allowed_views(store, record.id, where)))
             photos = cls(photos.ids[chosen], photos.phashes[chosen], photos.has_hash[chosen])
         photos._read_vectors(store, record)
         return photos
@@ -185,16 +185,6 @@ class PhotoArrays:
                 np.int64,
             )
         return self.ids[np.isin(self.ids, found)]
-
-
-def _photos_of(store: CatalogStore, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    view = tables.view.c
-    found: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
-    with store.reading() as connection:
-        for some in chunks(view_ids.tolist()):
-            rows = connection.execute(sa.select(view.photo_id).where(view.id.in_(some))).scalars().all()
-            found.append(np.array(rows, np.int64))
-    return np.unique(np.concatenate(found))
 
 
 class FileTable:

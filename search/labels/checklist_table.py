@@ -14,6 +14,7 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.crawl import display_path
 from birdsearch.model.species import name_key
 from birdsearch.search.filters import parse_bbox
+from birdsearch.search.spreadsheet import csv_delimiter, decoded_csv
 
 __all__ = ["ALL_YEAR", "ChecklistRow", "Listing", "checklist_rows", "parse_months", "read_checklist_text"]
 
@@ -28,7 +29,6 @@ _NAMES = ("species", "taxon", "common_name", "scientific_name")
 _BOX = ("south", "west", "north", "east")
 _COUNTING = (*_NAMES, *_BOX, *_MONTHS, "months", "status")
 _RARITY = re.compile(r"\b(rare|vagrant|accidental|casual)\b")
-_DELIMITERS = (",", ";", "\t")
 _FREQUENCY = re.compile(r"(\d+([.,]\d*)?|[.,]\d+)(e-?\d+)?\s*%?", re.ASCII | re.IGNORECASE)
 _LONGEST = 200
 _MAX_BYTES = 1 << 26
@@ -94,14 +94,7 @@ def read_checklist_text(path: Path) -> str:
         raise InvalidInputError(f"{source} cannot be read: {reason or error}") from error
     if len(data) > _MAX_BYTES:
         raise InvalidInputError(f"{source} has more than {_MAX_BYTES} bytes, the limit; is it a checklist?")
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InvalidInputError(
-            f"{source} is not {encoding[:6].upper().rstrip('-')} in line {line}; save it as CSV UTF-8"
-        ) from error
+    return decoded_csv(data, source)
 
 
 def checklist_rows(text: str, source: str) -> Iterator[ChecklistRow]:
@@ -118,13 +111,7 @@ def checklist_rows(text: str, source: str) -> Iterator[ChecklistRow]:
         InvalidInputError: A column is missing or is there twice, a cell makes no sense, or the text is not CSV.
     """
     text = text.removeprefix("\ufeff")
-    head = text.splitlines()[0] if text.strip() else ""
-
-    def known(delimiter: str) -> int:
-        titles = next(csv.reader([head], delimiter=delimiter), [])
-        return sum(_column(title) in _COUNTING for title in titles)
-
-    delimiter = max(_DELIMITERS, key=known)
+    delimiter = csv_delimiter(text, lambda title: _column(title) in _COUNTING)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 0
     try:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.search.groups import GroupRules, join_groups, near_hashes
+from birdsearch.search.groups import MIRROR, GroupRules, differing_bits, join_groups, near_hashes
 from birdsearch.search.sightings.frames import Cosines, Frames
 
 __all__ = ["exposures_of"]
@@ -27,8 +27,6 @@ _SECOND_US = 1_000_000
 _MOST_A_SECOND = 256
 # Bits of a hash: no two differ in more.
 _FARTHEST = 64
-# As in `groups`: mirroring a picture flips the sign of every second coefficient of its hash.
-_MIRROR = np.uint64(0xAAAAAAAAAAAAAAAA)
 _COPIES = GroupRules()
 
 
@@ -123,7 +121,7 @@ def _join_same_second(
             frames.numbers[copy] == frames.numbers[match]
         )
         copy, match = copy[near], match[near]
-        differing = _differing(frames.hashes[copy], frames.hashes[match])
+        differing = differing_bits(frames.hashes[copy], frames.hashes[match])
         near = differing <= copies.bits
         near[near] = _are_copies(copy[near], match[near], differing[near], cosines, copies)
         copy, match, differing = copy[near], match[near], differing[near]
@@ -145,11 +143,6 @@ def _take_nearer(
     copy, match, far = copy[first], match[first], far[first]
     better = (far < best[copy]) | ((far == best[copy]) & (match < original[copy]))
     best[copy[better]], original[copy[better]] = far[better], match[better]
-
-
-def _differing(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.int64]:
-    octets = (left ^ right).view(np.uint8).reshape(-1, 8)  # (n,) of 8 bytes -> (n, 8)
-    return np.asarray(np.unpackbits(octets, axis=1).sum(axis=1, dtype=np.int64))
 
 
 def _are_copies(
@@ -205,7 +198,7 @@ def _join_untimed(
 def _near(
     frames: Frames, untimed: NDArray[np.int64], hashed: NDArray[np.int64], bits: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    for flipped in (np.uint64(0), _MIRROR):
+    for flipped in (np.uint64(0), MIRROR):
         asked = frames.hashes[untimed] ^ flipped
         for left, right, differing in near_hashes(asked, frames.hashes[hashed], bits):
             apart = untimed[left] != hashed[right]

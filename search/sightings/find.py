@@ -18,13 +18,13 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.model.species import Taxonomy
-from birdsearch.search.filters import Where, allowed_views
+from birdsearch.search.filters import Where, allowed_views, photos_of
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.sightings.build import BuiltParts, Taxa, build_parts, read_taxa, site_codes
 from birdsearch.search.sightings.deployed import Assignment, assign
 from birdsearch.search.sightings.deployments import read_deployments
 from birdsearch.search.sightings.events import EventRules, Grouping, events_of
-from birdsearch.search.sightings.frames import Frames, cosines_from, photos_of, read_frames
+from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames
 from birdsearch.search.sightings.labels import FusedLabel, bird_sizes, fused_labels, representatives
 from birdsearch.search.sightings.parts import Joined, SightingRules, merge_parts
 

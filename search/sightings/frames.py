@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, chunks, live_file
+from birdsearch.indexer.catalog import CatalogStore, live_file
 from birdsearch.indexer.vectors import normalised
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Frames",
     "cosines_from",
     "file_number",
-    "photos_of",
     "read_frames",
     "unit_vectors",
 ]
@@ -336,18 +335,6 @@ def _whole_views(store: CatalogStore, ids: NDArray[np.int64]) -> NDArray[np.int6
                 places = np.minimum(np.searchsorted(ids, pairs[:, 0]), len(ids) - 1)
                 known = ids[places] == pairs[:, 0]
                 found[places[known]] = pairs[known, 1]
-    return found
-
-
-def photos_of(store: CatalogStore, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The photo of each view, (n,) int64; -1 for a view that does not exist."""
-    view = tables.view.c
-    found = np.full(len(view_ids), -1, np.int64)
-    place = {view_id: at for at, view_id in enumerate(view_ids.tolist())}
-    with store.reading() as connection:
-        for some in chunks(view_ids.tolist()):
-            for row in connection.execute(sa.select(view.id, view.photo_id).where(view.id.in_(some))):
-                found[place[row.id]] = row.photo_id
     return found
 
 

@@ -15,12 +15,12 @@ from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.vectors import VectorIndex, normalised
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.search.catalog_model import catalog_model
-from birdsearch.search.filters import Where, allowed_views, great_circle_km
+from birdsearch.search.filters import Where, allowed_views, great_circle_km, photos_of
 from birdsearch.search.inputs import Photo, find_photo, network_input
 from birdsearch.search.knn import nearest
 from birdsearch.search.results import Hit
 from birdsearch.search.retrieval import Match, describe
-from birdsearch.search.sightings.frames import photos_of, unit_vectors
+from birdsearch.search.sightings.frames import unit_vectors
 from birdsearch.search.sightings.store import KnownEvents, known_events
 
 __all__ = ["SimilarHit", "SimilarResult", "similar"]
