@@ -69,7 +69,7 @@ root = Table(
     sqlite_autoincrement=True,
 )
 
-# What was run on the catalog, by which version, and what came of it (`counts`: JSON).
+# What was run on the catalog, by which version, how (`settings`: JSON), and what came of it (`counts`: JSON).
 run = Table(
     "run",
     metadata,
@@ -81,6 +81,7 @@ run = Table(
     Column("finished_at", Text),
     Column("outcome", Text),
     Column("counts", Text),
+    Column("settings", Text),
     sqlite_autoincrement=True,
 )
 
@@ -171,7 +172,7 @@ view = Table(
     sqlite_autoincrement=True,
 )
 
-# The un-normalised float32 little-endian vector of a view, with the crc32 of its bytes.
+# The un-normalised float32 little-endian vector of a view, with the crc32 of its bytes and the run that made it.
 embedding = Table(
     "embedding",
     metadata,
@@ -179,6 +180,7 @@ embedding = Table(
     Column("model_id", Integer, ForeignKey("model.id"), primary_key=True, nullable=False),
     Column("vector", LargeBinary, nullable=False),
     Column("crc32", Integer, nullable=False),
+    Column("run_id", Integer, ForeignKey("run.id")),
 )
 
 # Append-only: followers replay it from the seq they have seen. `add` and `remove` of (view, model).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from birdsearch.indexer.migrations import m001_first_schema, m002_labels, m003_order
+from birdsearch.indexer.migrations import m001_first_schema, m002_labels, m003_order, m004_speed
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION"]
 
@@ -13,6 +13,7 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
     m001_first_schema.STATEMENTS,
     m002_labels.STATEMENTS,
     m003_order.STATEMENTS,
+    m004_speed.STATEMENTS,
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

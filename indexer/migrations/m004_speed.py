@@ -1,0 +1,10 @@
+"""What made each vector: the settings of a run, and the run of an embedding."""
+
+from __future__ import annotations
+
+__all__ = ["STATEMENTS"]
+
+STATEMENTS = (
+    "ALTER TABLE run ADD COLUMN settings TEXT",
+    "ALTER TABLE embedding ADD COLUMN run_id INTEGER REFERENCES run (id)",
+)
