@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import sqlite3
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,7 @@ from birdsearch.errors import PhotoError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks, live_file
 from birdsearch.indexer.crawl import FoundFile
+from birdsearch.indexer.database import cursor_of
 from birdsearch.indexer.decode import DecodedPhoto
 from birdsearch.indexer.plan import FileTask, IdSet, Plan, count_unseen, is_most, most_is_gone
 from birdsearch.indexer.runs import finish_run, start_run
@@ -60,6 +63,55 @@ class FailedFile:
 Outcome = EmbeddedFile | KnownFile | FailedFile
 
 
+# The columns of `file` beside its id, root and path, in the order of `_file_row`.
+_FILE_COLUMNS = (
+    *("state", "photo_id", "size", "mtime_ns", "ctime_ns", "device", "inode"),
+    *("stage", "code", "reason", "transient", "run_id"),
+)
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _insert(table: sa.Table, columns: Sequence[str] | None = None) -> str:
+    names = [column.name for column in table.columns] if columns is None else columns
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({_marks(names)})"  # noqa: S608
+
+
+# Statements that are run for every photo; see `cursor_of`.
+_INSERT_PHOTO = _insert(tables.photo)
+_INSERT_EMBEDDING = _insert(tables.embedding)
+_INSERT_WHOLE_VIEW = (
+    "INSERT INTO view (id, photo_id, kind, x, y, w, h) VALUES (?, ?, 'whole', 0.0, 0.0, 1.0, 1.0)"
+)
+_UPSERT_FILE = (
+    _insert(tables.file, ("id", "root_id", "path", *_FILE_COLUMNS))
+    + " ON CONFLICT (root_id, path) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _FILE_COLUMNS)
+)
+_UPDATE_FILE = f"UPDATE file SET {', '.join(f'{name} = ?' for name in _FILE_COLUMNS)} WHERE id = ?"  # noqa: S608
+_ADD_CHANGE = "INSERT INTO change (op, view_id, model_id) VALUES ('add', ?, ?)"
+_PHOTOS = "SELECT digest, id FROM photo WHERE digest IN ({})"
+_VIEWS_WITHOUT_VECTOR = (
+    "SELECT id, photo_id FROM view WHERE kind = 'whole' AND NOT EXISTS "
+    "(SELECT 1 FROM embedding WHERE view_id = view.id AND model_id = ?) AND photo_id IN ({})"
+)
+
+
+class _NextIds:
+    """Ids for new rows, in one transaction: those that `AUTOINCREMENT` would give, none used before.
+
+    Giving them here lets all rows of a table be written by one statement.
+    """
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        last = dict(cursor.execute("SELECT name, seq FROM sqlite_sequence"))
+        self.photo, self.view, self.file = (
+            itertools.count(int(last.get(name, 0)) + 1).__next__ for name in ("photo", "view", "file")
+        )
+
+
 class CatalogWriter:
     """Writes one run. Not for use from several threads at once.
 
@@ -91,109 +143,100 @@ class CatalogWriter:
         """
         counts: Counter[str] = Counter()
         failed: Counter[str] = Counter()
-        embedded = 0
-        created = []
         with self._store.writing() as connection:
-            digests = {item.digest for item in outcomes if not isinstance(item, FailedFile)}
-            photo_ids = _photo_ids(connection, list(digests))
-            fresh = [
-                item for item in outcomes if isinstance(item, EmbeddedFile) and item.digest not in photo_ids
-            ]
+            cursor = cursor_of(connection)
+            ids = _NextIds(cursor)
+            photo_ids = _photo_ids(
+                cursor, {item.digest for item in outcomes if not isinstance(item, FailedFile)}
+            )
+            fresh = {
+                item.digest: item
+                for item in outcomes
+                if isinstance(item, EmbeddedFile) and item.digest not in photo_ids
+            }
             touched = {item.task.photo_id for item in outcomes} | set(photo_ids.values())
             before = live_pairs(connection, touched)
-            photo_ids |= self._insert_photos(connection, fresh)
-            embedded += self._insert_embeddings(connection, outcomes, photo_ids)
+            embedded = self._insert_embeddings(
+                cursor, [item for item in outcomes if isinstance(item, EmbeddedFile)], photo_ids
+            )
+            views = self._insert_photos(cursor, fresh, photo_ids, ids)
+            new_rows, known_rows = [], []
             for item in outcomes:
                 photo_id = None if isinstance(item, FailedFile) else photo_ids.get(item.digest)
                 if isinstance(item, KnownFile) and photo_id is None:
                     item = FailedFile(item.task, _SIBLING_FAILED)
-                file_id = self._write_file(connection, item, photo_id)
-                if item.task.file_id is None:
-                    created.append(file_id)
                 if isinstance(item, FailedFile):
                     failed[item.error.code] += 1
                 else:
                     counts[_kind(item, photo_id)] += 1
-            write_changes(connection, before, touched | set(photo_ids.values()))
-        for file_id in created:
-            self._created.add(file_id)
+                row = self._file_row(item, photo_id)
+                if item.task.file_id is None:
+                    new_rows.append((ids.file(), item.task.root_id, item.task.found.path, *row))
+                else:
+                    known_rows.append((*row, item.task.file_id))
+            cursor.executemany(_UPSERT_FILE, new_rows)
+            cursor.executemany(_UPDATE_FILE, known_rows)
+            write_changes(connection, before, touched)
+            cursor.executemany(_ADD_CHANGE, [(view_id, self._model_id) for view_id in views])
+        for new_row in new_rows:
+            self._created.add(new_row[0])
         self.counts += counts
         self.failed += failed
-        self.embedded += embedded
+        self.embedded += embedded + len(views)
 
-    def _insert_photos(self, connection: sa.Connection, fresh: Sequence[EmbeddedFile]) -> dict[bytes, int]:
-        distinct = {item.digest: item for item in fresh}
-        if not distinct:
-            return {}
-        rows = [_photo_row(item, self._run_id) for item in distinct.values()]
-        ids = connection.execute(
-            sa.insert(tables.photo).returning(tables.photo.c.id, sort_by_parameter_order=True), rows
-        ).scalars()
-        photo_ids = dict(zip(distinct, ids, strict=True))
-        connection.execute(
-            sa.insert(tables.view),
-            [
-                {"photo_id": photo_id, "kind": "whole", "x": 0.0, "y": 0.0, "w": 1.0, "h": 1.0}
-                for photo_id in photo_ids.values()
-            ],
-        )
-        return photo_ids
+    def _insert_photos(
+        self,
+        cursor: sqlite3.Cursor,
+        fresh: Mapping[bytes, EmbeddedFile],
+        photo_ids: dict[bytes, int],
+        ids: _NextIds,
+    ) -> list[int]:
+        """Write photos that the catalog does not have, with their views and vectors; returns the views' ids.
+
+        The new photos are added to `photo_ids`.
+        """
+        photos, views, vectors = [], [], []
+        for digest, item in fresh.items():
+            photo_id, view_id = ids.photo(), ids.view()
+            photo_ids[digest] = photo_id
+            photos.append(_photo_row(photo_id, item, self._run_id))
+            views.append((view_id, photo_id))
+            vectors.append(self._embedding_row(view_id, item.vector))
+        cursor.executemany(_INSERT_PHOTO, photos)
+        cursor.executemany(_INSERT_WHOLE_VIEW, views)
+        cursor.executemany(_INSERT_EMBEDDING, vectors)
+        return [view_id for view_id, _ in views]
 
     def _insert_embeddings(
-        self, connection: sa.Connection, outcomes: Sequence[Outcome], photo_ids: dict[bytes, int]
+        self, cursor: sqlite3.Cursor, items: Sequence[EmbeddedFile], photo_ids: Mapping[bytes, int]
     ) -> int:
-        vectors = {
-            photo_ids[item.digest]: np.ascontiguousarray(item.vector, dtype="<f4").tobytes()
-            for item in outcomes
-            if isinstance(item, EmbeddedFile)
-        }
-        if not vectors:
-            return 0
-        view, embedding = tables.view.c, tables.embedding.c
-        has_one = sa.exists().where(embedding.view_id == view.id, embedding.model_id == self._model_id)
-        views = connection.execute(
-            sa.select(view.id, view.photo_id)
-            .where(view.photo_id.in_(list(vectors)), view.kind == "whole", ~has_one)
-            .order_by(view.id)
-        ).all()
-        rows = [
-            {
-                "view_id": row.id,
-                "model_id": self._model_id,
-                "vector": vectors[row.photo_id],
-                "crc32": zlib.crc32(vectors[row.photo_id]),
-            }
-            for row in views
-        ]
-        if rows:
-            connection.execute(sa.insert(tables.embedding), rows)
-        return len(rows)
+        """Write vectors of photos that the catalog had without one of this model; returns how many."""
+        vectors = {photo_ids[item.digest]: item.vector for item in items if item.digest in photo_ids}
+        lacking: list[tuple[int, int]] = []
+        for some in chunks(sorted(vectors)):
+            cursor.execute(_VIEWS_WITHOUT_VECTOR.format(_marks(some)), (self._model_id, *some))
+            lacking += cursor.fetchall()
+        cursor.executemany(
+            _INSERT_EMBEDDING,
+            [self._embedding_row(view_id, vectors[photo_id]) for view_id, photo_id in sorted(lacking)],
+        )
+        return len(lacking)
 
-    def _write_file(self, connection: sa.Connection, item: Outcome, photo_id: int | None) -> int:
+    def _embedding_row(self, view_id: int, vector: np.ndarray) -> tuple[object, ...]:
+        content = np.ascontiguousarray(vector, dtype="<f4").tobytes()
+        return view_id, self._model_id, content, zlib.crc32(content), self._run_id
+
+    def _file_row(self, item: Outcome, photo_id: int | None) -> tuple[object, ...]:
+        """Values of `_FILE_COLUMNS`."""
         found = item.task.found
-        values: dict[str, object] = stat_values(found) | {
-            "root_id": item.task.root_id,
-            "path": found.path,
-            "state": "present",
-            "photo_id": photo_id,
-            "stage": None,
-            "code": None,
-            "reason": None,
-            "transient": 0,
-            "run_id": self._run_id,
-        }
+        status = (found.size, found.mtime_ns, found.ctime_ns, _signed(found.device), _signed(found.inode))
         if isinstance(item, FailedFile):
             error = item.error
-            values |= {
-                "state": "error",
-                # A failure that says nothing about the content leaves the photo findable.
-                "photo_id": item.task.photo_id if error.transient else None,
-                "stage": error.stage,
-                "code": error.code,
-                "reason": error.reason,
-                "transient": int(error.transient),
-            }
-        return _upsert_file(connection, values)
+            # A failure that says nothing about the content leaves the photo findable.
+            kept = item.task.photo_id if error.transient else None
+            why = (error.stage, error.code, error.reason, int(error.transient))
+            return "error", kept, *status, *why, self._run_id
+        return "present", photo_id, *status, None, None, None, 0, self._run_id
 
     def reconcile(self, plan: Plan, *, confirm_missing: bool) -> None:
         """After every task is committed: record what the crawl could not enter, what moved and what is gone.
@@ -344,12 +387,10 @@ def _kind(item: EmbeddedFile | KnownFile, photo_id: int | None) -> str:
     return "reembedded" if isinstance(item, EmbeddedFile) else "touched"
 
 
-def _photo_ids(connection: sa.Connection, digests: Sequence[bytes]) -> dict[bytes, int]:
-    photo = tables.photo.c
+def _photo_ids(cursor: sqlite3.Cursor, digests: Iterable[bytes]) -> dict[bytes, int]:
     found: dict[bytes, int] = {}
-    for some in chunks(digests):
-        rows = connection.execute(sa.select(photo.digest, photo.id).where(photo.digest.in_(some)))
-        found.update((row.digest, row.id) for row in rows)
+    for some in chunks(sorted(digests)):
+        found.update(cursor.execute(_PHOTOS.format(_marks(some)), some))
     return found
 
 
@@ -390,26 +431,15 @@ def write_changes(
         connection.execute(sa.insert(tables.change), rows)
 
 
-def _photo_row(item: EmbeddedFile, run_id: int) -> dict[str, object]:
+def _photo_row(photo_id: int, item: EmbeddedFile, run_id: int) -> tuple[object, ...]:
+    """Values of the columns of `photo`."""
     photo, capture = item.photo, item.photo.capture
-    return {
-        "digest": item.digest,
-        "size": item.task.found.size,
-        "format": photo.format,
-        "width": photo.width,
-        "height": photo.height,
-        "captured_at": capture.captured_at,
-        "offset_minutes": capture.offset_minutes,
-        "latitude": capture.latitude,
-        "longitude": capture.longitude,
-        "altitude_m": capture.altitude_m,
-        "camera": capture.camera,
-        "lens": capture.lens,
-        "serial": capture.serial,
-        "phash": photo.phash,
-        "sharpness": photo.sharpness,
-        "run_id": run_id,
-    }
+    return (
+        *(photo_id, item.digest, item.task.found.size, photo.format, photo.width, photo.height),
+        *(capture.captured_at, capture.offset_minutes, capture.latitude, capture.longitude),
+        *(capture.altitude_m, capture.camera, capture.lens, capture.serial),
+        *(photo.phash, photo.sharpness, run_id),
+    )
 
 
 def stat_values(found: FoundFile) -> dict[str, object]:
