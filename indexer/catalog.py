@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,6 +143,17 @@ class CatalogStore:
         """A transaction that sees one state of the catalog, whatever is written meanwhile."""
         with database.database_errors(self.database_path), self._reader.begin() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def lookups(self) -> Iterator[sqlite3.Cursor]:
+        """A cursor for many small reads, each of which sees what is committed by then."""
+        with database.database_errors(self.database_path):
+            connection = self._reader.connect()
+            # Its statements run outside of SQLAlchemy's transaction, which never begins.
+            try:
+                yield database.cursor_of(connection)
+            finally:
+                connection.close()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:

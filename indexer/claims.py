@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self
 
-import sqlalchemy as sa
-
-from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.decoders import Decoded, DecodeResult, Failed, Known
 
 __all__ = ["Claims"]
 
+_HAS_EMBEDDING = """
+    SELECT 1 FROM photo JOIN view ON view.photo_id = photo.id JOIN embedding ON embedding.view_id = view.id
+    WHERE photo.digest = ? AND view.kind = 'whole' AND embedding.model_id = ?
+"""
+
 
 class Claims:
     """Contents by hash: in the catalog, embedded and waiting to be committed, or being decoded.
 
-    `is_known` and `in_order` belong to the thread that runs the decoders; `committed` and `release` may be
-    called from any other.
+    Use it as a context manager, which ends its connection to the catalog. `is_known` and `in_order` belong to
+    the thread that runs the decoders; `committed` and `release` may be called from any other.
 
     Args:
         store: An open catalog.
@@ -26,12 +31,21 @@ class Claims:
     """
 
     def __init__(self, store: CatalogStore, model_id: int) -> None:
-        self._store = store
+        self._resources = contextlib.ExitStack()
+        self._lookup = self._resources.enter_context(store.lookups())
         self._model_id = model_id
         self._lock = threading.Lock()
         self._claimed: set[bytes] = set()
         self._decoding: set[bytes] = set()
         self._waiting: dict[bytes, list[Known]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
 
     def is_known(self, digest: bytes) -> bool:
         """Say whether a content needs no decoding; if it does, the caller has it to decode from now on."""
@@ -46,15 +60,8 @@ class Claims:
         return False
 
     def _in_catalog(self, digest: bytes) -> bool:
-        photo, view, embedding = tables.photo.c, tables.view.c, tables.embedding.c
-        with self._store.reading() as connection:
-            found = connection.execute(
-                sa.select(photo.id)
-                .join(tables.view, view.photo_id == photo.id)
-                .join(tables.embedding, embedding.view_id == view.id)
-                .where(photo.digest == digest, view.kind == "whole", embedding.model_id == self._model_id)
-            ).first()
-        return found is not None
+        # To its end: a statement that is left halfway holds on to the state of the catalog that it saw.
+        return bool(self._lookup.execute(_HAS_EMBEDDING, (digest, self._model_id)).fetchall())
 
     def in_order(self, result: DecodeResult) -> Iterator[DecodeResult]:
         """Hold back a file until the equal one that is being decoded is done.

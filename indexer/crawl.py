@@ -55,6 +55,7 @@ VENDOR_FOLDER_SUFFIXES = (b".lrdata", b".lrcat-data", b".cocatalogdb")
 LIBRARY_SUFFIXES = (b".photoslibrary", b".photolibrary", b".aplibrary", b".migratedphotolibrary")
 LIBRARY_ORIGINALS = frozenset((b"originals", b"masters"))
 
+_PICTURE_SUFFIXES = frozenset(suffix.encode() for suffix in (*SUFFIXES, *UNREAD_SUFFIXES))
 _MAX_IGNORE_BYTES = 1 << 16
 _RETRIED = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN})
 _RETRY_PAUSES_S = (0.05, 0.2)
@@ -204,48 +205,59 @@ class _Crawl:
     def _enter(self, folder: _Folder) -> Iterator[CrawlItem]:
         absolute = self._absolute(folder.path)
         try:
-            status = os.stat(absolute)
-            identity = (status.st_dev, status.st_ino)
+            own = os.stat(absolute)
+            identity = (own.st_dev, own.st_ino)
             if identity in self.entered:
                 return
             if self.follow_links:
                 self.entered.add(identity)
-            names = sorted(_listing(absolute))
+            entries = _listing(absolute)
         except OSError as error:
             yield _problem(folder.path, error, is_folder=True)
             return
-        if CATALOG_FILE in names and folder.path:
+        if CATALOG_FILE in entries and folder.path:
             return
         patterns = folder.patterns
-        if IGNORE_FILE in names:
+        if IGNORE_FILE in entries:
             try:
-                own = _read_patterns(os.path.join(absolute, IGNORE_FILE))
+                here = _read_patterns(os.path.join(absolute, IGNORE_FILE))
             except OSError as error:
                 yield _problem(os.path.join(folder.path, IGNORE_FILE), error, is_folder=False)
                 yield _problem(folder.path, error, is_folder=True)
                 return
-            if own is None:
+            if here is None:
                 return
-            patterns = (*patterns, *own)
+            patterns = (*patterns, *here)
         below: list[_Folder] = []
-        for name in names:
+        prefix = os.path.join(folder.path, b"")
+        has_rules = bool(patterns) or folder.is_library
+        # Taken out one by one: an entry keeps its status, which is several times its own size.
+        names = sorted(entries, reverse=True)
+        while names:
+            name = names.pop()
+            entry = entries.pop(name)
             if name.startswith(b"."):
                 continue
-            path = os.path.join(folder.path, name)
+            path = prefix + name
+            is_picture = is_picture_name(name)
             try:
-                mode = os.lstat(os.path.join(absolute, name))
+                # The kind comes with the listing on most file systems; only pictures are looked at.
+                is_link, is_folder = entry.is_symlink(), entry.is_dir(follow_symlinks=False)
+                status = entry.stat(follow_symlinks=False) if is_picture and not is_folder else None
             except OSError as error:
-                if error.errno != errno.ENOENT or is_picture_name(name):
-                    yield _problem(path, error, is_folder=not is_picture_name(name))
+                if error.errno != errno.ENOENT or is_picture:
+                    yield _problem(path, error, is_folder=not is_picture)
                 continue
-            if stat.S_ISDIR(mode.st_mode):
+            if is_folder:
                 if not _is_left_out(name, folder, patterns, is_folder=True):
                     below.append(_Folder(path, patterns, name.lower().endswith(LIBRARY_SUFFIXES)))
-            elif not _is_left_out(name, folder, patterns, is_folder=False):
-                if stat.S_ISLNK(mode.st_mode):
+            elif not (has_rules and _is_left_out(name, folder, patterns, is_folder=False)):
+                if is_link:
                     yield from self._link(path, name, folder, patterns)
+                elif status is None:
+                    yield IgnoredFile(path, _suffix(name))
                 else:
-                    yield _file(path, name, mode)
+                    yield _picture(path, status)
         self.folders.extend(reversed(below))
 
     def _link(
@@ -271,16 +283,16 @@ class _Crawl:
             elif not inside:
                 reason = "the link leads to a folder out of the root, which is not followed unless asked"
                 yield CrawlProblem(path, "link-out-of-root", reason, is_folder=True)
-        elif inside or self.follow_links or not is_picture_name(name):
-            yield _file(path, name, target)
+        elif not is_picture_name(name):
+            yield IgnoredFile(path, _suffix(name))
+        elif inside or self.follow_links:
+            yield _picture(path, target)
         else:
             reason = "the link leads to a file out of the root, which is not followed unless asked"
             yield CrawlProblem(path, "link-out-of-root", reason)
 
 
-def _file(path: bytes, name: bytes, status: os.stat_result) -> CrawlItem:
-    if not is_picture_name(name):
-        return IgnoredFile(path, _suffix(name))
+def _picture(path: bytes, status: os.stat_result) -> CrawlItem:
     if not stat.S_ISREG(status.st_mode):
         reason = "it is named like a picture and is not a file (a FIFO, socket or device); it is not opened"
         return CrawlProblem(path, "not-a-file", reason)
@@ -289,17 +301,21 @@ def _file(path: bytes, name: bytes, status: os.stat_result) -> CrawlItem:
     )
 
 
-def _listing(absolute: bytes) -> list[bytes]:
+def _listing(absolute: bytes) -> dict[bytes, os.DirEntry[bytes]]:
+    """Entries by name: a folder that changes while it is listed may say one name twice."""
     for pause in _RETRY_PAUSES_S:
         try:
-            with os.scandir(absolute) as entries:
-                return [entry.name for entry in entries]
+            return _entries(absolute)
         except OSError as error:
             if error.errno not in _RETRIED:
                 raise
             time.sleep(pause)
+    return _entries(absolute)
+
+
+def _entries(absolute: bytes) -> dict[bytes, os.DirEntry[bytes]]:
     with os.scandir(absolute) as entries:
-        return [entry.name for entry in entries]
+        return {entry.name: entry for entry in entries}
 
 
 def _is_left_out(name: bytes, parent: _Folder, patterns: tuple[bytes, ...], *, is_folder: bool) -> bool:
@@ -336,8 +352,7 @@ def _suffix(name: bytes) -> str:
 
 def is_picture_name(name: bytes) -> bool:
     """Whether a name ends like that of a picture, of a format that is read or of one that is only known."""
-    suffix = _suffix(name)
-    return suffix in SUFFIXES or suffix in UNREAD_SUFFIXES
+    return os.path.splitext(name)[1].lower() in _PICTURE_SUFFIXES
 
 
 _CODES = {

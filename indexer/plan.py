@@ -5,25 +5,34 @@ from __future__ import annotations
 import os
 import pickle
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import sqlalchemy as sa
 
 from birdsearch.errors import MissingFilesError
 from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, chunks, live_file, now
+from birdsearch.indexer.catalog import CatalogStore, live_file, now
 from birdsearch.indexer.crawl import CrawlProblem, FoundFile, IgnoredFile, crawl, display_path
+from birdsearch.indexer.database import cursor_of
 
-__all__ = ["FileTask", "IdSet", "Plan", "Scope", "make_plan", "refuse_emptied", "resolve_roots"]
+__all__ = ["FileTask", "IdSet", "Plan", "Scope", "Unseen", "make_plan", "refuse_emptied", "resolve_roots"]
 
 # Tasks beyond this many bytes wait in a temporary file, so that memory does not grow with the archive.
 _SPOOL_BYTES = 32 << 20
 # Files that are looked up in the catalog together.
 _SCAN_BATCH = 500
+_KNOWN = """
+    SELECT path, id, photo_id, state, code, transient, size, mtime_ns, ctime_ns, EXISTS (
+        SELECT 1 FROM view JOIN embedding ON embedding.view_id = view.id
+        WHERE view.photo_id = file.photo_id AND view.kind = 'whole' AND embedding.model_id = ?
+    ) FROM file WHERE root_id = ? AND path IN ({})
+"""
+_THERE = "SELECT root_id, id, photo_id FROM file WHERE state != 'missing' ORDER BY id"
 # A root that lost more than this share of its files is taken for a half-mounted disk.
 _MOST = 0.5
 
@@ -78,6 +87,29 @@ class IdSet:
         return row_id < len(self._bytes) and self._bytes[row_id] == 1
 
 
+class Unseen:
+    """Rows whose file a crawl did not see, with the photos that they show, in order of their ids.
+
+    Attributes:
+        live: How many of them the catalog held as there.
+    """
+
+    def __init__(self) -> None:
+        self._files, self._photos = array("q"), array("q")
+        self.live = 0
+
+    def add(self, file_id: int, photo_id: int | None) -> None:
+        """Add a row."""
+        self._files.append(file_id)
+        self._photos.append(photo_id or 0)
+        self.live += photo_id is not None
+
+    def __iter__(self) -> Iterator[tuple[int, int | None]]:
+        """(file id, photo id or None) of each row."""
+        for file_id, photo_id in zip(self._files, self._photos, strict=True):
+            yield file_id, photo_id or None
+
+
 @dataclass(slots=True)
 class Plan:
     """The work of a run, and what the scan saw.
@@ -91,6 +123,8 @@ class Plan:
         problems: What the crawl could not enter or open, by scope.
         ignored: Files that are not pictures, by suffix.
         seen: Rows whose file is still there.
+        live: How many files the catalog held as there before the run, by root.
+        unseen: Rows whose file was not seen where it could have been, by root.
     """
 
     scopes: tuple[Scope, ...]
@@ -101,35 +135,42 @@ class Plan:
     problems: list[tuple[Scope, CrawlProblem]] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     seen: IdSet = field(default_factory=IdSet)
+    live: Counter[int] = field(default_factory=Counter)
+    unseen: dict[int, Unseen] = field(default_factory=dict)
+    _blocks: int = 0
     _spool: IO[bytes] = field(
         default_factory=lambda: tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES),  # noqa: SIM115
         repr=False,
     )
 
-    def add(self, task: FileTask) -> None:
-        """Put a task at the end."""
-        pickle.dump(task, self._spool, protocol=pickle.HIGHEST_PROTOCOL)
-        self.to_read += 1
-        self.new_paths += task.file_id is None
+    def add(self, tasks: Sequence[FileTask]) -> None:
+        """Put tasks at the end."""
+        if not tasks:
+            return
+        # Plain tuples: pickling a dataclass calls back into Python for every one.
+        rows = [(task.root_id, task.root, _values(task.found), task.file_id, task.photo_id) for task in tasks]
+        pickle.dump(rows, self._spool, protocol=pickle.HIGHEST_PROTOCOL)
+        self._blocks += 1
+        self.to_read += len(tasks)
+        self.new_paths += sum(task.file_id is None for task in tasks)
 
     def tasks(self) -> Iterator[FileTask]:
         """The tasks, in the order of the crawl."""
         self._spool.seek(0)
-        for _ in range(self.to_read):
-            yield pickle.load(self._spool)
+        for _ in range(self._blocks):
+            for root_id, root, found, file_id, photo_id in pickle.load(self._spool):
+                yield FileTask(root_id, root, FoundFile(*found), file_id, photo_id)
 
     def close(self) -> None:
         """Drop the tasks."""
         self._spool.close()
 
-    def unreadable(self, root_id: int, path: bytes) -> bool:
-        """True if a path lies under a folder that could not be read: nothing is known about it."""
-        return any(
-            scope.root_id == root_id
-            and problem.is_folder
-            and (path.startswith(problem.path + b"/") or problem.path in (b"", b"."))
-            for scope, problem in self.problems
-        )
+    def blind_spots(self, root_id: int) -> tuple[bytes, ...]:
+        """What the paths begin with that lie under folders that could not be read: nothing is known of them."""
+        folders = {
+            problem.path for scope, problem in self.problems if scope.root_id == root_id and problem.is_folder
+        }
+        return (b"",) if folders & {b"", b"."} else tuple(sorted(path + b"/" for path in folders))
 
 
 def resolve_roots(folders: Sequence[str | os.PathLike[str]], *, allow_missing: bool) -> list[bytes]:
@@ -160,23 +201,25 @@ def resolve_roots(folders: Sequence[str | os.PathLike[str]], *, allow_missing: b
 def make_plan(
     store: CatalogStore,
     roots: Sequence[bytes],
-    model_id: int,
+    model_id: int | None,
     *,
     follow_links: bool,
     retry_failed: bool,
     confirm_missing: bool,
     on_scan: Callable[[int], None],
+    on_work: Callable[[], None] = lambda: None,
 ) -> Plan:
     """Crawl the roots and find what has to be read.
 
     Args:
         store: A catalog open for writing.
         roots: Real absolute paths.
-        model_id: Photos without an embedding of this model are read again.
+        model_id: Photos without an embedding of this model are read again; None if there is no model yet.
         follow_links: Enter links that leave a root.
         retry_failed: Read again what could not be read before, unchanged or not.
         confirm_missing: Believe it when a root is absent, empty, or has lost most of its files.
         on_scan: Told how many files more were seen.
+        on_work: Called as soon as there is something to read, and again for more of it.
 
     Returns:
         The plan; close it after use.
@@ -188,10 +231,12 @@ def make_plan(
     plan = Plan(scopes)
     try:
         for scope in scopes:
-            _scan(store, scope, plan, model_id, follow_links, retry_failed, on_scan)
+            scan = _Scan(store, scope, plan, model_id, retry_failed=retry_failed, on_work=on_work)
+            scan.run(on_scan, follow_links=follow_links)
+        _find_unseen(store, plan)
         if not confirm_missing:
             for scope in scopes:
-                live, unseen = count_unseen(store, scope, plan)
+                live, unseen = plan.live[scope.root_id], plan.unseen[scope.root_id].live
                 # A file that was moved shows up as one unseen and one new path: judged after reading.
                 if is_most(unseen - plan.new_paths, live):
                     raise most_is_gone(scope, unseen, live)
@@ -214,31 +259,28 @@ def is_most(gone: int, live: int) -> bool:
     return gone > live * _MOST
 
 
-def count_unseen(
-    store: CatalogStore, scope: Scope, plan: Plan, created: IdSet | None = None
-) -> tuple[int, int]:
-    """Count the files of a scope that the catalog holds as there.
+def _find_unseen(store: CatalogStore, plan: Plan) -> None:
+    """Count the files of the plan's roots that the catalog holds as there, and find those that were not seen.
 
-    Args:
-        store: An open catalog.
-        scope: The root.
-        plan: What the crawl saw.
-        created: Rows that the run itself made; they do not count.
-
-    Returns:
-        How many there are, and how many of them the crawl did not see.
+    One pass over the files, before the run writes any: no row that it makes can be among them.
     """
-    file = tables.file.c
-    live = unseen = 0
+    blind = {scope.root_id: plan.blind_spots(scope.root_id) for scope in plan.scopes}
+    plan.unseen.update((scope.root_id, Unseen()) for scope in plan.scopes)
+    seen = plan.seen
     with store.reading() as connection:
-        for row in connection.execute(
-            sa.select(file.id, file.path).where(file.root_id == scope.root_id, live_file)
-        ):
-            if created is not None and row.id in created:
+        look_up = cursor_of(connection)
+        for root_id, file_id, photo_id in cursor_of(connection).execute(_THERE):
+            if root_id not in blind:
                 continue
-            live += 1
-            unseen += row.id not in plan.seen and not plan.unreadable(scope.root_id, row.path)
-    return live, unseen
+            if photo_id is not None:
+                plan.live[root_id] += 1
+            if file_id in seen:
+                continue
+            if blind[root_id]:
+                ((path,),) = look_up.execute("SELECT path FROM file WHERE id = ?", (file_id,))
+                if path.startswith(blind[root_id]):
+                    continue
+            plan.unseen[root_id].add(file_id, photo_id)
 
 
 def refuse_emptied(store: CatalogStore, roots: Sequence[bytes]) -> None:
@@ -257,23 +299,24 @@ def refuse_emptied(store: CatalogStore, roots: Sequence[bytes]) -> None:
 
 def _refuse_if_emptied(store: CatalogStore, path: bytes) -> None:
     file = tables.file.c
+    places: list[sa.ColumnElement[bool]] = []
     with store.reading() as connection:
-        known = 0
         for row in connection.execute(sa.select(tables.root)):
             if _contains(path, row.path):
-                inside: sa.ColumnElement[bool] = sa.true()
+                places.append(file.root_id == row.id)
             elif _contains(row.path, path):
-                inside = _starts_with(_below(row.path, path))
-            else:
-                continue
-            known += connection.execute(
-                sa.select(sa.func.count()).where(file.root_id == row.id, live_file, inside)
-            ).scalar_one()
-    if known and not any(not isinstance(item, IgnoredFile) for item in crawl(path)):
-        raise MissingFilesError(
-            f"{display_path(path)}: the folder is empty, and the catalog knows {known} files in it; nothing was "
-            "changed. If a disk is not mounted, mount it; if they were deleted, run again with --confirm-missing"
-        )
+                places.append(sa.and_(file.root_id == row.id, _starts_with(_below(row.path, path))))
+        known = sa.and_(live_file, sa.or_(sa.false(), *places))
+        if connection.execute(sa.select(file.id).where(known).limit(1)).first() is None:
+            return
+    if any(not isinstance(item, IgnoredFile) for item in crawl(path)):
+        return
+    with store.reading() as connection:
+        count = connection.execute(sa.select(sa.func.count()).where(known)).scalar_one()
+    raise MissingFilesError(
+        f"{display_path(path)}: the folder is empty, and the catalog knows {count} files in it; nothing was "
+        "changed. If a disk is not mounted, mount it; if they were deleted, run again with --confirm-missing"
+    )
 
 
 def _starts_with(prefix: bytes) -> sa.ColumnElement[bool]:
@@ -334,68 +377,77 @@ def _adopt(connection: sa.Connection, known: dict[bytes, int], path: bytes) -> N
         )
 
 
-def _scan(
-    store: CatalogStore,
-    scope: Scope,
-    plan: Plan,
-    model_id: int,
-    follow_links: bool,
-    retry_failed: bool,
-    on_scan: Callable[[int], None],
-) -> None:
-    if scope.gone:
-        return
-    found: list[FoundFile] = []
-    excluded = (*scope.inner, os.fsencode(store.path.resolve()))
-    for item in crawl(scope.path, follow_links=follow_links, excluded=excluded):
-        if isinstance(item, IgnoredFile):
-            plan.ignored[item.suffix] += 1
-        elif isinstance(item, CrawlProblem):
-            plan.problems.append((scope, item))
-        else:
-            found.append(item)
-            if len(found) == _SCAN_BATCH:
-                _classify(store, scope, found, plan, model_id, retry_failed)
-                on_scan(len(found))
-                found.clear()
-    _classify(store, scope, found, plan, model_id, retry_failed)
-    on_scan(len(found))
+class _Scan:
+    """The crawl of one root, compared with what the catalog knows of it."""
+
+    def __init__(
+        self,
+        store: CatalogStore,
+        scope: Scope,
+        plan: Plan,
+        model_id: int | None,
+        *,
+        retry_failed: bool,
+        on_work: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._scope = scope
+        self._plan = plan
+        self._model_id = model_id
+        self._retry_failed = retry_failed
+        self._on_work = on_work
+
+    def run(self, on_scan: Callable[[int], None], *, follow_links: bool) -> None:
+        if self._scope.gone:
+            return
+        plan = self._plan
+        found: list[FoundFile] = []
+        excluded = (*self._scope.inner, os.fsencode(self._store.path.resolve()))
+        for item in crawl(self._scope.path, follow_links=follow_links, excluded=excluded):
+            if isinstance(item, FoundFile):
+                found.append(item)
+                if len(found) == _SCAN_BATCH:
+                    self._classify(found)
+                    on_scan(len(found))
+                    found.clear()
+            elif isinstance(item, IgnoredFile):
+                plan.ignored[item.suffix] += 1
+            else:
+                plan.problems.append((self._scope, item))
+        self._classify(found)
+        on_scan(len(found))
+
+    def _classify(self, found: Sequence[FoundFile]) -> None:
+        if not found:
+            return
+        plan, scope = self._plan, self._scope
+        tasks = []
+        rows = self._known(found)
+        for item in found:
+            known = rows.get(item.path)
+            if known is None:
+                tasks.append(FileTask(scope.root_id, scope.path, item, None, None))
+                continue
+            _, file_id, photo_id, state, code, transient, *status, embedded = known
+            plan.seen.add(file_id)
+            same = status == [item.size, item.mtime_ns, item.ctime_ns]
+            if same and state == "present" and embedded:
+                plan.unchanged += 1
+            elif same and state == "error" and not transient and not self._retry_failed:
+                plan.failed_before[code] += 1
+            else:
+                tasks.append(FileTask(scope.root_id, scope.path, item, file_id, photo_id))
+        if tasks:
+            plan.add(tasks)
+            self._on_work()
+
+    def _known(self, found: Sequence[FoundFile]) -> dict[bytes, tuple[Any, ...]]:
+        """Rows of `_KNOWN` by path."""
+        statement = _KNOWN.format(", ".join("?" * len(found)))
+        values = (self._model_id, self._scope.root_id, *[item.path for item in found])
+        with self._store.reading() as connection:
+            return {row[0]: row for row in cursor_of(connection).execute(statement, values)}
 
 
-def _classify(
-    store: CatalogStore,
-    scope: Scope,
-    found: Sequence[FoundFile],
-    plan: Plan,
-    model_id: int,
-    retry_failed: bool,
-) -> None:
-    file, view, embedding = tables.file.c, tables.view.c, tables.embedding.c
-    embedded = sa.exists().where(
-        view.photo_id == file.photo_id,
-        view.kind == "whole",
-        embedding.view_id == view.id,
-        embedding.model_id == model_id,
-    )
-    rows = {}
-    with store.reading() as connection:
-        for some in chunks(found):
-            for row in connection.execute(
-                sa.select(tables.file, embedded.label("embedded")).where(
-                    file.root_id == scope.root_id, file.path.in_([item.path for item in some])
-                )
-            ):
-                rows[row.path] = row
-    for item in found:
-        known = rows.get(item.path)
-        if known is None:
-            plan.add(FileTask(scope.root_id, scope.path, item, None, None))
-            continue
-        plan.seen.add(known.id)
-        same = (known.size, known.mtime_ns, known.ctime_ns) == (item.size, item.mtime_ns, item.ctime_ns)
-        if same and known.state == "present" and known.embedded:
-            plan.unchanged += 1
-        elif same and known.state == "error" and not known.transient and not retry_failed:
-            plan.failed_before[known.code] += 1
-        else:
-            plan.add(FileTask(scope.root_id, scope.path, item, known.id, known.photo_id))
+def _values(found: FoundFile) -> tuple[bytes, int, int, int, int, int]:
+    return found.path, found.size, found.mtime_ns, found.ctime_ns, found.device, found.inode

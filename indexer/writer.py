@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
 from birdsearch.errors import PhotoError
 from birdsearch.indexer import tables
@@ -19,7 +18,7 @@ from birdsearch.indexer.catalog import CatalogStore, chunks, live_file
 from birdsearch.indexer.crawl import FoundFile
 from birdsearch.indexer.database import cursor_of
 from birdsearch.indexer.decode import DecodedPhoto
-from birdsearch.indexer.plan import FileTask, IdSet, Plan, count_unseen, is_most, most_is_gone
+from birdsearch.indexer.plan import FileTask, IdSet, Plan, is_most, most_is_gone
 from birdsearch.indexer.runs import finish_run, start_run
 
 __all__ = [
@@ -63,11 +62,14 @@ class FailedFile:
 Outcome = EmbeddedFile | KnownFile | FailedFile
 
 
+# Rows of files that are gone which are written, and followed in the change log, together.
+_GONE_ROWS = 10_000
 # The columns of `file` beside its id, root and path, in the order of `_file_row`.
 _FILE_COLUMNS = (
     *("state", "photo_id", "size", "mtime_ns", "ctime_ns", "device", "inode"),
     *("stage", "code", "reason", "transient", "run_id"),
 )
+_PLACED = ("root_id", "path", *_FILE_COLUMNS)
 
 
 def _marks(values: Sequence[object]) -> str:
@@ -86,11 +88,18 @@ _INSERT_WHOLE_VIEW = (
     "INSERT INTO view (id, photo_id, kind, x, y, w, h) VALUES (?, ?, 'whole', 0.0, 0.0, 1.0, 1.0)"
 )
 _UPSERT_FILE = (
-    _insert(tables.file, ("id", "root_id", "path", *_FILE_COLUMNS))
+    _insert(tables.file, ("id", *_PLACED))
     + " ON CONFLICT (root_id, path) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _FILE_COLUMNS)
 )
 _UPDATE_FILE = f"UPDATE file SET {', '.join(f'{name} = ?' for name in _FILE_COLUMNS)} WHERE id = ?"  # noqa: S608
+_FILE = f"SELECT {', '.join(_PLACED)} FROM file WHERE id = ?"  # noqa: S608
+_REPLACE_FILE = f"UPDATE file SET {', '.join(f'{name} = ?' for name in _PLACED)} WHERE id = ?"  # noqa: S608
+_AT = "SELECT id, photo_id FROM file WHERE root_id = ? AND path = ?"
+_SHOWING = "SELECT id, photo_id FROM file WHERE state != 'missing' AND photo_id IN ({}) ORDER BY id"
+_MARK_MISSING = (
+    "UPDATE file SET state = 'missing', stage = NULL, code = NULL, reason = NULL, run_id = ? WHERE id = ?"
+)
 _ADD_CHANGE = "INSERT INTO change (op, view_id, model_id) VALUES ('add', ?, ?)"
 _PHOTOS = "SELECT digest, id FROM photo WHERE digest IN ({})"
 _VIEWS_WITHOUT_VECTOR = (
@@ -143,6 +152,7 @@ class CatalogWriter:
         """
         counts: Counter[str] = Counter()
         failed: Counter[str] = Counter()
+        created: list[int] = []
         with self._store.writing() as connection:
             cursor = cursor_of(connection)
             ids = _NextIds(cursor)
@@ -171,15 +181,16 @@ class CatalogWriter:
                     counts[_kind(item, photo_id)] += 1
                 row = self._file_row(item, photo_id)
                 if item.task.file_id is None:
-                    new_rows.append((ids.file(), item.task.root_id, item.task.found.path, *row))
+                    created.append(ids.file())
+                    new_rows.append((created[-1], item.task.root_id, item.task.found.path, *row))
                 else:
                     known_rows.append((*row, item.task.file_id))
             cursor.executemany(_UPSERT_FILE, new_rows)
             cursor.executemany(_UPDATE_FILE, known_rows)
             write_changes(connection, before, touched)
             cursor.executemany(_ADD_CHANGE, [(view_id, self._model_id) for view_id in views])
-        for new_row in new_rows:
-            self._created.add(new_row[0])
+        for file_id in created:
+            self._created.add(file_id)
         self.counts += counts
         self.failed += failed
         self.embedded += embedded + len(views)
@@ -249,115 +260,89 @@ class CatalogWriter:
             MissingFilesError: Most files of a root are gone; nothing was marked missing.
         """
         self._write_problems(plan)
-        if not confirm_missing:
-            for scope in plan.scopes:
-                live, unseen = count_unseen(self._store, scope, plan, self._created)
-                gone = self._count_gone(plan, scope.root_id) if unseen else 0
-                if is_most(gone, live):
-                    raise most_is_gone(scope, gone, live)
-        for scope in plan.scopes:
-            self._reconcile_root(plan, scope.root_id)
+        # Rows that the crawl could not see and yet has something to say about are not gone.
+        gone = {
+            scope.root_id: [row for row in plan.unseen[scope.root_id] if row[0] not in plan.seen]
+            for scope in plan.scopes
+        }
+        rows = sorted(itertools.chain.from_iterable(gone.values()))
+        if not rows:
+            return
+        with self._store.writing() as connection:
+            heirs = self._elsewhere(connection, rows)
+            if not confirm_missing:
+                for scope in plan.scopes:
+                    lost = sum(
+                        photo_id is not None and photo_id not in heirs for _, photo_id in gone[scope.root_id]
+                    )
+                    if is_most(lost, plan.live[scope.root_id]):
+                        raise most_is_gone(scope, lost, plan.live[scope.root_id])
+            self._mark_gone(connection, rows, heirs)
 
     def _write_problems(self, plan: Plan) -> None:
-        file = tables.file.c
         for some in chunks(plan.problems):
             with self._store.writing() as connection:
+                cursor = cursor_of(connection)
                 for scope, problem in some:
                     self.failed[problem.code] += 1
-                    known = connection.execute(
-                        sa.select(file.photo_id).where(
-                            file.root_id == scope.root_id, file.path == problem.path
-                        )
-                    ).scalar_one_or_none()
-                    file_id = _upsert_file(
-                        connection,
-                        {
-                            "root_id": scope.root_id,
-                            "path": problem.path,
-                            "state": "error",
-                            "photo_id": known,
-                            "size": 0,
-                            "mtime_ns": 0,
-                            "ctime_ns": 0,
-                            "device": 0,
-                            "inode": 0,
-                            "stage": "crawl",
-                            "code": problem.code,
-                            "reason": problem.reason,
-                            "transient": 1,
-                            "run_id": self._run_id,
-                        },
-                    )
-                    plan.seen.add(file_id)
-
-    def _unseen(self, connection: sa.Connection, plan: Plan, root_id: int) -> list[tuple[int, int | None]]:
-        file = tables.file.c
-        return [
-            (row.id, row.photo_id)
-            for row in connection.execute(
-                sa.select(file.id, file.photo_id, file.path)
-                .where(file.root_id == root_id, file.state != "missing")
-                .order_by(file.id)
-            )
-            if row.id not in plan.seen
-            and row.id not in self._created
-            and not plan.unreadable(root_id, row.path)
-        ]
+                    place = (scope.root_id, problem.path)
+                    known = cursor.execute(_AT, place).fetchone()
+                    photo_id = None if known is None else known[1]
+                    why = ("crawl", problem.code, problem.reason, 1)
+                    row = (None, *place, "error", photo_id, 0, 0, 0, 0, 0, *why, self._run_id)
+                    cursor.execute(_UPSERT_FILE, row)
+                    plan.seen.add(cursor.execute(_AT, place).fetchone()[0])
 
     def _elsewhere(
-        self, connection: sa.Connection, photo_ids: Iterable[int], unseen: set[int]
+        self, connection: sa.Connection, rows: Sequence[tuple[int, int | None]]
     ) -> dict[int, list[int]]:
-        """Files by photo, in order of their ids, that show the photo and were not found gone."""
-        file = tables.file.c
-        found: dict[int, list[int]] = {}
-        for some in chunks(sorted(set(photo_ids))):
-            for row in connection.execute(
-                sa.select(file.id, file.photo_id)
-                .where(file.photo_id.in_(some), file.state != "missing")
-                .order_by(file.id)
-            ):
-                if row.id not in unseen:
-                    found.setdefault(row.photo_id, []).append(row.id)
-        return found
+        """Photos that files which were not found gone still show, with those of the files that are new.
 
-    def _count_gone(self, plan: Plan, root_id: int) -> int:
-        with self._store.reading() as connection:
-            unseen = self._unseen(connection, plan, root_id)
-            photos = [photo_id for _, photo_id in unseen if photo_id is not None]
-            elsewhere = self._elsewhere(connection, photos, {file_id for file_id, _ in unseen})
-        return sum(photo_id not in elsewhere for photo_id in photos)
+        Returns:
+            Ids of rows that this run made, in order, by photo; no ids if only older files show the photo.
+        """
+        cursor = cursor_of(connection)
+        unseen = IdSet()
+        for file_id, _ in rows:
+            unseen.add(file_id)
+        heirs: dict[int, list[int]] = {}
+        for some in chunks(sorted({photo_id for _, photo_id in rows if photo_id is not None})):
+            for file_id, photo_id in cursor.execute(_SHOWING.format(_marks(some)), some):
+                if file_id not in unseen:
+                    heirs.setdefault(photo_id, [])
+                    if file_id in self._created:
+                        heirs[photo_id].append(file_id)
+        return heirs
 
-    def _reconcile_root(self, plan: Plan, root_id: int) -> None:
-        file = tables.file.c
-        moved = missing = 0
-        with self._store.writing() as connection:
-            unseen = self._unseen(connection, plan, root_id)
-            photos = {photo_id for _, photo_id in unseen if photo_id is not None}
+    def _mark_gone(
+        self,
+        connection: sa.Connection,
+        rows: Sequence[tuple[int, int | None]],
+        heirs: Mapping[int, list[int]],
+    ) -> None:
+        """Say of files that were not found where they are now, or that they are missing.
+
+        Each new path takes over the row of one old path of the same content: the file moved.
+        """
+        cursor = cursor_of(connection)
+        forgotten = [(file_id,) for file_id, photo_id in rows if photo_id is None]
+        cursor.executemany("DELETE FROM file WHERE id = ?", forgotten)
+        # Photo by photo, so that what is held in memory does not grow with what is gone.
+        by_photo = sorted((photo_id, file_id) for file_id, photo_id in rows if photo_id is not None)
+        for some in chunks(by_photo, _GONE_ROWS):
+            photos = {photo_id for photo_id, _ in some}
             before = live_pairs(connection, photos)
-            elsewhere = self._elsewhere(connection, photos, {file_id for file_id, _ in unseen})
-            # Each new path takes over the row of one old path of the same content: the file moved.
-            heirs = {
-                photo_id: [file_id for file_id in ids if file_id in self._created]
-                for photo_id, ids in elsewhere.items()
-            }
-            for file_id, photo_id in unseen:
-                if photo_id is None:
-                    connection.execute(sa.delete(tables.file).where(file.id == file_id))
-                elif heirs.get(photo_id):
-                    _move_row(connection, file_id, heirs[photo_id].pop(0))
-                    plan.seen.add(file_id)
-                    moved += 1
+            missing = []
+            for photo_id, file_id in some:
+                if heirs.get(photo_id):
+                    _move_row(cursor, file_id, heirs[photo_id].pop(0))
+                    self.counts["moved"] += 1
+                    self.counts["copies"] -= 1
                 else:
-                    connection.execute(
-                        sa.update(tables.file)
-                        .where(file.id == file_id)
-                        .values(state="missing", stage=None, code=None, reason=None, run_id=self._run_id)
-                    )
-                    missing += 1
+                    missing.append((self._run_id, file_id))
+            cursor.executemany(_MARK_MISSING, missing)
+            self.counts["missing"] += len(missing)
             write_changes(connection, before, photos)
-        self.counts["moved"] += moved
-        self.counts["copies"] -= moved
-        self.counts["missing"] += missing
 
     def finish(self, outcome: str, counts: dict[str, object]) -> None:
         """Record how the run ended.
@@ -458,19 +443,8 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def _upsert_file(connection: sa.Connection, values: dict[str, object]) -> int:
-    insert = sqlite.insert(tables.file).values(values)
-    statement = insert.on_conflict_do_update(
-        index_elements=["root_id", "path"],
-        set_={key: insert.excluded[key] for key in values if key not in {"root_id", "path"}},
-    )
-    return int(connection.execute(statement.returning(tables.file.c.id)).scalar_one())
-
-
-def _move_row(connection: sa.Connection, file_id: int, heir_id: int) -> None:
+def _move_row(cursor: sqlite3.Cursor, file_id: int, heir_id: int) -> None:
     """Let the old row `file_id` describe the file that the new row `heir_id` was made for."""
-    file = tables.file.c
-    heir = connection.execute(sa.select(tables.file).where(file.id == heir_id)).one()._asdict()
-    connection.execute(sa.delete(tables.file).where(file.id == heir_id))
-    del heir["id"]
-    connection.execute(sa.update(tables.file).where(file.id == file_id).values(heir))
+    heir = cursor.execute(_FILE, (heir_id,)).fetchone()
+    cursor.execute("DELETE FROM file WHERE id = ?", (heir_id,))
+    cursor.execute(_REPLACE_FILE, (*heir, file_id))

@@ -20,8 +20,8 @@ DIGEST, OTHER = b"a" * 32, b"b" * 32
 
 @pytest.fixture
 def claims(tmp_path: Path) -> Iterator[Claims]:
-    with CatalogStore.open(tmp_path, "create") as store:
-        yield Claims(store, 1)
+    with CatalogStore.open(tmp_path, "create") as store, Claims(store, 1) as claims:
+        yield claims
 
 
 def _task(name: str) -> DecodeTask:
