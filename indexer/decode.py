@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import time
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from PIL import Image
 from birdsearch.errors import PhotoError
 from birdsearch.indexer.exif import Capture, read_exif
 from birdsearch.model.photo import PhotoLimits, load_photo, read_error, read_regular_file
-from birdsearch.model.preprocess import resize
+from birdsearch.model.preprocess import resize_loaded
+from birdsearch.model.scaling import Need, check_mode
 
 __all__ = ["DecodedPhoto", "decode_photo", "file_digest", "perceptual_hash", "read_file", "sharpness"]
 
 _LIMITS = PhotoLimits()
-_MEASURE_SIDE = 1024
+# What the hash and the sharpness are taken from: small enough that every way to decode gives it.
+_MEASURED = (256, 256)
 _HASH_SIDE, _HASH_FREQUENCIES = 32, 8
 # Coefficients are rounded to this many decimals, so that a flat picture gives no hash of rounding errors.
 _HASH_DECIMALS = 3
@@ -40,6 +43,7 @@ class DecodedPhoto:
         capture: What the EXIF says.
         phash: Perceptual hash, 8 bytes; see `perceptual_hash`.
         sharpness: Higher is sharper; see `sharpness`.
+        decoded: What was decoded: `full`, `scaled 1/2` to `scaled 1/8`, or `preview`.
     """
 
     format: str
@@ -49,6 +53,7 @@ class DecodedPhoto:
     capture: Capture
     phash: bytes
     sharpness: float
+    decoded: str = "full"
 
 
 class FileStatus(Protocol):
@@ -102,7 +107,12 @@ def read_file(path: bytes, expected: FileStatus, limits: PhotoLimits = _LIMITS) 
 
 
 def decode_photo(
-    data: bytes, *, input_size: tuple[int, int], limits: PhotoLimits = _LIMITS, suffix: str = ""
+    data: bytes,
+    *,
+    input_size: tuple[int, int],
+    limits: PhotoLimits = _LIMITS,
+    suffix: str = "",
+    decode: str = "scaled",
 ) -> DecodedPhoto:
     """Decode a photo and measure it.
 
@@ -111,34 +121,45 @@ def decode_photo(
         input_size: (height, width) that the network takes.
         limits: What the photo may cost.
         suffix: Suffix of the file's name; it tells camera RAW files from other TIFFs.
+        decode: One of `birdsearch.model.scaling.DECODE_MODES`.
 
     Returns:
         The photo.
 
     Raises:
         PhotoError: With stage `format` or `decode`, as `birdsearch.model.photo.open_photo` says.
+        InvalidInputError: There is no such way to decode.
     """
-    loaded = load_photo(data, limits, suffix=suffix)
-    grey = _measured_grey(loaded.image)
+    # Enough for the measures too, where the network takes less than they do.
+    largest = (max(input_size[0], _MEASURED[0]), max(input_size[1], _MEASURED[1]))
+    need = Need(largest, check_mode(decode))
+    loaded = load_photo(data, limits, suffix=suffix, need=need)
+    pixels = resize_loaded(loaded, input_size, exact=decode == "full")
+    if input_size == _MEASURED:
+        measured = Image.fromarray(pixels)
+    else:
+        measured = Image.fromarray(resize_loaded(loaded, _MEASURED, exact=decode == "full"))
+    grey = _grey(measured)
     return DecodedPhoto(
         format=loaded.format,
-        width=loaded.image.width,
-        height=loaded.image.height,
-        pixels=resize(loaded.image, input_size),
+        width=loaded.size[0],
+        height=loaded.size[1],
+        pixels=pixels,
         capture=read_exif(loaded.exif),
         phash=_hash(grey),
         sharpness=_sharpness(grey),
+        decoded=loaded.decoded,
     )
 
 
 def perceptual_hash(image: Image.Image) -> bytes:
     """A 64-bit hash that copies of a picture share up to a few bits.
 
-    The picture is reduced to grey (ITU-R 601-2 luma) of at most 1024 pixels a side, then to 32 x 32
-    (Lanczos), and transformed by the orthonormal two-dimensional DCT-II. Of its coefficients the 8 x 8 block
-    of rows and columns 1..8 (without the constant ones) is kept, each rounded to 3 decimals. A bit is 1
-    where the coefficient is greater than the median of the 64. Bits are row by row, the first being the
-    highest bit of the first byte. A flat picture hashes to zeros.
+    The picture is resized to 256 x 256 (bicubic, antialiased, aspect not kept: what a network looks at), turned
+    to grey (ITU-R 601-2 luma), reduced to 32 x 32 by means, and transformed by the orthonormal two-dimensional
+    DCT-II. Of its coefficients the 8 x 8 block of rows and columns 1..8 (without the constant ones) is kept,
+    each rounded to 3 decimals. A bit is 1 where the coefficient is greater than the median of the 64. Bits are
+    row by row, the first being the highest bit of the first byte. A flat picture hashes to zeros.
 
     Source: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section
     3.2.1.
@@ -157,10 +178,9 @@ def perceptual_hash(image: Image.Image) -> bytes:
 def sharpness(image: Image.Image) -> float:
     """How sharp a picture is: the variance of its Laplacian, higher is sharper.
 
-    The picture is reduced to grey (ITU-R 601-2 luma, 0..255) of at most 1024 pixels on its longer side, so
-    that values compare between pictures of one scene from different sizes. The Laplacian is the 4-neighbour
-    one (centre -4), taken where all neighbours exist; a picture of less than 3 pixels on a side has
-    sharpness 0.
+    The picture is resized to 256 x 256 (bicubic, antialiased, aspect not kept) and turned to grey (ITU-R 601-2
+    luma, 0..255), so that values compare between pictures of one scene from different sizes, however they were
+    decoded. The Laplacian is the 4-neighbour one (centre -4), taken where all neighbours exist.
 
     Source: J. L. Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy: a comparative study",
     ICPR 2000.
@@ -174,36 +194,44 @@ def sharpness(image: Image.Image) -> float:
     return _sharpness(_measured_grey(image))
 
 
-def _measured_grey(image: Image.Image) -> Image.Image:
-    longest = max(image.size)
-    if longest <= _MEASURE_SIDE:
-        return image.convert("L")
-    width, height = (max(1, round(side * _MEASURE_SIDE / longest)) for side in image.size)
-    # Reducing before converting would cost three channels; a grey copy costs one.
-    return image.convert("L").resize((width, height), Image.Resampling.BOX)
+def _measured_grey(image: Image.Image) -> NDArray[np.uint8]:
+    return _grey(image.resize(_MEASURED, Image.Resampling.BICUBIC))
 
 
-def _dct_matrix(side: int) -> NDArray[np.float64]:
-    frequency, place = np.mgrid[0:side, 0:side]
-    matrix = np.cos(np.pi * frequency * (2 * place + 1) / (2 * side)) * np.sqrt(2 / side)
-    matrix[0] /= np.sqrt(2)
-    return np.asarray(matrix, np.float64)
+def _grey(measured: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(measured.convert("L"))
 
 
-def _hash(grey: Image.Image) -> bytes:
-    small = np.asarray(grey.resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.LANCZOS), np.float64)
-    rows = _dct_matrix(_HASH_SIDE)[1 : 1 + _HASH_FREQUENCIES]
+@functools.cache
+def _dct_rows() -> NDArray[np.float64]:
+    """(8, 32) float64: rows 1..8 of the orthonormal DCT-II of 32 values."""
+    frequency, place = np.mgrid[1 : 1 + _HASH_FREQUENCIES, 0:_HASH_SIDE]
+    rows = np.cos(np.pi * frequency * (2 * place + 1) / (2 * _HASH_SIDE)) * np.sqrt(2 / _HASH_SIDE)
+    return np.asarray(rows, np.float64)
+
+
+def _hash(grey: NDArray[np.uint8]) -> bytes:
+    side = _MEASURED[0] // _HASH_SIDE
+    # (256, 256) -> (32, 8, 256) -> (32, 256) -> (32, 32, 8) -> (32, 32), sums that are exact
+    sums = grey.reshape(_HASH_SIDE, side, -1).sum(1, dtype=np.int32)
+    sums = sums.reshape(_HASH_SIDE, _HASH_SIDE, side).sum(2, dtype=np.int32)
+    rows = _dct_rows()
     # einsum sums in one fixed order, whichever linear algebra library NumPy was built with.
-    block = np.einsum("ux,xy,vy->uv", rows, small, rows)
-    block = np.round(block, _HASH_DECIMALS)
-    bits: NDArray[Any] = block > np.median(block)
+    block = np.einsum("ux,xy->uy", rows, sums / side**2)
+    values = np.round(np.einsum("uy,vy->uv", block, rows), _HASH_DECIMALS).ravel()
+    ordered = np.sort(values)
+    middle = values.size // 2
+    bits: NDArray[Any] = values > (ordered[middle - 1] + ordered[middle]) / 2
     return np.packbits(bits).tobytes()
 
 
-def _sharpness(grey: Image.Image) -> float:
-    values = np.asarray(grey, np.int32)
-    if min(values.shape) < 3:
-        return 0.0
-    laplacian = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:]
-    laplacian = laplacian - 4 * values[1:-1, 1:-1]
-    return float(laplacian.var())
+def _sharpness(grey: NDArray[np.uint8]) -> float:
+    values = grey.astype(np.int16)
+    laplacian = values[:-2, 1:-1] + values[2:, 1:-1]
+    laplacian += values[1:-1, :-2]
+    laplacian += values[1:-1, 2:]
+    laplacian -= values[1:-1, 1:-1] << 2
+    count = laplacian.size
+    # Sums of whole numbers are exact: at most 1020^2 * 254^2 for the squares.
+    squares = int(np.einsum("yx,yx->", laplacian, laplacian, dtype=np.int64))
+    return (squares - int(laplacian.sum(dtype=np.int64)) ** 2 / count) / count

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
 
     Args:
         arguments: The file descriptor of the connection, and a JSON object with `input_size`, `max_pixels`,
-            `max_bytes`, `deadline_s` and `memory_bytes`.
+            `max_bytes`, `deadline_s`, `memory_bytes` and `decode`.
 
     Returns:
         The exit status.
@@ -71,7 +71,8 @@ def main(arguments: list[str]) -> int:
                     # A copy of the parent's end in another process would keep the connection open.
                     if os.getppid() != parent:
                         return 0
-                if not _serve(connection, json.loads(connection.recv_bytes()), (height, width), limits):
+                task = json.loads(connection.recv_bytes())
+                if not _serve(connection, task, (height, width), limits, settings["decode"]):
                     return 0
         except (EOFError, OSError):
             return 0
@@ -99,7 +100,11 @@ def _silence_stderr() -> None:
 
 
 def _serve(
-    connection: Connection, task: dict[str, Any], input_size: tuple[int, int], limits: PhotoLimits
+    connection: Connection,
+    task: dict[str, Any],
+    input_size: tuple[int, int],
+    limits: PhotoLimits,
+    decode: str,
 ) -> bool:
     """Do one task; returns whether the process is fit for another."""
     path = bytes.fromhex(task["path"])
@@ -113,7 +118,7 @@ def _serve(
             return True
         with _kernel_deadline(limits.deadline_s):
             suffix = os.path.splitext(os.fsdecode(path))[1]  # noqa: PTH122
-            photo = decode_photo(data, input_size=input_size, limits=limits, suffix=suffix)
+            photo = decode_photo(data, input_size=input_size, limits=limits, suffix=suffix, decode=decode)
     except PhotoError as error:
         _send_failure(connection, error)
         return error.code != "out-of-memory"
@@ -169,6 +174,7 @@ def _send_photo(connection: Connection, photo: DecodedPhoto) -> None:
             "capture": asdict(photo.capture),
             "phash": photo.phash.hex(),
             "sharpness": photo.sharpness,
+            "decoded": photo.decoded,
         },
     )
     connection.send_bytes(photo.pixels.tobytes())

@@ -29,6 +29,7 @@ from birdsearch.indexer.decode import DecodedPhoto
 from birdsearch.indexer.decode_worker import read_seconds
 from birdsearch.indexer.exif import Capture
 from birdsearch.model.photo import PhotoLimits
+from birdsearch.model.scaling import check_mode
 
 __all__ = ["DecodePool", "DecodeResult", "DecodeTask", "Decoded", "Failed", "Known"]
 
@@ -157,6 +158,7 @@ class DecodePool:
         memory_bytes: int = 4 << 30,
         is_known: Callable[[bytes], bool] = lambda digest: False,  # noqa: ARG005
         *,
+        decode: str = "scaled",
         command: Sequence[str] | None = None,
     ) -> None:
         """Say what to run; the processes start with the context.
@@ -168,10 +170,11 @@ class DecodePool:
             memory_bytes: Address space that one process may have, where the system can limit it.
             is_known: Told the SHA-256 of a file's content; True means that it need not be decoded. It is
                 called in the thread that runs the pool.
+            decode: One of `birdsearch.model.scaling.DECODE_MODES`.
             command: Program and arguments that start a worker; a socket's number and the settings follow.
 
         Raises:
-            InvalidInputError: There would be no worker.
+            InvalidInputError: There would be no worker, or there is no such way to decode.
         """
         if workers < 1:
             raise InvalidInputError(f"decoding needs at least 1 worker, got {workers}")
@@ -187,6 +190,7 @@ class DecodePool:
                 "max_bytes": limits.max_bytes,
                 "deadline_s": limits.deadline_s,
                 "memory_bytes": memory_bytes,
+                "decode": check_mode(decode),
             }
         )
         self._workers: list[_Worker] = []
@@ -322,6 +326,7 @@ class DecodePool:
             capture=Capture(**message["capture"]),
             phash=bytes.fromhex(message["phash"]),
             sharpness=float(message["sharpness"]),
+            decoded=str(message["decoded"]),
         )
         worker.task = None
         return Decoded(task, worker.digest, photo)

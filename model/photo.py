@@ -34,6 +34,7 @@ from birdsearch.errors import PhotoError
 from birdsearch.model import formats
 from birdsearch.model.formats import SUFFIXES, UNREAD_SUFFIXES
 from birdsearch.model.pixels import to_rgb
+from birdsearch.model.scaling import Need, jpeg_scale
 
 __all__ = [
     "SUFFIXES",
@@ -66,6 +67,10 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Turns that swap width and height, and those that bring the right or the lower edge to the left or to the top.
+_QUARTER_TURNS = frozenset(_TURNS[number] for number in (5, 6, 7, 8))
+_FROM_RIGHT = frozenset(_TURNS[number] for number in (2, 3, 6, 7))
+_FROM_BELOW = frozenset(_TURNS[number] for number in (3, 4, 7, 8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +93,23 @@ class LoadedPhoto:
     """A decoded photo.
 
     Attributes:
-        image: The picture: mode RGB, upright, in memory, first frame.
+        image: The picture, in full or reduced: mode RGB, upright, in memory, first frame.
         format: Format of the file: a value of `SUFFIXES`.
         exif: The file's EXIF as Pillow holds it, or None where there is none that can be parsed.
+        size: (width, height) of the whole upright picture in pixels.
+        frame: Where in `image` the picture lies: left, top, right, bottom in its pixels. A reduced picture
+            ends within its outermost pixels where the whole size is no multiple of the scale.
+        scale: By how much the picture was reduced by means while it was decoded; 1 where it was not.
+        decoded: What was decoded: `full`, `scaled 1/2` to `scaled 1/8`, or `preview`.
     """
 
     image: Image.Image
     format: str
     exif: Image.Exif | None
+    size: tuple[int, int]
+    frame: tuple[float, float, float, float]
+    scale: int = 1
+    decoded: str = "full"
 
 
 class _DeadlineError(Exception):
@@ -137,8 +151,17 @@ def open_photo(data: bytes, limits: PhotoLimits = PhotoLimits(), *, suffix: str 
     return load_photo(data, limits, suffix=suffix).image
 
 
-def load_photo(data: bytes, limits: PhotoLimits = PhotoLimits(), *, suffix: str = "") -> LoadedPhoto:
-    """Decode a photo and keep its format and EXIF; see `open_photo`."""
+def load_photo(
+    data: bytes, limits: PhotoLimits = PhotoLimits(), *, suffix: str = "", need: Need | None = None
+) -> LoadedPhoto:
+    """Decode a photo and keep its format and EXIF; see `open_photo`.
+
+    Args:
+        data: The whole file.
+        limits: What it may cost; the number of pixels is that of the whole picture.
+        suffix: Suffix of the file's name.
+        need: What it is decoded for, so that it may be reduced; None for the whole picture.
+    """
     if len(data) > limits.max_bytes:
         raise _too_many_bytes(len(data), limits)
     name = _readable_format(data, suffix.lower())
@@ -148,9 +171,9 @@ def load_photo(data: bytes, limits: PhotoLimits = PhotoLimits(), *, suffix: str 
             if name == "RAW":
                 from birdsearch.model.raw import load_raw
 
-                image = load_raw(data, lambda size: _check_pixels(size, limits))
-                return LoadedPhoto(image, name, _raw_exif(data))
-            return _decode(data, name, source, limits)
+                image, size = load_raw(data, lambda size: _check_pixels(size, limits))
+                return LoadedPhoto(image, name, _raw_exif(data), size, (0, 0, *image.size))
+            return _decode(data, name, source, limits, need)
     except PhotoError:
         raise
     except Exception as error:
@@ -171,16 +194,47 @@ def _readable_format(data: bytes, suffix: str) -> str:
     return name
 
 
-def _decode(data: bytes, name: str, source: _Source, limits: PhotoLimits) -> LoadedPhoto:
+def _decode(data: bytes, name: str, source: _Source, limits: PhotoLimits, need: Need | None) -> LoadedPhoto:
     if name == "WEBP":
         _check_pixels(formats.webp_canvas(data) or (0, 0), limits)
     image = _OPENERS[name](source)
-    _check_pixels(image.size, limits)
+    width, height = image.size
+    _check_pixels((width, height), limits)
     if image.info.get("progressive"):
         image.decodermaxblock = _PROGRESSIVE_BLOCK
-    rgb, exif = _upright(image)
+    scale = 1
+    if need is not None and need.mode != "full" and isinstance(image, JpegImagePlugin.JpegImageFile):
+        scale = _reduce(image, need)
+    rgb, exif, turn = _upright(image)
     # A plain image, free of the file behind it.
-    return LoadedPhoto(image.copy() if rgb is image else rgb, name, exif)
+    rgb = image.copy() if rgb is image else rgb
+    if scale == 1:
+        return LoadedPhoto(rgb, name, exif, rgb.size, (0, 0, *rgb.size))
+    size = (height, width) if turn in _QUARTER_TURNS else (width, height)
+    frame = _turned_frame((width / scale, height / scale), rgb.size, turn)
+    return LoadedPhoto(rgb, name, exif, size, frame, scale, f"scaled 1/{scale}")
+
+
+def _reduce(image: JpegImagePlugin.JpegImageFile, need: Need) -> int:
+    """Have a JPEG decoded at the smallest size that is enough; returns by how much it is reduced."""
+    width, height = image.size
+    exif = _exif(image)
+    turn = None if exif is None else _orientation(exif)
+    scale = jpeg_scale(need, *((height, width) if turn in _QUARTER_TURNS else (width, height)))
+    # Only the size: the mode stays what it is in the file.
+    if scale == 1 or image.draft(None, (width // scale, height // scale)) is None:
+        return 1
+    return scale
+
+
+def _turned_frame(
+    end: tuple[float, float], size: tuple[int, int], turn: Image.Transpose | None
+) -> tuple[float, float, float, float]:
+    """Where a picture lies in its turned image, if it began at 0, 0 and ended at `end` before."""
+    width, height = end[::-1] if turn in _QUARTER_TURNS else end
+    left = size[0] - width if turn in _FROM_RIGHT else 0.0
+    top = size[1] - height if turn in _FROM_BELOW else 0.0
+    return left, top, left + width, top + height
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -201,14 +255,14 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         raise PhotoError("decode", "corrupt", f"the image could not be loaded: {error}") from error
 
 
-def _upright(image: Image.Image) -> tuple[Image.Image, Image.Exif | None]:
+def _upright(image: Image.Image) -> tuple[Image.Image, Image.Exif | None, Image.Transpose | None]:
     # Pillow drops these when a TIFF is loaded.
     bits = image.tag_v2.get(_TAG_BITS) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
     image.load()
     exif = _exif(image)
     turn = None if exif is None else _orientation(exif)
     rgb = to_rgb(image, bits[0] if isinstance(bits, tuple) and bits and isinstance(bits[0], int) else None)
-    return (rgb if turn is None else rgb.transpose(turn)), exif
+    return (rgb if turn is None else rgb.transpose(turn)), exif, turn
 
 
 def _check_pixels(size: tuple[int, int], limits: PhotoLimits) -> None:

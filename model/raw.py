@@ -13,9 +13,10 @@ __all__ = ["load_raw"]
 
 # From this many pixels on each side, half the resolution is far more than the network looks at.
 _HALF_FROM = 1024
+_QUARTER_FLIPS = (4, 5, 6, 7)
 
 
-def load_raw(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> Image.Image:
+def load_raw(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> tuple[Image.Image, tuple[int, int]]:
     """Develop a RAW file with the camera's white balance.
 
     The preview inside the file is not used: it can be small, or cropped and edited. Pictures of 1024 or more
@@ -26,7 +27,7 @@ def load_raw(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> Imag
         check_size: Called with (width, height) before anything is developed; raises to refuse.
 
     Returns:
-        The picture, mode RGB, upright.
+        The picture, mode RGB, upright; and (width, height) of the whole one, upright.
 
     Raises:
         PhotoError: `rawpy` is not installed (`needs-extra`), or LibRaw does not know or cannot read the file.
@@ -42,6 +43,8 @@ def load_raw(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> Imag
             size = (int(raw.sizes.raw_width), int(raw.sizes.raw_height))
             check_size(size)
             half = min(size) >= _HALF_FROM
+            whole = (int(raw.sizes.width), int(raw.sizes.height))
+            turned = whole[::-1] if raw.sizes.flip in _QUARTER_FLIPS else whole
             pixels = raw.postprocess(use_camera_wb=True, output_bps=8, half_size=half)
     except rawpy.LibRawFileUnsupportedError as error:
         reason = f"LibRaw does not know this camera's files: {_text(error)}"
@@ -53,7 +56,7 @@ def load_raw(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> Imag
         raise PhotoError("decode", "out-of-memory", reason) from error
     except rawpy.LibRawError as error:
         raise PhotoError("decode", "corrupt", f"the RAW file is damaged: {_text(error)}") from error
-    return Image.fromarray(pixels)
+    return Image.fromarray(pixels), turned
 
 
 def _text(error: Exception) -> str:

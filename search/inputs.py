@@ -16,8 +16,9 @@ from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.decode import file_digest
 from birdsearch.indexer.records import Box
-from birdsearch.model.photo import PhotoLimits, open_photo, read_photo, upright_rgb
-from birdsearch.model.preprocess import resize
+from birdsearch.model.photo import PhotoLimits, load_photo, read_photo, upright_rgb
+from birdsearch.model.preprocess import resize, resize_loaded
+from birdsearch.model.scaling import Need, check_mode
 from birdsearch.search.results import QueryPhoto
 
 __all__ = ["Photo", "ReadPhoto", "check_box", "crop", "find_photo", "network_input", "parse_box"]
@@ -96,9 +97,14 @@ def crop(image: Image.Image, box: Box) -> Image.Image:
     Returns:
         The region, at the photo's own resolution.
     """
-    left, right = _edges(box.x, box.w, image.width)
-    top, bottom = _edges(box.y, box.h, image.height)
-    return image.crop((left, top, right, bottom))
+    return image.crop(_corners(box, image.size))
+
+
+def _corners(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a region in whole pixels."""
+    left, right = _edges(box.x, box.w, size[0])
+    top, bottom = _edges(box.y, box.h, size[1])
+    return left, top, right, bottom
 
 
 def _edges(start: float, length: float, pixels: int) -> tuple[int, int]:
@@ -151,32 +157,41 @@ def _by_id(store: CatalogStore, photo_id: int, box: Box | None) -> ReadPhoto:
     return ReadPhoto(QueryPhoto(display_path(record.path), record.id, box, record.path), None)
 
 
-def network_input(found: ReadPhoto, size: tuple[int, int], limits: PhotoLimits) -> NDArray[np.uint8]:
+def network_input(
+    found: ReadPhoto, size: tuple[int, int], limits: PhotoLimits, decode: str = "scaled"
+) -> NDArray[np.uint8]:
     """Decode a query photo, cut its region out and resize that.
 
     Args:
         found: The photo.
         size: (height, width) that the network takes.
         limits: What it may cost.
+        decode: One of `birdsearch.model.scaling.DECODE_MODES`. Of a region, as many pixels are kept as of a
+            whole frame.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
         PhotoError: It cannot be read or decoded; the reason names it.
+        InvalidInputError: There is no such way to decode.
     """
     query, content = found.query, found.content
+    box = query.box
+    need = Need(size, check_mode(decode), (1.0, 1.0) if box is None else (box.w, box.h))
     file = query.file or b""
     if content is None:
         content = _read(file, limits)
     try:
         if isinstance(content, Image.Image):
             image = upright_rgb(content)
-        else:
-            image = open_photo(content, limits, suffix=os.path.splitext(os.fsdecode(file))[1])  # noqa: PTH122
+            return resize(image if box is None else crop(image, box), size)
+        suffix = os.path.splitext(os.fsdecode(file))[1]  # noqa: PTH122
+        loaded = load_photo(content, limits, suffix=suffix, need=need)
     except PhotoError as error:
         raise error.named(query.path) from error
-    return resize(image if query.box is None else crop(image, query.box), size)
+    region = None if box is None else _corners(box, loaded.size)
+    return resize_loaded(loaded, size, region, exact=decode == "full")
 
 
 def _read(file: bytes, limits: PhotoLimits) -> bytes:
