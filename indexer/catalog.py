@@ -253,6 +253,17 @@ class CatalogStore:
             row = connection.execute(sa.select(tables.model).where(known.id == model_id)).one()
         return _model_record(row)
 
+    def moved_weights(self, model: ModelRecord, path: Path) -> None:
+        """Remember where a model's weights file is now."""
+        weights_path = os.fsencode(path)
+        if weights_path != model.weights_path:
+            with self.writing() as connection:
+                connection.execute(
+                    sa.update(tables.model)
+                    .where(tables.model.c.id == model.id)
+                    .values(weights_path=weights_path)
+                )
+
     # -- reading -----------------------------------------------------------------------------------------
 
     def roots(self) -> list[tuple[int, bytes]]:

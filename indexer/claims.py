@@ -27,13 +27,14 @@ class Claims:
 
     Args:
         store: An open catalog.
-        model_id: A content without an embedding of this model is not known.
+        model_id: A content without an embedding of this model is not known. None, before the catalog has a model,
+            knows no content; it has to be set before the first one is committed.
     """
 
-    def __init__(self, store: CatalogStore, model_id: int) -> None:
+    def __init__(self, store: CatalogStore, model_id: int | None) -> None:
         self._resources = contextlib.ExitStack()
         self._lookup = self._resources.enter_context(store.lookups())
-        self._model_id = model_id
+        self.model_id = model_id
         self._lock = threading.Lock()
         self._claimed: set[bytes] = set()
         self._decoding: set[bytes] = set()
@@ -45,6 +46,10 @@ class Claims:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection to the catalog."""
         self._resources.close()
 
     def is_known(self, digest: bytes) -> bool:
@@ -61,7 +66,7 @@ class Claims:
 
     def _in_catalog(self, digest: bytes) -> bool:
         # To its end: a statement that is left halfway holds on to the state of the catalog that it saw.
-        return bool(self._lookup.execute(_HAS_EMBEDDING, (digest, self._model_id)).fetchall())
+        return bool(self._lookup.execute(_HAS_EMBEDDING, (digest, self.model_id)).fetchall())
 
     def in_order(self, result: DecodeResult) -> Iterator[DecodeResult]:
         """Hold back a file until the equal one that is being decoded is done.

@@ -16,14 +16,22 @@ from birdsearch.indexer.catalog import CatalogStore, now
 __all__ = ["finish_run", "recorded_run", "start_run"]
 
 
-def start_run(connection: sa.Connection, command: str, model_id: int | None = None) -> int:
-    """Begin a run; returns its id."""
+def start_run(
+    connection: sa.Connection,
+    command: str,
+    model_id: int | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> int:
+    """Begin a run; returns its id. `settings` is what its results may depend on, in JSON types."""
+    values = {
+        "command": command,
+        "version": __version__,
+        "model_id": model_id,
+        "started_at": now(),
+        "settings": None if settings is None else json.dumps(settings, sort_keys=True),
+    }
     return int(
-        connection.execute(
-            sa.insert(tables.run)
-            .values(command=command, version=__version__, model_id=model_id, started_at=now())
-            .returning(tables.run.c.id)
-        ).scalar_one()
+        connection.execute(sa.insert(tables.run).values(values).returning(tables.run.c.id)).scalar_one()
     )
 
 

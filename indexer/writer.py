@@ -124,22 +124,35 @@ class _NextIds:
 class CatalogWriter:
     """Writes one run. Not for use from several threads at once.
 
+    Args:
+        store: A catalog open for writing.
+        model_id: The model of the vectors; None for a run that can have none.
+        command: What runs.
+        settings: How photos are decoded and embedded, in JSON types; kept with the run.
+
     Attributes:
+        model_id: The model of the vectors.
         counts: What became of the files so far, by kind: `new`, `copies`, `changed`, `returned`, `moved`,
             `reembedded`, `touched`, `missing`.
         failed: Files that could not be read, by failure code.
         embedded: Vectors stored.
     """
 
-    def __init__(self, store: CatalogStore, model_id: int, command: str) -> None:
+    def __init__(
+        self,
+        store: CatalogStore,
+        model_id: int | None,
+        command: str,
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
         self._store = store
-        self._model_id = model_id
+        self.model_id = model_id
         self._created = IdSet()
         self.counts: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.embedded = 0
         with store.writing() as connection:
-            self._run_id = start_run(connection, command, model_id)
+            self._run_id = start_run(connection, command, model_id, settings)
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
         """Write a batch in one transaction: all of it or nothing.
@@ -188,7 +201,7 @@ class CatalogWriter:
             cursor.executemany(_UPSERT_FILE, new_rows)
             cursor.executemany(_UPDATE_FILE, known_rows)
             write_changes(connection, before, touched)
-            cursor.executemany(_ADD_CHANGE, [(view_id, self._model_id) for view_id in views])
+            cursor.executemany(_ADD_CHANGE, [(view_id, self.model_id) for view_id in views])
         for file_id in created:
             self._created.add(file_id)
         self.counts += counts
@@ -225,7 +238,7 @@ class CatalogWriter:
         vectors = {photo_ids[item.digest]: item.vector for item in items if item.digest in photo_ids}
         lacking: list[tuple[int, int]] = []
         for some in chunks(sorted(vectors)):
-            cursor.execute(_VIEWS_WITHOUT_VECTOR.format(_marks(some)), (self._model_id, *some))
+            cursor.execute(_VIEWS_WITHOUT_VECTOR.format(_marks(some)), (self.model_id, *some))
             lacking += cursor.fetchall()
         cursor.executemany(
             _INSERT_EMBEDDING,
@@ -235,7 +248,7 @@ class CatalogWriter:
 
     def _embedding_row(self, view_id: int, vector: np.ndarray) -> tuple[object, ...]:
         content = np.ascontiguousarray(vector, dtype="<f4").tobytes()
-        return view_id, self._model_id, content, zlib.crc32(content), self._run_id
+        return view_id, self.model_id, content, zlib.crc32(content), self._run_id
 
     def _file_row(self, item: Outcome, photo_id: int | None) -> tuple[object, ...]:
         """Values of `_FILE_COLUMNS`."""

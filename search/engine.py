@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from birdsearch.config import Settings
 from birdsearch.errors import CatalogError, CatalogReadOnlyError, InvalidInputError, PhotoError
 from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.model_source import ModelSource
 from birdsearch.indexer.records import Box, ModelRecord
 from birdsearch.indexer.vectors import VectorIndex, normalised
 from birdsearch.model.photo import PhotoLimits
+from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, file_sha256, resolve_weights
 from birdsearch.search.catalog_model import catalog_model, check_given
 from birdsearch.search.filters import Where, allowed_views
 from birdsearch.search.inputs import Photo, ReadPhoto, check_box, find_photo, network_input
@@ -142,7 +144,9 @@ class Catalog:
         Args:
             roots: Folders.
             model: A loaded model, a weights file, or the name of published weights, which are fetched if they
-                are not on this machine. By default the catalog's own model, else the default one.
+                are not on this machine. By default the catalog's own model, else the default one. The network is
+                loaded only if there is something to read: where nothing has changed, the catalog's own model need
+                not even be on this machine any more.
             progress: Told how it goes.
             **options: Fields of `birdsearch.indexer.IndexOptions`.
 
@@ -174,17 +178,27 @@ class Catalog:
         with CatalogStore.open(self.path, "create", purpose="index") as store:
             return index_archive(store, self._to_index_with(store, model), roots, chosen, progress)
 
-    def _to_index_with(self, store: CatalogStore, given: Model | str | os.PathLike[str] | None) -> Model:
-        from birdsearch.model.runtime import load_model
-
+    def _to_index_with(
+        self, store: CatalogStore, given: Model | str | os.PathLike[str] | None
+    ) -> Model | ModelSource:
+        if given is not None and not isinstance(given, str | os.PathLike):
+            return given
         record = store.active_model()
         if given is None and record is not None:
-            return self._loaded(record, None)
-        if given is None:
-            return load_model(settings=self._settings, device=self._device)
-        if isinstance(given, str | os.PathLike):
-            return load_model(given, settings=self._settings, device=self._device)
-        return given
+            # Its file is looked for only if it has to be loaded.
+            return ModelSource(lambda: self._loaded(record, None), record.sha256)
+
+        source = DEFAULT_WEIGHTS if given is None else given
+
+        def load() -> Model:
+            from birdsearch.model.runtime import load_model
+
+            return load_model(source, settings=self._settings, device=self._device)
+
+        path = resolve_weights(source, self._settings, download=True)
+        sha256 = file_sha256(path)
+        published = [entry.input_size for entry in WEIGHTS.values() if entry.sha256 == sha256]
+        return ModelSource(load, sha256, path, published[0] if published else None)
 
     # -- asking ------------------------------------------------------------------------------------------
 
