@@ -17,7 +17,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cluster]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cluster,fast]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python

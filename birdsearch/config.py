@@ -20,15 +20,17 @@ class Settings:
         catalog: Folder of the catalog that commands use unless told otherwise.
         cache: Folder for what can be fetched or made again (downloaded weights).
         weights_dir: Folder that is searched for weights files before the cache, or None.
+        runtime: What runs the network: a key of `birdsearch.model.RUNTIMES`, or `auto`.
     """
 
     catalog: Path
     cache: Path
     weights_dir: Path | None
+    runtime: str = "auto"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read `BIRDSEARCH_CATALOG`, `BIRDSEARCH_CACHE` and `BIRDSEARCH_WEIGHTS_DIR`.
+        """Read `BIRDSEARCH_CATALOG`, `BIRDSEARCH_CACHE`, `BIRDSEARCH_WEIGHTS_DIR` and `BIRDSEARCH_RUNTIME`.
 
         Args:
             environ: Variables to read instead of the process's own.
@@ -44,4 +46,5 @@ class Settings:
             catalog=Path(catalog).expanduser(),
             cache=Path(cache).expanduser(),
             weights_dir=Path(weights_dir).expanduser() if weights_dir else None,
+            runtime=env.get("BIRDSEARCH_RUNTIME") or "auto",
         )

@@ -1,6 +1,7 @@
 """The network, its weights, and the way from a photo file to an embedding.
 
-Importing this package is cheap: torch is loaded when `load_model` or the network is first asked for.
+Importing this package is cheap: torch is loaded when the network or a checkpoint is first asked for, and by
+`load_model` unless another runtime serves.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from birdsearch.model.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
     from birdsearch.model.config import VARIANTS, RgbStats, XCiTConfig, variant
+    from birdsearch.model.engines import RUNTIMES, RuntimeSpec
     from birdsearch.model.features import feature_picture
     from birdsearch.model.photo import PhotoLimits, open_photo, read_photo
     from birdsearch.model.runtime import Inference, Model, load_model
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_WEIGHTS",
+    "RUNTIMES",
     "VARIANTS",
     "WEIGHTS",
     "Checkpoint",
@@ -27,6 +30,7 @@ __all__ = [
     "Model",
     "PhotoLimits",
     "RgbStats",
+    "RuntimeSpec",
     "Taxon",
     "Taxonomy",
     "WeightsEntry",
@@ -45,6 +49,7 @@ __all__ = [
 _HOMES = {
     "checkpoint": ("Checkpoint", "read_checkpoint", "save_checkpoint"),
     "config": ("VARIANTS", "RgbStats", "XCiTConfig", "variant"),
+    "engines": ("RUNTIMES", "RuntimeSpec"),
     "features": ("feature_picture",),
     "photo": ("PhotoLimits", "open_photo", "read_photo"),
     "runtime": ("Inference", "Model", "load_model"),

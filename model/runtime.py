@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-# Read by the OpenMP runtime when torch loads it. By default its threads spin while they wait for each
-# other; where decoders or other programs want the cores too, most of the time goes into that (measured on
-# two busy cores: 3 photos a second against 38). On idle cores it makes no difference.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from birdsearch.config import Settings
-from birdsearch.errors import BirdsearchError, InvalidInputError
-from birdsearch.model.checkpoint import Checkpoint, read_checkpoint
-from birdsearch.model.config import RgbStats
+from birdsearch.errors import InvalidInputError
+from birdsearch.model.engines import AUTO, RUNTIMES, Engine
+from birdsearch.model.exports import Facts
+from birdsearch.model.loader import EngineLoader, resolve_device
 from birdsearch.model.photo import open_photo_file, upright_rgb
-from birdsearch.model.preprocess import normalise, preprocessing_id, resize
+from birdsearch.model.preprocess import preprocessing_id, resize
+from birdsearch.model.rates import Rate
 from birdsearch.model.weights import (
     DEFAULT_WEIGHTS,
     Progress,
@@ -35,12 +30,13 @@ from birdsearch.model.weights import (
     resolve_weights,
 )
 
-__all__ = ["Inference", "Model", "Photo", "load_model"]
+if TYPE_CHECKING:
+    from birdsearch.model.torch_engine import TorchEngine
+
+__all__ = ["Inference", "Model", "Photo", "load_model", "measure_runtimes"]
 
 Photo = str | os.PathLike[str] | Image.Image
 """A photo: its path, or a Pillow image."""
-
-_Output = TypeVar("_Output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +55,9 @@ class Inference:
 class Model:
     """A network with its weights, classes and preprocessing, ready to run.
 
-    Results are the same on every run. In another batch size the same photo may differ in the last bits
-    (by less than 1e-5), since the matrix products are blocked differently. Calls from several threads are
-    safe, and other Python code runs while the network computes.
+    Results are the same on every run. With the runtime `torch` the same photo may differ in the last bits in
+    another batch size (by less than 1e-5), since the matrix products are blocked differently; with the others it
+    does not. Calls from several threads are safe, and other Python code runs while the network computes.
 
     Attributes:
         name: Name of the weights, or the file's name without its suffix.
@@ -71,43 +67,41 @@ class Model:
         classes: Class names in the order of the logits.
         stats: Colour statistics of the input.
         input_size: (height, width) of the input in pixels.
+        embedding_size: Channels C of the embedding.
+        parameters: Number of trained parameters.
         birder_version: Version that the weights file says it was written with, or an empty string.
         device: `cpu` or `cuda`.
-        runtime: What runs the network, and the precision it computes in: `torch float32`.
+        runtime: What runs it, a key of `birdsearch.model.RUNTIMES`.
         head_weight: (classes, C) float32. `logits = embeddings @ head_weight.T + head_bias`.
         head_bias: (classes,) float32.
     """
 
-    def __init__(self, name: str, path: Path, sha256: str, checkpoint: Checkpoint, device: str) -> None:
+    def __init__(
+        self, name: str, path: Path, sha256: str, facts: Facts, engine: Engine, runtime: str, device: str
+    ) -> None:
         self.name = name
-        self.network = checkpoint.network.config.name
+        self.network = facts.network
         self.path = path
         self.sha256 = sha256
-        self.classes = checkpoint.classes
-        self.stats: RgbStats = checkpoint.stats
-        self.input_size = checkpoint.size
-        self.birder_version = checkpoint.birder_version
+        self.classes = facts.classes
+        self.stats = facts.stats
+        self.input_size = facts.size
+        self.embedding_size = facts.embedding_size
+        self.parameters = facts.parameters
+        self.birder_version = facts.birder_version
         self.device = device
-        self.runtime = "torch float32"
-        classifier = checkpoint.network.classifier
-        self.head_weight: NDArray[np.float32] = classifier.weight.numpy().copy()
-        self.head_bias: NDArray[np.float32] = classifier.bias.numpy().copy()
-        self._net = checkpoint.network.to(device)
-        # Halved for good once the GPU has run out of memory, so that it happens once and not in every batch.
-        self._largest_batch: int | None = None
+        self.runtime = runtime
+        self.head_weight = facts.head_weight
+        self.head_bias = facts.head_bias
+        self._engine = engine
+        self._torch: TorchEngine | None = None
+        self._torch_lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"Model({self.name!r}, {self.network!r}, sha256={self.sha256[:12]!r}, device={self.device!r})"
-
-    @property
-    def embedding_size(self) -> int:
-        """Channels C of the embedding."""
-        return self._net.config.embed_dim
-
-    @property
-    def parameters(self) -> int:
-        """Number of trained parameters."""
-        return sum(parameter.numel() for parameter in self._net.parameters())
+        return (
+            f"Model({self.name!r}, {self.network!r}, sha256={self.sha256[:12]!r}, device={self.device!r}, "
+            f"runtime={self.runtime!r})"
+        )
 
     @property
     def preprocessing(self) -> str:
@@ -152,8 +146,10 @@ class Model:
         self._check_pixels(pixels)
         if not len(pixels):
             return self._empty()
-        parts = self._run(self._net, pixels)
-        return Inference(_joined([part[0] for part in parts]), _joined([part[1] for part in parts]))
+        embeddings = self._engine.embed(pixels)
+        # (B, C) @ (C, classes) -> (B, classes)
+        logits = np.ascontiguousarray(embeddings @ self.head_weight.T + self.head_bias)
+        return Inference(embeddings, logits)
 
     def detection_features(
         self, images: Sequence[Photo], batch_size: int = 32
@@ -171,17 +167,26 @@ class Model:
             PhotoError: If a photo cannot be read; the message names it.
             InvalidInputError: If `images` is a single photo or `batch_size` is below 1.
         """
-        parts = [
-            part
-            for pixels in self._batches(images, batch_size)
-            for part in self._run(self._net.detection_features, pixels)
-        ]
+        engine = self._reference()
+        parts = [engine.features(pixels) for pixels in self._batches(images, batch_size)]
         if parts:
-            return {stage: _joined([part[stage] for part in parts]) for stage in parts[0]}
-        config = self._net.config
+            return {stage: np.concatenate([part[stage] for part in parts]) for stage in parts[0]}
+        config = engine.network.config
         shape = (0, config.embed_dim, *(side // config.patch_size for side in self.input_size))
         stages = range(1, len(config.stage_lengths) + 1)
         return {f"stage{number}": np.empty(shape, dtype=np.float32) for number in stages}
+
+    def _reference(self) -> TorchEngine:
+        """The network in torch, which alone gives feature maps; loaded when it is first asked for."""
+        from birdsearch.model.checkpoint import read_checkpoint
+        from birdsearch.model.torch_engine import TorchEngine
+
+        if isinstance(self._engine, TorchEngine):
+            return self._engine
+        with self._torch_lock:
+            if self._torch is None:
+                self._torch = TorchEngine(read_checkpoint(self.path), self.device)
+            return self._torch
 
     def _empty(self) -> Inference:
         return Inference(
@@ -205,54 +210,27 @@ class Model:
             photos = images[start : start + batch_size]
             yield np.stack([resize(_opened(photo), self.input_size) for photo in photos])
 
-    def _run(self, function: Callable[[Tensor], _Output], pixels: NDArray[np.uint8]) -> list[_Output]:
-        """Run part of the network over a batch, in smaller pieces where the GPU's memory asks for it."""
-        outputs: list[_Output] = []
-        start = 0
-        while start < len(pixels):
-            size = min(self._largest_batch or len(pixels), len(pixels) - start)
-            try:
-                outputs.append(self._once(function, pixels[start : start + size]))
-                start += size
-            except torch.cuda.OutOfMemoryError as error:
-                if size == 1:
-                    raise BirdsearchError(
-                        f"the GPU has too little free memory for a single photo of {self.input_size[0]} x "
-                        f"{self.input_size[1]} pixels; use the device 'cpu'"
-                    ) from error
-                self._largest_batch = size // 2
-            # Reached after an error as well, when the failed batch is no longer held by its traceback.
-            if self._largest_batch is not None and self.device == "cuda":
-                torch.cuda.empty_cache()
-        return outputs
-
-    def _once(self, function: Callable[[Tensor], _Output], pixels: NDArray[np.uint8]) -> _Output:
-        batch = torch.from_numpy(normalise(pixels, self.stats)).to(self.device)
-        # TF32 and the search for fast kernels would make a GPU differ from a CPU, and from itself.
-        exact = (
-            torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False)
-            if self.device == "cuda"
-            else contextlib.nullcontext()
-        )
-        with torch.inference_mode(), exact:
-            return function(batch)
-
 
 def load_model(
     name_or_path: str | os.PathLike[str] = DEFAULT_WEIGHTS,
     *,
     device: str = "cpu",
-    runtime: str = "torch",
+    runtime: str | None = None,
     settings: Settings | None = None,
     download: bool = True,
     progress: Progress | None = None,
 ) -> Model:
-    """Load a model: find its weights, verify them, and build the network.
+    """Load a model: find its weights, verify them, and make the network ready to run.
+
+    With a runtime other than `torch`, the network is written once as a graph into the cache, verified against
+    torch, and taken from there from then on, without loading torch.
 
     Args:
         name_or_path: Name of published weights, or a `.pt` or `.safetensors` file.
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
-        runtime: What runs the network: `torch`.
+        runtime: What runs the network, a key of `birdsearch.model.RUNTIMES`; `auto` for the fastest one on this
+            machine, by a measurement of a few seconds that is remembered. By default what the settings say. A GPU
+            is always run by `torch`.
         settings: Where weights are looked for; by default what the environment says.
         download: Whether published weights that are not on this machine may be fetched.
         progress: Called while downloading.
@@ -264,31 +242,53 @@ def load_model(
         WeightsError: If the weights cannot be found, fetched or verified.
         CheckpointError: If the file is not a checkpoint that the network can load.
         InvalidInputError: If the device or the runtime is not available.
+        BirdsearchError: If the runtime asked for computes something else than torch does.
     """
-    if runtime != "torch":
-        raise InvalidInputError(f"runtime {runtime!r} is not available; use 'torch'")
-    device = _device(device)
     settings = Settings.from_environment() if settings is None else settings
+    runtime = settings.runtime if runtime is None else runtime
+    if runtime not in (AUTO, *RUNTIMES):
+        raise InvalidInputError(f"runtime {runtime!r} is unknown; use one of {', '.join((AUTO, *RUNTIMES))}")
+    device = resolve_device(device)
+    if device == "cuda":
+        if runtime not in (AUTO, "torch"):
+            raise InvalidInputError(f"runtime {runtime!r} runs on the device 'cpu' only; a GPU needs 'torch'")
+        runtime = "torch"
     path = resolve_weights(name_or_path, settings, download=download, progress=progress)
     sha256 = file_sha256(path)
     refuse_superseded(path, sha256)
     name = canonical_name(name_or_path) or path.stem
-    return Model(name, path, sha256, read_checkpoint(path), device)
+    facts, engine, runtime = EngineLoader(path, sha256, settings, device).load(runtime)
+    return Model(name, path, sha256, facts, engine, runtime, device)
 
 
-def _device(device: str) -> str:
-    if device not in ("cpu", "cuda", "auto"):
-        raise InvalidInputError(f"device must be 'cpu', 'cuda' or 'auto', got {device!r}")
-    available = device != "cpu" and torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise InvalidInputError("no GPU is available to torch; use the device 'cpu' or 'auto'")
-    return "cuda" if available else "cpu"
+def measure_runtimes(
+    name_or_path: str | os.PathLike[str] = DEFAULT_WEIGHTS,
+    *,
+    settings: Settings | None = None,
+    images: int = 64,
+    runs: int = 5,
+) -> list[Rate]:
+    """Measure every runtime that can be used here on the CPU, and remember the result for `auto`.
+
+    Args:
+        name_or_path: Name of published weights, or a weights file; it must be on this machine.
+        settings: Where weights are looked for; by default what the environment says.
+        images: Pictures in a run.
+        runs: Counted runs of each runtime, in turn.
+
+    Returns:
+        A rate for each runtime.
+
+    Raises:
+        WeightsError: If the weights cannot be found or verified.
+        CheckpointError: If the file is not a checkpoint that the network can load.
+    """
+    settings = Settings.from_environment() if settings is None else settings
+    path = resolve_weights(name_or_path, settings, download=False)
+    sha256 = file_sha256(path)
+    refuse_superseded(path, sha256)
+    return EngineLoader(path, sha256, settings, "cpu").measure(images, runs)[0]
 
 
 def _opened(photo: Photo) -> Image.Image:
     return upright_rgb(photo) if isinstance(photo, Image.Image) else open_photo_file(photo)
-
-
-def _joined(parts: list[Tensor]) -> NDArray[np.float32]:
-    out: NDArray[np.float32] = torch.cat([part.cpu() for part in parts]).contiguous().numpy()
-    return out

@@ -30,6 +30,8 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
             monkeypatch.delenv(name)
     monkeypatch.setenv("BIRDSEARCH_CATALOG", str(home / "catalog"))
     monkeypatch.setenv("BIRDSEARCH_CACHE", str(home / "cache"))
+    # The reference, unless a test is about the others: measuring which is the fastest takes seconds.
+    monkeypatch.setenv("BIRDSEARCH_RUNTIME", "torch")
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +64,7 @@ def tiny_model(tiny_weights: Path) -> Model:
     """`tiny_weights`, loaded."""
     from birdsearch.model import load_model
 
-    return load_model(tiny_weights, device="cpu")
+    return load_model(tiny_weights, device="cpu", runtime="torch")
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +72,7 @@ def other_model(other_weights: Path) -> Model:
     """`other_weights`, loaded."""
     from birdsearch.model import load_model
 
-    return load_model(other_weights, device="cpu")
+    return load_model(other_weights, device="cpu", runtime="torch")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,210 @@
+"""What runs the network: torch, ONNX Runtime or OpenVINO, behind one interface.
+
+An engine turns pixels into embeddings. Logits are one small matrix product more, done in one place for all of
+them. Importing this module loads none of the libraries.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdsearch.errors import BirdsearchError, InvalidInputError
+
+__all__ = ["AUTO", "CHUNK", "RUNTIMES", "Engine", "RuntimeSpec", "open_engine", "usable_runtimes"]
+
+AUTO = "auto"
+"""The runtime that was measured to be the fastest on this machine."""
+
+CHUNK = 4
+"""Photos that a graph is compiled for: on a core, the largest batch that its cache holds."""
+
+# More streams than this gain nothing and cost memory.
+_MOST_STREAMS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSpec:
+    """A way to run the network.
+
+    Attributes:
+        name: Its name.
+        library: The package that has to be installed.
+        precision: What the matrix products are computed in: `float32` or `bfloat16`.
+        min_cosine: What the embedding of the check picture has to reach against torch, before the runtime is
+            used. Cosine, 0..1.
+    """
+
+    name: str
+    library: str
+    precision: str
+    min_cosine: float
+
+
+RUNTIMES: Mapping[str, RuntimeSpec] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            RuntimeSpec("torch", "torch", "float32", 1.0),
+            RuntimeSpec("onnxruntime", "onnxruntime", "float32", 0.99999),
+            RuntimeSpec("openvino", "openvino", "float32", 0.99999),
+            RuntimeSpec("openvino-bf16", "openvino", "bfloat16", 0.999),
+        )
+    }
+)
+"""Every runtime by name; `torch` is the reference."""
+
+
+class Engine(Protocol):
+    """Runs the network. Calls from several threads are safe."""
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed a batch of at least one photo: (B, H, W, 3) uint8 -> (B, C) float32."""
+
+
+def usable_runtimes() -> tuple[str, ...]:
+    """The runtimes that are installed and that this processor has the arithmetic for, `torch` first."""
+    return tuple(
+        spec.name
+        for spec in RUNTIMES.values()
+        if importlib.util.find_spec(spec.library) is not None
+        and (spec.precision == "float32" or _has_bfloat16())
+    )
+
+
+def open_engine(name: str, graph: bytes, cache: Path | None) -> Engine:
+    """Make a graph ready to run.
+
+    Args:
+        name: A runtime other than `torch`.
+        graph: The network, as `birdsearch.model.graph.build_graph` writes it.
+        cache: Folder for what the runtime compiled, so that it need not do so again; None keeps nothing.
+
+    Returns:
+        The engine.
+
+    Raises:
+        InvalidInputError: The runtime is not installed, or this processor lacks its arithmetic.
+        BirdsearchError: The runtime does not take the graph.
+    """
+    spec = RUNTIMES[name]
+    if importlib.util.find_spec(spec.library) is None:
+        raise InvalidInputError(
+            f"runtime {name!r} needs an optional part: pip install 'birdsearch[fast]'; or use --runtime torch"
+        )
+    if spec.precision != "float32" and not _has_bfloat16():
+        raise InvalidInputError(
+            f"runtime {name!r}: this processor has no bfloat16 arithmetic; use 'openvino'"
+        )
+    try:
+        return (
+            _OnnxRuntime(graph) if spec.library == "onnxruntime" else _OpenVino(graph, spec.precision, cache)
+        )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BirdsearchError(
+            f"runtime {name!r} could not load the network: {reason}; use --runtime torch"
+        ) from error
+
+
+class _Parallel(ABC):
+    """Runs a graph on chunks of one size, one on each core at a time.
+
+    Chunks are always full: what is missing is filled with black. So a photo's embedding does not depend, to the
+    last bit, on how many others it came with.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_cores(), thread_name_prefix="birdsearch-network")
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `Engine.embed`."""
+        starts = range(0, len(pixels), CHUNK)
+        chunks = [pixels[start : start + CHUNK] for start in starts]
+        if len(chunks[-1]) < CHUNK:
+            last = np.zeros((CHUNK, *pixels.shape[1:]), np.uint8)
+            last[: len(chunks[-1])] = chunks[-1]
+            chunks[-1] = last
+        # A single chunk gains nothing from another thread.
+        parts = [self._run(chunks[0])] if len(chunks) == 1 else list(self._pool.map(self._run, chunks))
+        return np.ascontiguousarray(np.concatenate(parts)[: len(pixels)], dtype=np.float32)
+
+    @abstractmethod
+    def _run(self, chunk: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(CHUNK, H, W, 3) -> (CHUNK, C), an array of its own."""
+
+
+class _OnnxRuntime(_Parallel):
+    def __init__(self, graph: bytes) -> None:
+        import onnxruntime
+
+        super().__init__()
+        options = onnxruntime.SessionOptions()
+        # One thread each, on as many photos as there are cores: no waiting for each other.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def _run(self, chunk: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = self._session.run(["embedding"], {"pixels": chunk})[0]
+        return found
+
+
+class _OpenVino(_Parallel):
+    def __init__(self, graph: bytes, precision: str, cache: Path | None) -> None:
+        import openvino
+
+        super().__init__()
+        cores = _cores()
+        core: Any = openvino.Core()
+        if cache is not None:
+            core.set_property({"CACHE_DIR": str(cache)})
+        network = core.read_model(graph, b"")
+        _, *rest = network.input(0).get_partial_shape()
+        network.reshape({0: [CHUNK, *(side.get_length() for side in rest)]})
+        self._compiled: Any = core.compile_model(
+            network,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+                "NUM_STREAMS": str(cores),
+                "INFERENCE_NUM_THREADS": cores,
+                # Decoders want the cores as well; a thread that may not move waits for its own.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        self._requests = threading.local()
+
+    def _run(self, chunk: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if not hasattr(self._requests, "mine"):
+            self._requests.mine = self._compiled.create_infer_request()
+        request = self._requests.mine
+        request.infer({0: chunk}, share_inputs=True)
+        found: NDArray[np.float32] = request.get_output_tensor(0).data.copy()
+        return found
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return min(_MOST_STREAMS, len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
+def _has_bfloat16() -> bool:
+    """Whether matrix products in bfloat16 are native here, as opposed to emulated."""
+    if importlib.util.find_spec("openvino") is None:
+        return False
+    import openvino
+
+    capabilities: list[str] = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in capabilities

@@ -1,0 +1,152 @@
+"""From a weights file to something that runs it: the runtime asked for, or the fastest one on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from birdsearch.config import Settings
+from birdsearch.errors import BirdsearchError, InvalidInputError
+from birdsearch.model.engines import AUTO, RUNTIMES, Engine, open_engine, usable_runtimes
+from birdsearch.model.exports import Export, Facts, check_pictures, read_export, write_export
+from birdsearch.model.rates import Rate, fastest, least_cosine, measure, read_rates, write_rates
+
+if TYPE_CHECKING:
+    from birdsearch.model.torch_engine import TorchEngine
+
+__all__ = ["EngineLoader", "resolve_device"]
+
+# Signs of a GPU that torch may be able to use. Without one of them torch is not asked, since importing it takes
+# seconds: NVIDIA's driver, Windows' one in WSL, AMD's.
+_GPU_SIGNS = ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
+
+
+class EngineLoader:
+    """Makes engines for one weights file; the checkpoint is read, and torch loaded, once and only if need be.
+
+    Args:
+        path: The weights file.
+        sha256: Its SHA-256.
+        settings: Says where the cache is.
+        device: Where torch runs.
+    """
+
+    def __init__(self, path: Path, sha256: str, settings: Settings, device: str) -> None:
+        self._path, self._sha256, self._settings, self._device = path, sha256, settings, device
+        self._reference: tuple[Facts, TorchEngine] | None = None
+
+    def load(self, runtime: str) -> tuple[Facts, Engine, str]:
+        """Make an engine.
+
+        Args:
+            runtime: A key of `RUNTIMES`, or `auto`.
+
+        Returns:
+            What the checkpoint says, the engine, and the name of its runtime.
+
+        Raises:
+            CheckpointError: The file is not a checkpoint that the network can load.
+            InvalidInputError: The runtime is not available.
+            BirdsearchError: The runtime computes something else than torch does.
+        """
+        if runtime == "torch":
+            return (*self._torch(), runtime)
+        export = read_export(self._settings, self._sha256)
+        if runtime != AUTO:
+            export = export or self._export()
+            return export.facts, self._verified(runtime, export), runtime
+        rates = None if export is None else read_rates(export.folder)
+        if export is not None and rates is not None:
+            chosen = fastest(rates)
+            if chosen == "torch":
+                return (*self._torch(), chosen)
+            # If it fails, something has changed that the remembered rates do not know of: measured anew.
+            with contextlib.suppress(BirdsearchError):
+                return export.facts, self._verified(chosen, export), chosen
+        rates, engines = self.measure()
+        chosen = fastest(rates)
+        return self._torch()[0], engines[chosen], chosen
+
+    def measure(self, images: int = 16, runs: int = 3) -> tuple[list[Rate], dict[str, Engine]]:
+        """Time every runtime that can be used here, and remember the rates for `auto`.
+
+        Args:
+            images: Pictures in a run.
+            runs: Counted runs of each runtime, in turn.
+
+        Returns:
+            A rate and an engine for each.
+
+        Raises:
+            CheckpointError: The file is not a checkpoint that the network can load.
+        """
+        facts, reference = self._torch()
+        engines: dict[str, Engine] = {"torch": reference}
+        try:
+            export = self._export()
+        except InvalidInputError:
+            # Nothing but torch is installed.
+            expected = reference.embed(check_pictures(facts.size))
+            return measure(engines, facts.size, expected, images, runs), engines
+        for name in usable_runtimes():
+            if name not in engines:
+                # One that does not take the network, or computes something else, is left out.
+                with contextlib.suppress(BirdsearchError):
+                    engines[name] = self._verified(name, export)
+        rates = measure(engines, facts.size, export.expected, images, runs)
+        write_rates(export.folder, rates)
+        return rates, engines
+
+    def _torch(self) -> tuple[Facts, TorchEngine]:
+        if self._reference is None:
+            from birdsearch.model.checkpoint import read_checkpoint
+            from birdsearch.model.torch_engine import TorchEngine, facts_of
+
+            checkpoint = read_checkpoint(self._path)
+            self._reference = facts_of(checkpoint), TorchEngine(checkpoint, self._device)
+        return self._reference
+
+    def _export(self) -> Export:
+        facts, engine = self._torch()
+        try:
+            from birdsearch.model.graph import build_graph
+
+            graph = build_graph(engine.network, facts.size, facts.stats)
+        except ImportError as error:
+            raise InvalidInputError(
+                "writing the network for another runtime needs an optional part: pip install "
+                "'birdsearch[fast]'; or use the runtime 'torch'"
+            ) from error
+        expected = engine.embed(check_pictures(facts.size))
+        return write_export(self._settings, self._sha256, facts, graph, expected)
+
+    def _verified(self, runtime: str, export: Export) -> Engine:
+        """An engine that was seen to compute what torch does, up to its precision."""
+        engine = open_engine(runtime, export.graph, export.folder)
+        cosine = least_cosine(engine.embed(check_pictures(export.facts.size)), export.expected)
+        limit = RUNTIMES[runtime].min_cosine
+        if cosine < limit:
+            raise BirdsearchError(
+                f"runtime {runtime!r} computes something else than torch on this machine (cosine {cosine:.6f}, at "
+                f"least {limit:g} is needed); use the runtime 'torch'"
+            )
+        return engine
+
+
+def resolve_device(device: str) -> str:
+    """`cpu` or `cuda` for what a user asked for; torch is loaded only where there may be a GPU.
+
+    Raises:
+        InvalidInputError: The device is unknown, or there is no GPU.
+    """
+    if device not in ("cpu", "cuda", "auto"):
+        raise InvalidInputError(f"device must be 'cpu', 'cuda' or 'auto', got {device!r}")
+    if device == "cpu" or (device == "auto" and not any(Path(sign).exists() for sign in _GPU_SIGNS)):
+        return "cpu"
+    from birdsearch.model.torch_engine import has_gpu
+
+    available = has_gpu()
+    if device == "cuda" and not available:
+        raise InvalidInputError("no GPU is available to torch; use the device 'cpu' or 'auto'")
+    return "cuda" if available else "cpu"

@@ -1,0 +1,140 @@
+"""How fast and how faithful each runtime is on this machine, measured once and remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdsearch.model.engines import RUNTIMES, Engine
+from birdsearch.model.exports import check_pictures
+
+__all__ = ["Rate", "fastest", "least_cosine", "measure", "read_rates", "write_rates"]
+
+_FILE = "rates.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a runtime did in turn with others.
+
+    Attributes:
+        runtime: Its name.
+        median: Images a second, in the middle of its runs.
+        slowest: Images a second of its slowest run.
+        fastest: Images a second of its fastest run.
+        cosine: The least cosine of a check picture's embedding to that of torch in float32; 1 is the same.
+    """
+
+    runtime: str
+    median: float
+    slowest: float
+    fastest: float
+    cosine: float
+
+    @property
+    def is_faithful(self) -> bool:
+        """True if its embeddings are as near to the reference as its precision lets one expect."""
+        return self.runtime == "torch" or self.cosine >= RUNTIMES[self.runtime].min_cosine
+
+
+def least_cosine(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The least cosine of rows (B, C) of the same number; -1 if any of `found` is not finite."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return -1.0
+    one, other = found.astype(np.float64), expected.astype(np.float64)
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return float(((one * other).sum(axis=1) / np.where(lengths == 0, 1, lengths)).min())
+
+
+def measure(
+    engines: Mapping[str, Engine],
+    size: tuple[int, int],
+    expected: NDArray[np.float32],
+    images: int = 16,
+    runs: int = 3,
+) -> list[Rate]:
+    """Time engines on the same pictures, one after the other in each run.
+
+    Args:
+        engines: By the name of the runtime.
+        size: (height, width) of the network's input in pixels.
+        expected: (B, C) float32, embeddings of the check pictures by the reference.
+        images: Pictures in a run.
+        runs: Counted runs of each, after one that is not counted.
+
+    Returns:
+        A rate for each, in the same order.
+    """
+    checked = check_pictures(size, len(expected))
+    pixels = np.resize(checked, (images, *checked.shape[1:]))
+    cosines = {name: least_cosine(engine.embed(checked), expected) for name, engine in engines.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    for number in range(runs + 1):
+        for name, engine in engines.items():
+            started = time.perf_counter()
+            engine.embed(pixels)
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    return [
+        Rate(name, images / statistics.median(took), images / max(took), images / min(took), cosines[name])
+        for name, took in seconds.items()
+    ]
+
+
+def fastest(rates: list[Rate]) -> str:
+    """The runtime to use: the fastest of those that are faithful; the earlier one where two are as fast."""
+    return max((rate for rate in rates if rate.is_faithful), key=lambda rate: rate.median).runtime
+
+
+def read_rates(folder: Path | None) -> list[Rate] | None:
+    """What was measured before with the same processor, cores and libraries; None if nothing was."""
+    if folder is None:
+        return None
+    try:
+        held = json.loads((folder / _FILE).read_bytes())
+        rates = [Rate(**rate) for rate in held["rates"]]
+        known = held["machine"] == _machine() and all(rate.runtime in RUNTIMES for rate in rates)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return rates if known and any(rate.is_faithful for rate in rates) else None
+
+
+def write_rates(folder: Path | None, rates: list[Rate]) -> None:
+    """Remember rates; a cache that cannot be written remembers nothing."""
+    if folder is None:
+        return
+    text = json.dumps({"machine": _machine(), "rates": [asdict(rate) for rate in rates]}, indent=1)
+    temporary = folder / f".{_FILE}.{os.getpid()}"
+    with contextlib.suppress(OSError):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / _FILE)
+
+
+def _machine() -> str:
+    """What a rate depends on besides the network: processor, cores and libraries."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    parts = [platform.machine(), _processor(), str(len(affinity(0)) if affinity else os.cpu_count())]
+    for library in sorted({spec.library for spec in RUNTIMES.values()}):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            parts.append(f"{library} {metadata.version(library)}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line
+    return platform.processor()
