@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from birdsearch.model.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
     from birdsearch.model.config import VARIANTS, RgbStats, XCiTConfig, variant
-    from birdsearch.model.engines import RUNTIMES, RuntimeSpec
     from birdsearch.model.features import feature_picture
     from birdsearch.model.photo import PhotoLimits, open_photo, read_photo
-    from birdsearch.model.runtime import Inference, Model, load_model
+    from birdsearch.model.rates import Rate
+    from birdsearch.model.runtime import Inference, Model, load_model, measure_runtimes
+    from birdsearch.model.runtimes import RUNTIMES, RuntimeSpec
     from birdsearch.model.species import Taxon, Taxonomy
     from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, WeightsEntry, resolve_weights
     from birdsearch.model.xcit import XCiT
@@ -29,6 +30,7 @@ __all__ = [
     "Inference",
     "Model",
     "PhotoLimits",
+    "Rate",
     "RgbStats",
     "RuntimeSpec",
     "Taxon",
@@ -38,6 +40,7 @@ __all__ = [
     "XCiTConfig",
     "feature_picture",
     "load_model",
+    "measure_runtimes",
     "open_photo",
     "read_checkpoint",
     "read_photo",
@@ -49,10 +52,11 @@ __all__ = [
 _HOMES = {
     "checkpoint": ("Checkpoint", "read_checkpoint", "save_checkpoint"),
     "config": ("VARIANTS", "RgbStats", "XCiTConfig", "variant"),
-    "engines": ("RUNTIMES", "RuntimeSpec"),
     "features": ("feature_picture",),
     "photo": ("PhotoLimits", "open_photo", "read_photo"),
-    "runtime": ("Inference", "Model", "load_model"),
+    "rates": ("Rate",),
+    "runtime": ("Inference", "Model", "load_model", "measure_runtimes"),
+    "runtimes": ("RUNTIMES", "RuntimeSpec"),
     "species": ("Taxon", "Taxonomy"),
     "weights": ("DEFAULT_WEIGHTS", "WEIGHTS", "WeightsEntry", "resolve_weights"),
     "xcit": ("XCiT",),

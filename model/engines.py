@@ -10,60 +10,23 @@ import importlib.util
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import BirdsearchError, InvalidInputError
+from birdsearch.model.runtimes import RUNTIMES
 
-__all__ = ["AUTO", "CHUNK", "RUNTIMES", "Engine", "RuntimeSpec", "open_engine", "usable_runtimes"]
-
-AUTO = "auto"
-"""The runtime that was measured to be the fastest on this machine."""
+__all__ = ["CHUNK", "Engine", "open_engine", "usable_runtimes"]
 
 CHUNK = 4
 """Photos that a graph is compiled for: on a core, the largest batch that its cache holds."""
 
 # More streams than this gain nothing and cost memory.
 _MOST_STREAMS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeSpec:
-    """A way to run the network.
-
-    Attributes:
-        name: Its name.
-        library: The package that has to be installed.
-        precision: What the matrix products are computed in: `float32` or `bfloat16`.
-        min_cosine: What the embedding of the check picture has to reach against torch, before the runtime is
-            used. Cosine, 0..1.
-    """
-
-    name: str
-    library: str
-    precision: str
-    min_cosine: float
-
-
-RUNTIMES: Mapping[str, RuntimeSpec] = MappingProxyType(
-    {
-        spec.name: spec
-        for spec in (
-            RuntimeSpec("torch", "torch", "float32", 1.0),
-            RuntimeSpec("onnxruntime", "onnxruntime", "float32", 0.99999),
-            RuntimeSpec("openvino", "openvino", "float32", 0.99999),
-            RuntimeSpec("openvino-bf16", "openvino", "bfloat16", 0.999),
-        )
-    }
-)
-"""Every runtime by name; `torch` is the reference."""
 
 
 class Engine(Protocol):

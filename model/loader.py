@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from birdsearch.config import Settings
 from birdsearch.errors import BirdsearchError, InvalidInputError
-from birdsearch.model.engines import AUTO, RUNTIMES, Engine, open_engine, usable_runtimes
+from birdsearch.model.engines import Engine, open_engine, usable_runtimes
 from birdsearch.model.exports import Export, Facts, check_pictures, read_export, write_export
 from birdsearch.model.rates import Rate, fastest, least_cosine, measure, read_rates, write_rates
+from birdsearch.model.runtimes import AUTO, RUNTIMES
 
 if TYPE_CHECKING:
     from birdsearch.model.torch_engine import TorchEngine

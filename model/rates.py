@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.model.engines import RUNTIMES, Engine
+from birdsearch.model.engines import Engine
 from birdsearch.model.exports import check_pictures
+from birdsearch.model.runtimes import RUNTIMES
 
 __all__ = ["Rate", "fastest", "least_cosine", "measure", "read_rates", "write_rates"]
 

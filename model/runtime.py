@@ -15,12 +15,13 @@ from PIL import Image
 
 from birdsearch.config import Settings
 from birdsearch.errors import InvalidInputError
-from birdsearch.model.engines import AUTO, RUNTIMES, Engine
+from birdsearch.model.engines import Engine
 from birdsearch.model.exports import Facts
 from birdsearch.model.loader import EngineLoader, resolve_device
 from birdsearch.model.photo import open_photo_file, upright_rgb
 from birdsearch.model.preprocess import preprocessing_id, resize
 from birdsearch.model.rates import Rate
+from birdsearch.model.runtimes import AUTO, RUNTIMES
 from birdsearch.model.weights import (
     DEFAULT_WEIGHTS,
     Progress,

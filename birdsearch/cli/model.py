@@ -156,6 +156,44 @@ def verify(name_or_file: str | None) -> None:
 
 
 @model.command()
+@click.argument("name_or_file", metavar="[NAME|FILE]", required=False)
+@format_option
+def bench(name_or_file: str | None, fmt: str) -> None:
+    """Measure what can run the network on this machine, and remember the fastest for --runtime auto.
+
+    Every runtime computes the same pictures, in turn. The cosine is the least of their embeddings to those of
+    torch; a runtime that falls short of what its arithmetic allows is never used.
+    """
+    from birdsearch.model import DEFAULT_WEIGHTS, RUNTIMES, measure_runtimes
+    from birdsearch.model.rates import fastest
+
+    rates = measure_runtimes(name_or_file or DEFAULT_WEIGHTS)
+    slowest = next(rate.median for rate in rates if rate.runtime == "torch")
+    rows: list[dict[str, object]] = [
+        {
+            "runtime": rate.runtime,
+            "precision": RUNTIMES[rate.runtime].precision,
+            "images_per_second": round(rate.median, 1),
+            "range": f"{rate.slowest:.0f} to {rate.fastest:.0f}",
+            "times_torch": round(rate.median / slowest, 2),
+            "cosine": round(rate.cosine, 6),
+            "note": "auto" if rate.runtime == fastest(rates) else "" if rate.is_faithful else "not faithful",
+        }
+        for rate in rates
+    ]
+    columns = [
+        ("runtime", "Runtime"),
+        ("precision", "Precision"),
+        ("images_per_second", "Images/s"),
+        ("range", "Range"),
+        ("times_torch", "x torch"),
+        ("cosine", "Cosine"),
+        ("note", "Note"),
+    ]
+    write_rows(rows, columns, fmt)
+
+
+@model.command()
 @click.argument("photo", type=click.Path(path_type=Path))
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights file (.pt or .safetensors).")
 @click.option("--model", "name", help="Name of published weights; the default unless --weights is given.")

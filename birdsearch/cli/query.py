@@ -17,9 +17,11 @@ from birdsearch.cli.output import (
     write_json,
     write_rows,
 )
+from birdsearch.cli.running import runtime_option
 from birdsearch.cli.where import build_where, where_options
 
 if TYPE_CHECKING:
+    from birdsearch.config import Settings
     from birdsearch.errors import PhotoError
     from birdsearch.search.filters import Where
     from birdsearch.search.inputs import Photo
@@ -69,6 +71,7 @@ def _sheet_path(_ctx: click.Context, _param: click.Parameter, value: Path | None
     type=click.Path(path_type=Path, dir_okay=False),
     help="The catalog's weights, if they are not where they were.",
 )
+@runtime_option
 @click.option(
     "--sheet",
     metavar="FILE",
@@ -87,6 +90,7 @@ def query(
     refined: bool,
     include_self: bool,
     weights: Path | None,
+    settings: Settings,
     sheet: Path | None,
     fmt: str,
     **conditions: Any,
@@ -109,7 +113,7 @@ def query(
         failed += 1
         click.echo(f"Error: {error}", err=True)
 
-    with Catalog.open(catalog, "read") as opened:
+    with Catalog.open(catalog, "read", settings=settings) as opened:
         listed = None if checklist is None else read_checklist(opened.store, checklist)
         results = opened.query_many(
             photos, k, where, region, include_self, weights, on_error, confidence, refined

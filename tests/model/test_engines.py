@@ -14,11 +14,12 @@ import pytest
 from birdsearch.config import Settings
 from birdsearch.errors import BirdsearchError, InvalidInputError
 from birdsearch.model import Model, load_model
-from birdsearch.model.engines import CHUNK, RUNTIMES, open_engine, usable_runtimes
+from birdsearch.model.engines import CHUNK, open_engine, usable_runtimes
 from birdsearch.model.exports import check_pictures, export_folder, read_export
 from birdsearch.model.loader import EngineLoader
 from birdsearch.model.rates import Rate, fastest, least_cosine, read_rates, write_rates
 from birdsearch.model.runtime import measure_runtimes
+from birdsearch.model.runtimes import RUNTIMES
 
 OTHERS = tuple(name for name in usable_runtimes() if name != "torch")
 
