@@ -23,6 +23,7 @@ from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.stages import IndexTimings, Stages, StagesClock
 from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.indexer.writer import CatalogWriter
+from birdsearch.model.engines import RUNTIMES
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.model.scaling import check_mode
 
@@ -227,12 +228,14 @@ def _use(store: CatalogStore, active: ModelRecord | None, loading: LoadingModel)
 
 def _settings(model: Model, options: IndexOptions) -> dict[str, object]:
     """How a run decodes and embeds: what a vector may depend on beside its photo and the weights."""
-    engine = model.runtime.split()[0]
+    runtime = RUNTIMES[model.runtime]
     return {
-        "runtime": model.runtime,
+        "decode": options.decode,
+        "runtime": runtime.name,
+        "precision": runtime.precision,
         "device": model.device,
         "batch_size": options.batch_size,
-        "versions": {name: metadata.version(name) for name in (engine, "pillow")},
+        "versions": {name: metadata.version(name) for name in (runtime.library, "pillow")},
     }
 
 

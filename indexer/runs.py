@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -13,7 +15,23 @@ from birdsearch.errors import CatalogError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, now
 
-__all__ = ["finish_run", "recorded_run", "start_run"]
+__all__ = ["VectorSettings", "finish_run", "recorded_run", "start_run", "vector_settings"]
+
+# What vectors hang on in their last bits only.
+_MINOR = ("batch_size",)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSettings:
+    """How some vectors of a catalog were made.
+
+    Attributes:
+        settings: As `run.settings` has it, in JSON types; empty if it was not recorded.
+        vectors: How many were made so.
+    """
+
+    settings: Mapping[str, object]
+    vectors: int
 
 
 def start_run(
@@ -63,3 +81,42 @@ def recorded_run(store: CatalogStore, command: str, model_id: int) -> Iterator[t
         raise
     with store.writing() as connection:
         finish_run(connection, run_id, counts, outcome)
+
+
+def vector_settings(store: CatalogStore, model_id: int) -> list[VectorSettings]:
+    """How the vectors of a model were made, the most usual way first; batch sizes are not told apart.
+
+    Args:
+        store: An open catalog.
+        model_id: The model.
+
+    Returns:
+        One entry a way, none for a catalog without vectors.
+    """
+    run, embedding = tables.run.c, tables.embedding.c
+    with store.reading() as connection:
+        ways = {
+            row.id: _way(row.settings)
+            for row in connection.execute(
+                sa.select(run.id, run.settings, run.counts).where(
+                    run.model_id == model_id, run.command == "index"
+                )
+            )
+            # A run that was killed has no counts, and may have made vectors.
+            if row.counts is None or json.loads(row.counts).get("embedded") != 0
+        }
+        of_model = sa.select(sa.func.count()).where(embedding.model_id == model_id)
+        made: Counter[str] = Counter()
+        if len(set(ways.values())) == 1:
+            # The usual case, told without looking at every vector.
+            made[next(iter(ways.values()))] = connection.execute(of_model).scalar_one()
+        else:
+            counted = of_model.add_columns(embedding.run_id).group_by(embedding.run_id)
+            for count, run_id in connection.execute(counted):
+                made[ways.get(run_id, _way(None))] += count
+    return [VectorSettings(json.loads(way), count) for way, count in made.most_common() if count]
+
+
+def _way(settings: str | None) -> str:
+    known = {} if settings is None else json.loads(settings)
+    return json.dumps({key: value for key, value in known.items() if key not in _MINOR}, sort_keys=True)

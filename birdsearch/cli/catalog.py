@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +26,7 @@ def status(catalog: Path, failures: bool, fmt: str) -> None:
     """Show what the catalog holds: photos, folders, the model, and what failed."""
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.indexer.crawl import display_path
+    from birdsearch.indexer.runs import vector_settings
 
     with CatalogStore.open(catalog) as store:
         if failures:
@@ -41,11 +43,18 @@ def status(catalog: Path, failures: bool, fmt: str) -> None:
             write_rows(listed, columns, fmt)
             return
         counts, model, roots = store.counts(), store.active_model(), store.roots()
+        made = [] if model is None else vector_settings(store, model.id)
     folders = [display_path(path) for _, path in roots]
     if fmt == "json":
         known = {"name": model.name, "sha256": model.sha256, "classes": len(model.classes)} if model else None
         write_json(
-            {"catalog": str(catalog), "model": known, "folders": folders, **dataclasses.asdict(counts)}
+            {
+                "catalog": str(catalog),
+                "model": known,
+                "folders": folders,
+                **dataclasses.asdict(counts),
+                "made_with": [dataclasses.asdict(way) for way in made],
+            }
         )
         return
     rows: list[tuple[str, object]] = [("catalog", str(catalog))]
@@ -58,6 +67,8 @@ def status(catalog: Path, failures: bool, fmt: str) -> None:
         ("files", counts.files),
         ("files missing", counts.missing_files),
         ("vectors", counts.embeddings),
+        # Vectors of one kind need no word; where kinds are mixed, similarities may differ a little by it.
+        *((f"vectors by {_shown(way.settings)}", way.vectors) for way in made if len(made) > 1),
         ("size", f"{counts.bytes / 1e6:.1f} MB" if fmt == "table" else counts.bytes),
     ]
     rows += [(f"failed: {code}", count) for code, count in counts.failures.items()]
@@ -66,6 +77,15 @@ def status(catalog: Path, failures: bool, fmt: str) -> None:
         [("what", "What"), ("value", "Value")],
         fmt,
     )
+
+
+def _shown(settings: Mapping[str, Any]) -> str:
+    """How vectors were made, on one line."""
+    if not settings:
+        return "settings that were not recorded"
+    versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
+    runtime = f"{settings['runtime']} in {settings['precision']} on {settings['device']}"
+    return f"{runtime}, {settings['decode']} decoding ({versions})"
 
 
 @click.command(short_help="Verify database, vectors and index.")

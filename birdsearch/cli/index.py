@@ -10,8 +10,10 @@ import click
 
 from birdsearch.cli.output import catalog_option, format_option, write_json, write_rows
 from birdsearch.cli.progress import IndexBars, download_bar
+from birdsearch.cli.running import runtime_option
 
 if TYPE_CHECKING:
+    from birdsearch.config import Settings
     from birdsearch.indexer.pipeline import IndexSummary
 
 __all__ = ["index"]
@@ -36,6 +38,15 @@ __all__ = ["index"]
 @click.option(
     "--batch-size", type=click.IntRange(1, 1024), default=32, show_default=True, help="Photos a batch."
 )
+@click.option(
+    "--decode",
+    type=click.Choice(["scaled", "full", "preview"]),
+    default="scaled",
+    show_default=True,
+    help="scaled: photos no larger than the network needs; full: every pixel, slower; preview: the camera's "
+    "own preview where it is large enough, fastest.",
+)
+@runtime_option
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
 @format_option
 def index(
@@ -49,6 +60,8 @@ def index(
     follow_links: bool,
     workers: int | None,
     batch_size: int,
+    decode: str,
+    settings: Settings,
     device: str,
     fmt: str,
 ) -> None:
@@ -57,7 +70,6 @@ def index(
     Run it again whenever photos were added, moved or edited: what is known is not read again. A photo that
     cannot be read is recorded with its reason and the run goes on. Photos are never changed.
     """
-    from birdsearch.config import Settings
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.indexer.plan import resolve_roots
     from birdsearch.model.weights import DEFAULT_WEIGHTS, resolve_weights
@@ -72,17 +84,18 @@ def index(
         source = DEFAULT_WEIGHTS
     if source is not None:
         with download_bar(str(source)) as downloading:
-            resolve_weights(source, Settings.from_environment(), download=True, progress=downloading)
+            resolve_weights(source, settings, download=True, progress=downloading)
     options: dict[str, Any] = {
         "batch_size": batch_size,
         "follow_links": follow_links,
         "retry_failed": retry_failed,
         "confirm_missing": confirm_missing,
         "reembed": reembed,
+        "decode": decode,
     }
     if workers is not None:
         options["workers"] = workers
-    with Catalog.open(catalog, "create", device=device) as opened, IndexBars() as bars:
+    with Catalog.open(catalog, "create", device=device, settings=settings) as opened, IndexBars() as bars:
         summary = opened.index(folders, source, progress=bars, **options)
     for warning in summary.warnings:
         click.echo(f"Warning: {warning}", err=True)
@@ -119,3 +132,17 @@ def _write_summary(summary: IndexSummary, fmt: str) -> None:
         if summary.embedded:
             took += f", {summary.photos_per_second:.1f} photos/s"
         click.echo(f"\n{summary.embedded} photos embedded ({took})")
+        if summary.timings.busy:
+            click.echo(_bottleneck(summary))
+
+
+def _bottleneck(summary: IndexSummary) -> str:
+    """Where the time went, on one line."""
+    timings = summary.timings
+    (slowest, most), *others = timings.busy.items()
+    rest = ", ".join(f"{stage} {share:.0%}" for stage, share in others)
+    cores = (timings.cpu + timings.decoders_cpu) / summary.seconds
+    return (
+        f"The rest waited for {slowest}, busy {most:.0%} of the time ({rest}); {cores:.1f} cores in use, "
+        f"{timings.scanning + timings.starting:.1f} s to scan and start"
+    )
