@@ -23,8 +23,8 @@ from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.stages import IndexTimings, Stages, StagesClock
 from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.indexer.writer import CatalogWriter
-from birdsearch.model.engines import RUNTIMES
 from birdsearch.model.photo import PhotoLimits
+from birdsearch.model.runtimes import RUNTIMES
 from birdsearch.model.scaling import check_mode
 
 if TYPE_CHECKING:
