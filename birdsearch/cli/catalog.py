@@ -68,7 +68,7 @@ def status(catalog: Path, failures: bool, fmt: str) -> None:
         ("files missing", counts.missing_files),
         ("vectors", counts.embeddings),
         # Vectors of one kind need no word; where kinds are mixed, similarities may differ a little by it.
-        *((f"vectors by {_shown(way.settings)}", way.vectors) for way in made if len(made) > 1),
+        *(("made by", f"{_shown(way.settings)}: {way.vectors}") for way in made if len(made) > 1),
         ("size", f"{counts.bytes / 1e6:.1f} MB" if fmt == "table" else counts.bytes),
     ]
     rows += [(f"failed: {code}", count) for code, count in counts.failures.items()]

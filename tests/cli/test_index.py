@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -72,6 +73,45 @@ def test_index_status_check_and_rebuild_tell_what_there_is(
     assert (check.returncode, check.stdout) == (0, "6 vectors and 6 files verified, 0 problems\n")
     rebuild = birdsearch("rebuild", *catalog)
     assert (rebuild.returncode, rebuild.stdout) == (0, "Vector index made anew: 6 vectors.\n")
+
+
+def test_where_nothing_changed_neither_the_weights_nor_their_libraries_are_needed(
+    birdsearch: Birdsearch, archive: Path, tiny_weights: Path, tmp_path: Path, make_photo: MakePhoto
+) -> None:
+    weights = Path(shutil.copy(tiny_weights, tmp_path / "mine.pt"))
+    catalog = tmp_path / "catalog"
+    assert birdsearch("index", archive, "--weights", weights, "--catalog", catalog).returncode == 0
+    weights.unlink()
+    command = ["index", str(archive), "--catalog", str(catalog)]
+    program = (
+        "import sys\nfrom birdsearch.cli import cli\n"
+        f"cli.main({command!r}, standalone_mode=False)\n"
+        "print('loaded', sorted({'torch', 'onnxruntime', 'openvino'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded []"
+    assert "unchanged       6" in done.stdout
+    make_photo(archive / "new.jpg", 50)
+    done = birdsearch(*command)
+    assert done.returncode == 1
+    assert "mine.pt" in done.stderr
+
+
+def test_status_tells_how_vectors_were_made_once_there_are_several_ways(
+    birdsearch: Birdsearch, archive: Path, tiny_weights: Path, tmp_path: Path, make_photo: MakePhoto
+) -> None:
+    catalog = ("--catalog", tmp_path / "catalog")
+    done = birdsearch("index", archive, "--weights", tiny_weights, "--runtime", "torch", *catalog)
+    assert done.returncode == 0, done.stderr
+    assert "The rest waited for the " in done.stdout
+    assert "made by" not in birdsearch("status", *catalog).stdout
+    make_photo(archive / "new.jpg", 50)
+    done = birdsearch("index", archive, "--decode", "full", "--runtime", "torch", *catalog)
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(birdsearch("status", *catalog).stdout.split())
+    assert re.search(r"made by torch in float32 on cpu, scaled decoding \(pillow [^)]*\): 6", shown), shown
+    made = json.loads(birdsearch("status", *catalog, "--format", "json").stdout)["made_with"]
+    assert [(way["settings"]["decode"], way["vectors"]) for way in made] == [("scaled", 6), ("full", 1)]
 
 
 def test_check_names_what_is_wrong_and_exits_1(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +16,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from birdsearch.errors import InvalidInputError, MissingFilesError, ModelMismatchError
-from birdsearch.indexer import tables
+from birdsearch.errors import InvalidInputError, MissingFilesError, ModelMismatchError, WeightsError
+from birdsearch.indexer import stages, tables
 from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.model_source import ModelSource
 from birdsearch.indexer.pipeline import IndexOptions, IndexSummary, index_archive
+from birdsearch.indexer.runs import vector_settings
 from birdsearch.indexer.vectors import VectorIndex, normalised
 from birdsearch.indexer.verify import check_catalog
 
@@ -43,7 +48,7 @@ def archive(tmp_path: Path, make_photo: MakePhoto) -> Path:
 
 @pytest.fixture
 def run(catalog: Path, tiny_model: Model) -> Run:
-    def index(*roots: Path, model: Model = tiny_model, **options: object) -> IndexSummary:
+    def index(*roots: Path, model: Model | ModelSource = tiny_model, **options: object) -> IndexSummary:
         with CatalogStore.open(catalog, "create") as store:
             settings = IndexOptions(workers=1, batch_size=5, **options)  # type: ignore[arg-type]
             return index_archive(store, model, roots, settings)
@@ -58,6 +63,14 @@ def _sound(catalog: Path) -> Iterator[None]:
     if catalog.exists():
         with CatalogStore.open(catalog) as store:
             assert check_catalog(store).problems == ()
+
+
+class IgnoredProgress:
+    def scanned(self, files: int) -> None: ...
+
+    def planned(self, files: int) -> None: ...
+
+    def committed(self, files: int) -> None: ...
 
 
 def rows(catalog: Path, table: str, columns: str = "*") -> list[tuple[object, ...]]:
@@ -471,6 +484,185 @@ def test_options_that_make_no_sense_are_refused(option: dict[str, int]) -> None:
 def test_a_file_is_not_a_folder_to_index(run: Run, archive: Path) -> None:
     with pytest.raises(MissingFilesError, match="not a folder"):
         run(archive / "south" / "00.jpg")
+
+
+def test_where_nothing_changed_no_model_is_loaded(run: Run, archive: Path, tiny_model: Model) -> None:
+    def load() -> Model:
+        raise AssertionError("there is nothing to embed")
+
+    run(archive)
+    summary = run(archive, model=ModelSource(load, tiny_model.sha256))
+    assert (summary.unchanged, summary.embedded) == (12, 0)
+    assert summary.timings.busy == {}
+
+
+def test_an_empty_folder_needs_no_model_either(
+    run: Run, catalog: Path, tmp_path: Path, tiny_model: Model
+) -> None:
+    def load() -> Model:
+        raise AssertionError("there is nothing to embed")
+
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty", model=ModelSource(load)).embedded == 0
+    with CatalogStore.open(catalog) as store:
+        assert store.active_model() is None
+
+
+@pytest.mark.parametrize("known", ["nothing", "hash", "all"])
+def test_a_model_that_loads_beside_the_scan_embeds_like_one_that_was_loaded(
+    run: Run, archive: Path, catalog: Path, tmp_path: Path, tiny_model: Model, known: str
+) -> None:
+    shutil.copy(archive / "south" / "00.jpg", archive / "copy.jpg")
+    run(archive)
+    with_loaded = contents(catalog)
+    loads = []
+
+    def load() -> Model:
+        loads.append(threading.current_thread() is threading.main_thread())
+        return tiny_model
+
+    source = {
+        "nothing": ModelSource(load),
+        "hash": ModelSource(load, tiny_model.sha256),
+        "all": ModelSource(load, tiny_model.sha256, tiny_model.path, tiny_model.input_size),
+    }[known]
+    with CatalogStore.open(tmp_path / "other", "create") as store:
+        summary = index_archive(store, source, [archive], IndexOptions(workers=1, batch_size=5))
+    assert (summary.new, summary.copies, summary.embedded) == (12, 1, 12)
+    assert loads == [False]
+    other = contents(tmp_path / "other")
+    assert other["model"] == with_loaded["model"]
+    for name in ("photo", "view", "file"):
+        assert len(other[name]) == len(with_loaded[name])
+    digests = "photo JOIN view ON photo_id = photo.id JOIN embedding ON view_id = view.id"
+    vectors = rows(tmp_path / "other", digests, "digest, vector")
+    stored = rows(catalog, digests, "digest, vector")
+    assert [digest for digest, _ in vectors] == [digest for digest, _ in stored]
+    # Batches may be made of other photos, so that the last bits may differ.
+    for (_, ours), (_, theirs) in zip(vectors, stored, strict=True):
+        assert isinstance(ours, bytes)
+        assert isinstance(theirs, bytes)
+        np.testing.assert_allclose(np.frombuffer(ours, "<f4"), np.frombuffer(theirs, "<f4"), atol=1e-5)
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_run_and_its_threads(
+    run: Run, archive: Path, catalog: Path
+) -> None:
+    def load() -> Model:
+        raise WeightsError("the weights are gone")
+
+    with pytest.raises(WeightsError, match="gone"):
+        run(archive, model=ModelSource(load))
+    assert rows(catalog, "photo") == rows(catalog, "run") == []
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("birdsearch")]
+    assert left == []
+
+
+def test_another_model_that_is_not_loaded_is_refused_naming_both(
+    run: Run, archive: Path, catalog: Path, other_model: Model
+) -> None:
+    run(archive)
+    before = contents(catalog)
+    with pytest.raises(ModelMismatchError, match=r"made with tiny .*given is other .*--reembed"):
+        run(archive, model=ModelSource(lambda: other_model, other_model.sha256))
+    assert contents(catalog) == before
+
+
+def test_weights_that_were_exchanged_before_they_were_loaded_are_refused(
+    run: Run, archive: Path, catalog: Path, tiny_model: Model, other_model: Model, make_photo: MakePhoto
+) -> None:
+    run(archive)
+    make_photo(archive / "new.jpg", 90)
+    before = rows(catalog, "file")
+    with pytest.raises(ModelMismatchError, match="given is other"):
+        run(archive, model=ModelSource(lambda: other_model, tiny_model.sha256))
+    assert rows(catalog, "file") == before
+
+
+def test_photos_gone_from_two_roots_at_once_are_no_copies_of_each_other(
+    run: Run, tmp_path: Path, catalog: Path, make_photo: MakePhoto
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for number in range(4):
+        make_photo(first / f"{number}.jpg", number)
+    shutil.copytree(first, second)
+    run(first, second)
+    before = rows(catalog, "file", "id, state")
+    for number in range(3):
+        (first / f"{number}.jpg").unlink()
+        (second / f"{number}.jpg").unlink()
+        # As many others, so that nothing is to be judged before they are read.
+        make_photo(first / f"new {number}.jpg", 10 + number)
+    with pytest.raises(MissingFilesError, match="3 of 4"):
+        run(first, second)
+    assert set(before) <= set(rows(catalog, "file", "id, state"))
+
+
+def test_batches_that_come_fast_are_committed_together_and_each_is_acknowledged_after_its_commit(
+    run: Run, archive: Path, catalog: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "COMMIT_SECONDS", 1000.0)
+    monkeypatch.setattr(stages, "COMMIT_PHOTOS", 4)
+    acknowledged = []
+
+    class Progress(IgnoredProgress):
+        def committed(self, files: int) -> None:
+            acknowledged.append((files, len(rows(catalog, "file"))))
+
+    with CatalogStore.open(catalog, "create") as store:
+        options = IndexOptions(workers=1, batch_size=1)
+        index_archive(store, tiny_model, [archive], options, Progress())
+    # The first at once, the others as soon as there are four.
+    assert [files for files, _ in acknowledged] == [1, 4, 4, 3]
+    assert [there for _, there in acknowledged] == [1, 5, 9, 12]
+
+
+def test_every_vector_says_by_which_run_and_with_what_it_was_made(
+    run: Run, archive: Path, catalog: Path, tiny_model: Model, make_photo: MakePhoto
+) -> None:
+    run(archive)
+    make_photo(archive / "later.png", 100)
+    run(archive, decode="full")
+    run(archive)
+    recorded = [json.loads(str(value)) for (value,) in rows(catalog, "run WHERE id < 3", "settings")]
+    for settings, decode in zip(recorded, ("full", "scaled"), strict=True):
+        assert settings["runtime"] == tiny_model.runtime
+        assert (settings["decode"], settings["device"], settings["batch_size"]) == (decode, "cpu", 5)
+        assert set(settings["versions"]) >= {"pillow"}
+    # A run that reads nothing does nothing in any way.
+    assert rows(catalog, "run WHERE id = 3", "settings") == [(None,)]
+    assert rows(catalog, "embedding", "run_id") == [(1,)] * 12 + [(2,)]
+    with CatalogStore.open(catalog) as store:
+        made = vector_settings(store, 1)
+    assert [(way.settings["decode"], way.vectors) for way in made] == [("scaled", 12), ("full", 1)]
+
+
+def test_vectors_of_before_settings_were_recorded_are_told_apart(
+    run: Run, archive: Path, catalog: Path, make_photo: MakePhoto
+) -> None:
+    run(archive)
+    with CatalogStore.open(catalog, "write") as store, store.writing() as connection:
+        connection.execute(sa.update(tables.run).values(settings=None))
+        connection.execute(sa.update(tables.embedding).values(run_id=None))
+    with CatalogStore.open(catalog) as store:
+        assert [(way.settings, way.vectors) for way in vector_settings(store, 1)] == [({}, 12)]
+    make_photo(archive / "later.png", 100)
+    run(archive)
+    with CatalogStore.open(catalog) as store:
+        made = vector_settings(store, 1)
+    assert [(bool(way.settings), way.vectors) for way in made] == [(False, 12), (True, 1)]
+
+
+def test_a_run_says_where_its_time_went(run: Run, archive: Path) -> None:
+    summary = run(archive)
+    timings = dataclasses.asdict(summary.timings)
+    assert all(seconds > 0 for seconds in timings.values()), timings
+    parts = ("scanning", "starting", "working", "finishing")
+    assert sum(timings[part] for part in parts) == pytest.approx(summary.seconds, abs=0.5)
+    busy = summary.timings.busy
+    assert set(busy) == {"the network", "the decoders", "writing"}
+    assert list(busy.values()) == sorted(busy.values(), reverse=True)
+    assert max(busy.values()) <= 1
 
 
 def test_runs_are_recorded_with_their_outcome(run: Run, archive: Path, catalog: Path) -> None:
