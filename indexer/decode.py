@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
+import os
+import stat
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,6 +31,7 @@ _HASH_SIDE, _HASH_FREQUENCIES = 32, 8
 _HASH_DECIMALS = 3
 _RETRIED = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN})
 _RETRY_PAUSES_S = (0.05, 0.2)
+_READ_AHEAD_FROM = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,24 @@ def read_file(path: bytes, expected: FileStatus, limits: PhotoLimits = _LIMITS) 
     return data
 
 
+def will_need(path: bytes, size: int) -> None:
+    """Ask the system to read a file ahead, where it can be asked and the file is worth it; never fails."""
+    if size < _READ_AHEAD_FROM or not hasattr(os, "posix_fadvise"):
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+    except OSError:
+        # A file system that does not know of it.
+        pass
+    finally:
+        os.close(descriptor)
+
+
 def decode_photo(
     data: bytes,
     *,
@@ -134,17 +155,15 @@ def decode_photo(
     largest = (max(input_size[0], _MEASURED[0]), max(input_size[1], _MEASURED[1]))
     need = Need(largest, check_mode(decode))
     loaded = load_photo(data, limits, suffix=suffix, need=need)
-    pixels = resize_loaded(loaded, input_size, exact=decode == "full")
-    if input_size == _MEASURED:
-        measured = Image.fromarray(pixels)
-    else:
-        measured = Image.fromarray(resize_loaded(loaded, _MEASURED, exact=decode == "full"))
+    exact = decode == "full"
+    image = resize_loaded(loaded, input_size, exact=exact)
+    measured = image if input_size == _MEASURED else resize_loaded(loaded, _MEASURED, exact=exact)
     grey = _grey(measured)
     return DecodedPhoto(
         format=loaded.format,
         width=loaded.size[0],
         height=loaded.size[1],
-        pixels=pixels,
+        pixels=np.array(image),
         capture=read_exif(loaded.exif),
         phash=_hash(grey),
         sharpness=_sharpness(grey),
@@ -232,6 +251,6 @@ def _sharpness(grey: NDArray[np.uint8]) -> float:
     laplacian += values[1:-1, 2:]
     laplacian -= values[1:-1, 1:-1] << 2
     count = laplacian.size
-    # Sums of whole numbers are exact: at most 1020^2 * 254^2 for the squares.
-    squares = int(np.einsum("yx,yx->", laplacian, laplacian, dtype=np.int64))
-    return (squares - int(laplacian.sum(dtype=np.int64)) ** 2 / count) / count
+    # Whole numbers far below 2^53 (at most 1020^2 * 254^2), so that sums are exact in any order.
+    flat = laplacian.ravel().astype(np.float64)
+    return float((flat @ flat - flat.sum() ** 2 / count) / count)

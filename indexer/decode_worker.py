@@ -1,8 +1,11 @@
 """The process that reads, hashes and decodes photos for `birdsearch.indexer.decoders`.
 
 It is started with the number of a connected socket and its settings as arguments. Decoders are the part of
-the program that meets hostile bytes, so what it sends is JSON and plain pixel bytes: the parent never
+the program that meets hostile bytes, so what it sends is JSON, and plain pixels in shared memory: the parent never
 unpickles what a worker says.
+
+It has up to a few tasks at a time. Each file is read and hashed; the parent answers whether it is to be decoded;
+meanwhile the next one is read. Every message but the first says what is done next.
 """
 
 from __future__ import annotations
@@ -10,31 +13,41 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import mmap
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.decode import DecodedPhoto, decode_photo, file_digest, read_file
+from birdsearch.indexer.decode import decode_photo, file_digest, read_file, will_need
+from birdsearch.indexer.exif import CAPTURE_FIELDS
 from birdsearch.model.photo import PhotoLimits
 
-__all__ = ["main", "read_seconds"]
+__all__ = ["DECODE", "READ", "main", "read_seconds"]
+
+READ, DECODE = "read", "decode"
+"""What a worker may say it does next."""
 
 # The parent ends a worker that takes too long; if the parent is gone, the kernel does, this much later.
 _ALARM_GRACE_S = 15.0
 _PARENT_POLL_S = 5.0
 _READ_SECONDS = 30.0
 _READ_BYTES_PER_SECOND = 1 << 20
+# A file up to this size is read while the one before it still waits to be decoded.
+_READ_AHEAD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Expected:
+class _Task:
+    path: bytes
     size: int
     mtime_ns: int
+    slot: int
 
 
 def read_seconds(size: int) -> float:
@@ -47,7 +60,7 @@ def main(arguments: list[str]) -> int:
 
     Args:
         arguments: The file descriptor of the connection, and a JSON object with `input_size`, `max_pixels`,
-            `max_bytes`, `deadline_s`, `memory_bytes` and `decode`.
+            `max_bytes`, `deadline_s`, `memory_bytes`, `decode`, and `memory`, the descriptor of the shared memory.
 
     Returns:
         The exit status.
@@ -58,24 +71,16 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     settings = json.loads(arguments[1])
-    limits = PhotoLimits(settings["max_pixels"], settings["max_bytes"], settings["deadline_s"])
-    height, width = settings["input_size"]
     _limit_resources(settings["memory_bytes"])
-    parent = os.getppid()
     with Connection(int(arguments[0])) as connection:
         try:
-            _send(connection, {"kind": "ready"})
+            worker = _Worker(connection, settings)
+            worker.say({"kind": "ready"})
             _silence_stderr()
-            while True:
-                while not connection.poll(_PARENT_POLL_S):
-                    # A copy of the parent's end in another process would keep the connection open.
-                    if os.getppid() != parent:
-                        return 0
-                task = json.loads(connection.recv_bytes())
-                if not _serve(connection, task, (height, width), limits, settings["decode"]):
-                    return 0
+            worker.serve()
         except (EOFError, OSError):
-            return 0
+            pass
+    return 0
 
 
 def _limit_resources(memory_bytes: int) -> None:
@@ -99,41 +104,135 @@ def _silence_stderr() -> None:
     os.close(null)
 
 
-def _serve(
-    connection: Connection,
-    task: dict[str, Any],
-    input_size: tuple[int, int],
-    limits: PhotoLimits,
-    decode: str,
-) -> bool:
-    """Do one task; returns whether the process is fit for another."""
-    path = bytes.fromhex(task["path"])
-    expected = _Expected(task["size"], task["mtime_ns"])
-    try:
-        with _kernel_deadline(read_seconds(expected.size)):
-            data = read_file(path, expected, limits)
-            digest = file_digest(data)
-        _send(connection, {"kind": "digest", "digest": digest.hex()})
-        if json.loads(connection.recv_bytes())["kind"] == "skip":
-            return True
-        with _kernel_deadline(limits.deadline_s):
-            suffix = os.path.splitext(os.fsdecode(path))[1]  # noqa: PTH122
-            photo = decode_photo(data, input_size=input_size, limits=limits, suffix=suffix, decode=decode)
-    except PhotoError as error:
-        _send_failure(connection, error)
-        return error.code != "out-of-memory"
-    except MemoryError:
-        _send_failure(connection, PhotoError("decode", "out-of-memory", "not enough memory for this file"))
-        return False
-    except (EOFError, ConnectionError):
-        raise
-    except Exception as error:
+class _Worker:
+    """Tasks that were sent, files that were read, and what is done next."""
+
+    def __init__(self, connection: Connection, settings: dict[str, Any]) -> None:
+        self._connection = connection
+        self._parent = os.getppid()
+        self._limits = PhotoLimits(settings["max_pixels"], settings["max_bytes"], settings["deadline_s"])
+        height, width = settings["input_size"]
+        self._input_size = (height, width)
+        self._decode_mode = settings["decode"]
+        self._memory = mmap.mmap(settings["memory"], 0)
+        os.close(settings["memory"])
+        self._tasks: deque[_Task] = deque()
+        self._files: deque[tuple[_Task, bytes]] = deque()
+        self._verdicts: deque[bool] = deque()
+
+    def serve(self) -> None:
+        """Serve tasks until the connection closes, the parent is gone, or this process is not fit for more."""
+        message: dict[str, Any] | None = None
+        while True:
+            while self._connection.poll(0):
+                self._take()
+            step = self._next_step()
+            if message is not None:
+                self.say({**message, "next": step})
+                message = None
+            if step is None:
+                if not self._wait():
+                    return
+                step = self._next_step()
+                if step is None:
+                    continue
+                # Nothing begins unannounced, so that a fault can be told whose it is.
+                self.say({"kind": "begin", "next": step})
+            message = self._read() if step == READ else self._decode()
+            if message.get("code") == "out-of-memory":
+                # What is left after that is not known.
+                self.say({**message, "next": None})
+                return
+
+    def say(self, message: dict[str, Any]) -> None:
+        self._connection.send_bytes(json.dumps(message).encode())
+
+    def _wait(self) -> bool:
+        """Wait for a message and take it; returns False if the parent is gone."""
+        while not self._connection.poll(_PARENT_POLL_S):
+            # A copy of the parent's end in another process would keep the connection open.
+            if os.getppid() != self._parent:
+                return False
+        self._take()
+        return True
+
+    def _take(self) -> None:
+        message = json.loads(self._connection.recv_bytes())
+        if "path" in message:
+            path = bytes.fromhex(message["path"])
+            self._tasks.append(_Task(path, message["size"], message["mtime_ns"], message["slot"]))
+        else:
+            self._verdicts.append(message["decode"])
+
+    def _next_step(self) -> str | None:
+        while self._verdicts and not self._verdicts[0]:
+            self._verdicts.popleft()
+            self._files.popleft()
+        # One file is read ahead, so that its verdict comes while the one before it is decoded.
+        if self._tasks and (
+            not self._files or (len(self._files) == 1 and self._tasks[0].size <= _READ_AHEAD_BYTES)
+        ):
+            return READ
+        return DECODE if self._verdicts else None
+
+    def _read(self) -> dict[str, Any]:
+        task = self._tasks.popleft()
+        try:
+            with _kernel_deadline(read_seconds(task.size)):
+                data = read_file(task.path, task, self._limits)
+                digest = file_digest(data)
+        except Exception as error:
+            return _failure(error, "read")
+        self._files.append((task, data))
+        return {"kind": "digest", "digest": digest.hex()}
+
+    def _decode(self) -> dict[str, Any]:
+        task, data = self._files.popleft()
+        self._verdicts.popleft()
+        if self._tasks:
+            will_need(self._tasks[0].path, self._tasks[0].size)
+        try:
+            with _kernel_deadline(self._limits.deadline_s):
+                photo = decode_photo(
+                    data,
+                    input_size=self._input_size,
+                    limits=self._limits,
+                    suffix=os.path.splitext(os.fsdecode(task.path))[1],  # noqa: PTH122
+                    decode=self._decode_mode,
+                )
+        except Exception as error:
+            return _failure(error, "decode")
+        size = photo.pixels.nbytes
+        self._memory[task.slot * size : (task.slot + 1) * size] = photo.pixels.data.cast("B")
+        return {
+            "kind": "decoded",
+            "format": photo.format,
+            "width": photo.width,
+            "height": photo.height,
+            "capture": {
+                name: value for name in CAPTURE_FIELDS if (value := getattr(photo.capture, name)) is not None
+            },
+            "phash": photo.phash.hex(),
+            "sharpness": photo.sharpness,
+            "decoded": photo.decoded,
+        }
+
+
+def _failure(error: Exception, doing: str) -> dict[str, Any]:
+    if isinstance(error, MemoryError):
+        error = PhotoError("decode", "out-of-memory", "not enough memory for this file")
+    if not isinstance(error, PhotoError):
         # A bug of ours, or of a library where none was expected: one photo's failure, not the run's.
         reason = f"decoding failed: {type(error).__name__}: {error}"
-        _send_failure(connection, PhotoError("decode", "corrupt", reason))
-        return True
-    _send_photo(connection, photo)
-    return True
+        error = PhotoError("decode", "corrupt", reason)
+    return {
+        "kind": "failed",
+        "doing": doing,
+        "stage": error.stage,
+        "code": error.code,
+        "reason": error.reason,
+        "transient": error.transient,
+    }
 
 
 @contextlib.contextmanager
@@ -144,40 +243,6 @@ def _kernel_deadline(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.alarm(0)
-
-
-def _send(connection: Connection, message: dict[str, Any]) -> None:
-    connection.send_bytes(json.dumps(message).encode())
-
-
-def _send_failure(connection: Connection, error: PhotoError) -> None:
-    _send(
-        connection,
-        {
-            "kind": "failed",
-            "stage": error.stage,
-            "code": error.code,
-            "reason": error.reason,
-            "transient": error.transient,
-        },
-    )
-
-
-def _send_photo(connection: Connection, photo: DecodedPhoto) -> None:
-    _send(
-        connection,
-        {
-            "kind": "decoded",
-            "format": photo.format,
-            "width": photo.width,
-            "height": photo.height,
-            "capture": asdict(photo.capture),
-            "phash": photo.phash.hex(),
-            "sharpness": photo.sharpness,
-            "decoded": photo.decoded,
-        },
-    )
-    connection.send_bytes(photo.pixels.tobytes())
 
 
 if __name__ == "__main__":

@@ -7,25 +7,19 @@ failure: the process that it happened in is replaced, and no other photo notices
 from __future__ import annotations
 
 import contextlib
-import json
-import math
-import os
+import selectors
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
 from types import TracebackType
-from typing import IO, Any, Self
-
-import numpy as np
+from typing import Any, Self
 
 from birdsearch.errors import BirdsearchError, InvalidInputError, PhotoError
 from birdsearch.indexer.decode import DecodedPhoto
+from birdsearch.indexer.decode_process import DecodeTask, Held, WorkerProcess, signal_name
 from birdsearch.indexer.decode_worker import read_seconds
 from birdsearch.indexer.exif import Capture
 from birdsearch.model.photo import PhotoLimits
@@ -33,28 +27,7 @@ from birdsearch.model.scaling import check_mode
 
 __all__ = ["DecodePool", "DecodeResult", "DecodeTask", "Decoded", "Failed", "Known"]
 
-_START_S = 120.0
 _MAX_FAILED_STARTS = 3
-# Decoding that looks at the time itself ends by itself; this much later it is ended from outside.
-_GRACE_S = 1.0
-_HEADER_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeTask:
-    """A file to decode.
-
-    Attributes:
-        key: Whatever the caller knows it by; it stays in this process.
-        path: Absolute path.
-        size: Bytes, as the crawl saw it.
-        mtime_ns: Time of the last change of the content, as the crawl saw it.
-    """
-
-    key: Any
-    path: bytes
-    size: int
-    mtime_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,63 +58,6 @@ class Failed:
 
 DecodeResult = Decoded | Known | Failed
 """What becomes of a task."""
-
-
-class _Worker:
-    """One process, the connection to it, and the task that it has."""
-
-    def __init__(self, command: Sequence[str], settings: str) -> None:
-        ours, theirs = socket.socketpair()
-        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        try:
-            with theirs:
-                self.process = subprocess.Popen(
-                    [*command, str(theirs.fileno()), settings],
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=self.log,
-                    env=_environment(),
-                    # Ctrl-C on a terminal goes to the foreground group; the parent alone is to get it.
-                    process_group=0,
-                )
-        except BaseException:
-            ours.close()
-            self.log.close()
-            raise
-        self.connection = Connection(ours.detach())
-        self.is_ready = False
-        self.task: DecodeTask | None = None
-        self.digest: bytes | None = None
-        self.is_retry = False
-        self.deadline = time.monotonic() + _START_S
-
-    @property
-    def is_idle(self) -> bool:
-        return self.is_ready and self.task is None
-
-    def send(self, message: dict[str, Any]) -> None:
-        # If the worker is gone, that shows, and is dealt with, when its connection is read.
-        with contextlib.suppress(OSError):
-            self.connection.send_bytes(json.dumps(message).encode())
-
-    def start(self, task: DecodeTask, *, is_retry: bool) -> None:
-        self.task, self.digest, self.is_retry = task, None, is_retry
-        self.deadline = time.monotonic() + read_seconds(task.size) + _GRACE_S
-        self.send({"path": task.path.hex(), "size": task.size, "mtime_ns": task.mtime_ns})
-
-    def end(self) -> int:
-        """Kill the process if it runs, and collect it; returns its status as `subprocess` gives it."""
-        self.connection.close()
-        self.process.kill()
-        status = self.process.wait()
-        self.log.close()
-        return status
-
-    def last_words(self) -> str:
-        self.log.seek(0)
-        lines = self.log.read(1 << 16).decode("utf-8", "replace").strip().splitlines()
-        return lines[-1][:300] if lines else "it said nothing"
 
 
 class DecodePool:
@@ -179,23 +95,22 @@ class DecodePool:
         if workers < 1:
             raise InvalidInputError(f"decoding needs at least 1 worker, got {workers}")
         self._count = workers
-        self._input_size = input_size
-        self._limits = limits
+        self._shape = (*input_size, 3)
+        self._deadline_s = limits.deadline_s
         self._is_known = is_known
         self._command = tuple(command or (sys.executable, "-P", "-m", "birdsearch.indexer.decode_worker"))
-        self._settings = json.dumps(
-            {
-                "input_size": input_size,
-                "max_pixels": limits.max_pixels,
-                "max_bytes": limits.max_bytes,
-                "deadline_s": limits.deadline_s,
-                "memory_bytes": memory_bytes,
-                "decode": check_mode(decode),
-            }
-        )
-        self._workers: list[_Worker] = []
+        self._settings = {
+            "input_size": input_size,
+            "max_pixels": limits.max_pixels,
+            "max_bytes": limits.max_bytes,
+            "deadline_s": limits.deadline_s,
+            "memory_bytes": memory_bytes,
+            "decode": check_mode(decode),
+        }
+        self._workers: list[WorkerProcess] = []
+        self._selector = selectors.DefaultSelector()
         self._failed_starts = 0
-        self._again: list[DecodeTask] = []
+        self._again: list[Held] = []
 
     def __enter__(self) -> Self:
         try:
@@ -218,13 +133,15 @@ class DecodePool:
     def close(self) -> None:
         """End all workers, whatever they are doing."""
         while self._workers:
-            self._workers.pop().end()
+            self._end(self._workers[-1])
+        self._selector.close()
 
     def run(self, tasks: Iterable[DecodeTask]) -> Generator[DecodeResult, None, None]:
         """Decode files.
 
-        Tasks are taken from `tasks` one by one as workers come free. Closing the iterator ends the workers
-        that are busy.
+        Tasks are taken from `tasks` one by one as workers come free; a worker has up to
+        `birdsearch.indexer.decode_process.HELD_TASKS` of them in hand. Closing the iterator ends the workers that
+        are busy.
 
         Args:
             tasks: What to decode.
@@ -238,68 +155,89 @@ class DecodePool:
         source = iter(tasks)
         upcoming = next(source, None)
         try:
-            while upcoming is not None or self._again or any(worker.task for worker in self._workers):
+            while upcoming is not None or self._again or any(worker.held for worker in self._workers):
                 if upcoming is not None or self._again:
                     self._fill(self._count)
-                for worker in self._workers:
-                    if not worker.is_idle:
-                        continue
+                while self._again or upcoming is not None:
+                    task = self._again[-1].task if self._again else upcoming
+                    worker = None if task is None else self._least_busy(task)
+                    if task is None or worker is None:
+                        break
                     if self._again:
-                        worker.start(self._again.pop(), is_retry=True)
-                    elif upcoming is not None:
-                        worker.start(upcoming, is_retry=False)
+                        worker.give(task, is_retry=self._again.pop().is_retry)
+                    else:
+                        worker.give(task, is_retry=False)
                         upcoming = next(source, None)
                 yield from self._wait()
         finally:
-            self._again.clear()
-            for worker in [worker for worker in self._workers if worker.task]:
+            for worker in [worker for worker in self._workers if worker.held]:
                 self._end(worker)
+            self._again.clear()
+
+    def _least_busy(self, task: DecodeTask) -> WorkerProcess | None:
+        able = [worker for worker in self._workers if worker.takes(task)]
+        if not all(worker.is_ready for worker in self._workers):
+            # What is given to one that has something would wait behind it while another starts.
+            able = [worker for worker in able if not worker.held]
+        return min(able, key=lambda worker: len(worker.held), default=None)
 
     def _fill(self, count: int) -> None:
         while len(self._workers) < count:
-            self._workers.append(_Worker(self._command, self._settings))
+            worker = WorkerProcess(self._command, self._settings, self._shape)
+            self._workers.append(worker)
+            self._selector.register(worker.connection, selectors.EVENT_READ, worker)
 
-    def _end(self, worker: _Worker) -> int:
+    def _end(self, worker: WorkerProcess) -> int:
+        """End a worker; what it had in hand is for another."""
         self._workers.remove(worker)
+        self._selector.unregister(worker.connection)
+        self._again += reversed(worker.held)
+        worker.held = []
         return worker.end()
 
     def _wait(self) -> Iterator[DecodeResult]:
         """Wait until a worker has something to say or is late, and deal with all that have or are."""
         now = time.monotonic()
-        waiting = [worker for worker in self._workers if not worker.is_idle]
-        timeout = max(0.0, min((worker.deadline for worker in waiting), default=now) - now)
-        heard = set(wait([worker.connection for worker in self._workers], timeout))
+        soonest = min((worker.deadline for worker in self._workers if worker.is_busy), default=now)
+        heard = {key.data for key, _ in self._selector.select(max(0.0, soonest - now))}
         now = time.monotonic()
+        results: list[DecodeResult] = []
         for worker in list(self._workers):
             # A worker that has spoken in time is not late, however long nobody listened.
-            if worker.connection in heard:
+            if worker in heard:
                 result = self._hear(worker)
-            elif not worker.is_idle and worker.deadline <= now:
+            elif worker.is_busy and worker.deadline <= now:
                 result = self._late(worker)
             else:
                 continue
             if result is not None:
-                yield result
+                results.append(result)
+        # Not before all were heard: they are to be at work again while the caller is.
+        yield from results
 
-    def _hear(self, worker: _Worker) -> DecodeResult | None:
+    def _hear(self, worker: WorkerProcess) -> DecodeResult | None:
         try:
-            message = json.loads(worker.connection.recv_bytes(_HEADER_BYTES))
-            return self._take(worker, message)
-        except (EOFError, OSError, ValueError, KeyError, TypeError):
+            message = worker.hear()
+            result = self._take(worker, message)
+            if worker in self._workers:
+                worker.begins(message.get("next"), self._deadline_s)
+        except (EOFError, OSError, ValueError, KeyError, TypeError, StopIteration):
             # Closed in the middle of its work, or saying what no worker says.
             return self._lost(worker)
+        return result
 
-    def _take(self, worker: _Worker, message: dict[str, Any]) -> DecodeResult | None:
-        kind = message["kind"]
-        task = worker.task
-        if kind == "ready":
+    def _take(self, worker: WorkerProcess, message: dict[str, Any]) -> DecodeResult | None:
+        kind, held = message["kind"], worker.doing
+        if kind == "ready" and not worker.is_ready:
             worker.is_ready = True
             self._failed_starts = 0
             return None
-        if task is None:
-            raise ValueError(f"a worker with no task sent {kind!r}")
-        if kind == "digest":
-            return self._judge(worker, task, bytes.fromhex(message["digest"]))
+        if kind == "begin" and held is None:
+            return None
+        if held is None:
+            raise ValueError(f"a worker at no task sent {kind!r}")
+        if kind == "digest" and held.digest is None:
+            return self._judge(worker, held, bytes.fromhex(message["digest"]))
         if kind == "failed":
             error = PhotoError(
                 str(message["stage"]),
@@ -307,92 +245,74 @@ class DecodePool:
                 str(message["reason"]),
                 transient=bool(message["transient"]),
             )
-            worker.task = None
+            worker.held.remove(held)
             if error.code == "out-of-memory":
                 # It does not go on after that, as what it has left is unknown; it must get no other task.
                 self._end(worker)
-            return Failed(task, worker.digest, error)
-        if kind != "decoded" or worker.digest is None:
+            return Failed(held.task, held.digest, error)
+        if kind != "decoded" or held.digest is None:
             raise ValueError(f"a worker sent {kind!r} out of turn")
-        shape = (*self._input_size, 3)
-        # (H * W * 3,) -> (H, W, 3)
-        content = worker.connection.recv_bytes(math.prod(shape))
-        pixels = np.frombuffer(content, np.uint8).reshape(shape).copy()
         photo = DecodedPhoto(
             format=str(message["format"]),
             width=int(message["width"]),
             height=int(message["height"]),
-            pixels=pixels,
+            pixels=worker.pixels(held),
             capture=Capture(**message["capture"]),
             phash=bytes.fromhex(message["phash"]),
             sharpness=float(message["sharpness"]),
             decoded=str(message["decoded"]),
         )
-        worker.task = None
-        return Decoded(task, worker.digest, photo)
+        worker.held.remove(held)
+        return Decoded(held.task, held.digest, photo)
 
-    def _judge(self, worker: _Worker, task: DecodeTask, digest: bytes) -> DecodeResult | None:
-        if self._is_known(digest):
-            worker.task = None
-            worker.send({"kind": "skip"})
-            return Known(task, digest)
-        worker.digest = digest
-        worker.deadline = time.monotonic() + self._limits.deadline_s + _GRACE_S
-        worker.send({"kind": "decode"})
+    def _judge(self, worker: WorkerProcess, held: Held, digest: bytes) -> DecodeResult | None:
+        known = self._is_known(digest)
+        worker.answer(decode=not known)
+        if known:
+            worker.held.remove(held)
+            return Known(held.task, digest)
+        held.digest = digest
         return None
 
-    def _late(self, worker: _Worker) -> DecodeResult | None:
-        task, digest = worker.task, worker.digest
-        if task is None:
+    def _late(self, worker: WorkerProcess) -> DecodeResult | None:
+        held = worker.doing
+        if held is None:
             return self._lost(worker)
+        worker.held.remove(held)
         self._end(worker)
-        if digest is None:
-            reason = f"reading took longer than {read_seconds(task.size):.0f} s"
-            return Failed(task, None, PhotoError("read", "deadline", reason, transient=True))
-        reason = f"decoding took longer than {self._limits.deadline_s:g} s"
-        return Failed(task, digest, PhotoError("decode", "deadline", reason))
+        if held.digest is None:
+            reason = f"reading took longer than {read_seconds(held.task.size):.0f} s"
+            return Failed(held.task, None, PhotoError("read", "deadline", reason, transient=True))
+        reason = f"decoding took longer than {self._deadline_s:g} s"
+        return Failed(held.task, held.digest, PhotoError("decode", "deadline", reason))
 
-    def _lost(self, worker: _Worker) -> DecodeResult | None:
+    def _lost(self, worker: WorkerProcess) -> DecodeResult | None:
         """A worker whose connection closed: it died, or it went because it was no longer fit."""
-        task, digest = worker.task, worker.digest
+        held = worker.doing
         with contextlib.suppress(subprocess.TimeoutExpired):
             # Its end of the connection closes a moment before it can be collected; a kill would hide why.
             worker.process.wait(timeout=1.0)
         if not worker.is_ready:
             self._count_failed_start(worker)
+        if held is not None:
+            worker.held.remove(held)
         status = self._end(worker)
-        if task is None:
+        if held is None:
             return None
-        if digest is None and not worker.is_retry:
-            # Nothing of the photo was looked at: most likely the worker had died before it got the task.
-            self._again.append(task)
+        if held.digest is None and not held.is_retry:
+            # Nothing of the photo was looked at: perhaps somebody ended the worker as it began.
+            self._again.append(Held(held.task, True, 0))
             return None
-        stage = "read" if digest is None else "decode"
+        stage = "read" if held.digest is None else "decode"
         if status == -signal.SIGKILL:
             reason = "the decoder was killed (SIGKILL), as the system does when memory runs out"
-            return Failed(task, digest, PhotoError(stage, "crashed", reason, transient=True))
-        how = _signal_name(-status) if status < 0 else f"exit status {status}"
-        return Failed(task, digest, PhotoError(stage, "crashed", f"the decoder crashed: {how}"))
+            return Failed(held.task, held.digest, PhotoError(stage, "crashed", reason, transient=True))
+        how = signal_name(-status) if status < 0 else f"exit status {status}"
+        return Failed(held.task, held.digest, PhotoError(stage, "crashed", f"the decoder crashed: {how}"))
 
-    def _count_failed_start(self, worker: _Worker) -> None:
+    def _count_failed_start(self, worker: WorkerProcess) -> None:
         self._failed_starts += 1
         if self._failed_starts >= _MAX_FAILED_STARTS:
             raise BirdsearchError(
                 f"decoder processes do not start ({' '.join(self._command)}): {worker.last_words()}"
             )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _environment() -> dict[str, str]:
-    """The parent's environment, so that a worker imports what the parent does, with one thread each."""
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    }

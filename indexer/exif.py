@@ -12,7 +12,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from PIL import Image
 
 from birdsearch.model.photo import pillow_is_quiet
 
-__all__ = ["Capture", "read_exif"]
+__all__ = ["CAPTURE_FIELDS", "Capture", "read_exif"]
 
 _IFD_EXIF, _IFD_GPS = 0x8769, 0x8825
 _MAKE, _MODEL, _DATE_TIME, _CAMERA_SERIAL = 271, 272, 306, 50735
@@ -61,6 +61,10 @@ class Capture:
     serial: str | None = None
 
 
+CAPTURE_FIELDS = tuple(field.name for field in fields(Capture))
+"""Names of the fields of `Capture`."""
+
+
 def read_exif(source: Image.Image | Image.Exif | None) -> Capture:
     """Read what an image's EXIF says about how it was taken.
 
@@ -73,7 +77,7 @@ def read_exif(source: Image.Image | Image.Exif | None) -> Capture:
     Returns:
         The fields that can be trusted; all None where there is no EXIF or it is broken.
     """
-    if source is None:
+    if source is None or (isinstance(source, Image.Exif) and not len(source)):
         return Capture()
     with pillow_is_quiet:
         main = _exif_of(source)

@@ -148,7 +148,9 @@ def open_photo(data: bytes, limits: PhotoLimits = PhotoLimits(), *, suffix: str 
         PhotoError: With stage `format` (`empty`, `not-a-picture`, `unsupported-format`, `needs-extra`) or
             `decode` (`too-many-pixels`, `truncated`, `corrupt`, `text-bomb`, `deadline`, `out-of-memory`).
     """
-    return load_photo(data, limits, suffix=suffix).image
+    image = load_photo(data, limits, suffix=suffix).image
+    # A plain image, free of the file behind it.
+    return image.copy() if isinstance(image, ImageFile.ImageFile) else image
 
 
 def load_photo(
@@ -206,8 +208,6 @@ def _decode(data: bytes, name: str, source: _Source, limits: PhotoLimits, need: 
     if need is not None and need.mode != "full" and isinstance(image, JpegImagePlugin.JpegImageFile):
         scale = _reduce(image, need)
     rgb, exif, turn = _upright(image)
-    # A plain image, free of the file behind it.
-    rgb = image.copy() if rgb is image else rgb
     if scale == 1:
         return LoadedPhoto(rgb, name, exif, rgb.size, (0, 0, *rgb.size))
     size = (height, width) if turn in _QUARTER_TURNS else (width, height)

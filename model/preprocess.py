@@ -35,17 +35,25 @@ def resize(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
     Raises:
         InvalidInputError: If the image is not RGB or the size is not positive.
     """
+    return np.array(_bicubic(image, size), dtype=np.uint8, order="C")
+
+
+def _bicubic(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     height, width = size
     if image.mode != "RGB":
         raise InvalidInputError(f"the image must be RGB, got {image.mode}; convert it first")
     if height < 1 or width < 1:
         raise InvalidInputError(f"the size must be at least 1 x 1, got {height} x {width}")
-    return np.array(image.resize((width, height), Image.Resampling.BICUBIC), dtype=np.uint8, order="C")
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def resize_loaded(
-    loaded: LoadedPhoto, size: tuple[int, int], region: tuple[int, int, int, int] | None = None, *, exact: bool
-) -> NDArray[np.uint8]:
+    loaded: LoadedPhoto,
+    size: tuple[int, int],
+    region: tuple[int, int, int, int] | None = None,
+    *,
+    exact: bool,
+) -> Image.Image:
     """Resize a decoded photo, or a region of it, to the network's input size.
 
     Args:
@@ -56,8 +64,7 @@ def resize_loaded(
             first, which is faster and gives nearly the same.
 
     Returns:
-        (H, W, 3) uint8, C-contiguous. Of a picture that was not reduced, and is not here, exactly what `resize`
-        gives.
+        RGB, of the size. Of a picture that was not reduced, and is not here, exactly what `resize` gives.
 
     Raises:
         InvalidInputError: If the size is not positive.
@@ -65,13 +72,13 @@ def resize_loaded(
     image, edges = _cut(loaded, region)
     across, down = ((edges[2] - edges[0]) / size[1], (edges[3] - edges[1]) / size[0])
     factor = 1 if exact else reduced_by(min(across, down))
+    if factor * loaded.scale == 1:
+        return _bicubic(image, size)
     if factor > 1:
         image = image.reduce(factor)
         left, top, right, bottom = (edge / factor for edge in edges)
-        edges = left, top, right, bottom
-    if factor * loaded.scale == 1:
-        return resize(image, size)
-    small = image.resize(size[::-1], Image.Resampling.BICUBIC, box=_within(edges, image.size))
+        edges = _within((left, top, right, bottom), image.size)
+    small = image.resize(size[::-1], Image.Resampling.BICUBIC, box=edges)
     return sharpened(small, across / factor, down / factor)
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from birdsearch.errors import InvalidInputError
@@ -92,8 +91,8 @@ def reduced_by(left: float) -> int:
     return max(1, int(left / _LEFT_BY_MEANS))
 
 
-def sharpened(image: Image.Image, across: float, down: float) -> NDArray[np.uint8]:
-    """Put back what means over squares have taken off, and give the pixels.
+def sharpened(image: Image.Image, across: float, down: float) -> Image.Image:
+    """Put back what means over squares have taken off.
 
     Args:
         image: RGB, of the network's input size.
@@ -101,7 +100,7 @@ def sharpened(image: Image.Image, across: float, down: float) -> NDArray[np.uint
         down: And vertically.
 
     Returns:
-        (H, W, 3) uint8, C-contiguous.
+        RGB, of the same size.
     """
     values = np.asarray(image, np.int16)
     # Weights of at most 26 / 512, so that 2 * 2 * 255 * 26 fits 16 bits.
@@ -119,4 +118,4 @@ def sharpened(image: Image.Image, across: float, down: float) -> NDArray[np.uint
         total += detail.swapaxes(0, axis)
     total >>= _SHIFT
     total += values
-    return np.clip(total, 0, 255, out=total).astype(np.uint8)
+    return Image.fromarray(np.clip(total, 0, 255, out=total).astype(np.uint8))

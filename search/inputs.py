@@ -191,7 +191,7 @@ def network_input(
     except PhotoError as error:
         raise error.named(query.path) from error
     region = None if box is None else _corners(box, loaded.size)
-    return resize_loaded(loaded, size, region, exact=decode == "full")
+    return np.array(resize_loaded(loaded, size, region, exact=decode == "full"))
 
 
 def _read(file: bytes, limits: PhotoLimits) -> bytes:

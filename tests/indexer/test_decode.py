@@ -114,7 +114,9 @@ def test_the_digest_is_sha256() -> None:
 
 def naive_hash(image: Image.Image) -> bytes:
     grey = np.asarray(image.resize((256, 256), Image.Resampling.BICUBIC).convert("L"), float)
-    means = np.array([[grey[y : y + 8, x : x + 8].mean() for x in range(0, 256, 8)] for y in range(0, 256, 8)])
+    means = np.array(
+        [[grey[y : y + 8, x : x + 8].mean() for x in range(0, 256, 8)] for y in range(0, 256, 8)]
+    )
     place = np.arange(32)
     block = [
         [
