@@ -16,7 +16,9 @@ _HALF_FROM = 1024
 _QUARTER_FLIPS = (4, 5, 6, 7)
 
 
-def load_raw(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> tuple[Image.Image, tuple[int, int]]:
+def load_raw(
+    data: bytes, check_size: Callable[[tuple[int, int]], None]
+) -> tuple[Image.Image, tuple[int, int]]:
     """Develop a RAW file with the camera's white balance.
 
     The preview inside the file is not used: it can be small, or cropped and edited. Pictures of 1024 or more
