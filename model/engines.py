@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from birdsearch.errors import BirdsearchError, InvalidInputError
 from birdsearch.model.runtimes import RUNTIMES
 
-__all__ = ["CHUNK", "Engine", "open_engine", "usable_runtimes"]
+__all__ = ["CHUNK", "Engine", "installed_runtimes", "open_engine"]
 
 CHUNK = 4
 """Photos that a graph is compiled for: on a core, the largest batch that its cache holds."""
@@ -36,13 +36,10 @@ class Engine(Protocol):
         """Embed a batch of at least one photo: (B, H, W, 3) uint8 -> (B, C) float32."""
 
 
-def usable_runtimes() -> tuple[str, ...]:
-    """The runtimes that are installed and that this processor has the arithmetic for, `torch` first."""
+def installed_runtimes() -> tuple[str, ...]:
+    """The runtimes that are installed, `torch` first; the processor may still lack the arithmetic of one."""
     return tuple(
-        spec.name
-        for spec in RUNTIMES.values()
-        if importlib.util.find_spec(spec.library) is not None
-        and (spec.precision == "float32" or _has_bfloat16())
+        spec.name for spec in RUNTIMES.values() if importlib.util.find_spec(spec.library) is not None
     )
 
 
@@ -66,14 +63,12 @@ def open_engine(name: str, graph: bytes, cache: Path | None) -> Engine:
         raise InvalidInputError(
             f"runtime {name!r} needs an optional part: pip install 'birdsearch[fast]'; or use --runtime torch"
         )
-    if spec.precision != "float32" and not _has_bfloat16():
-        raise InvalidInputError(
-            f"runtime {name!r}: this processor has no bfloat16 arithmetic; use 'openvino'"
-        )
     try:
         return (
             _OnnxRuntime(graph) if spec.library == "onnxruntime" else _OpenVino(graph, spec.precision, cache)
         )
+    except InvalidInputError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise BirdsearchError(
@@ -131,6 +126,10 @@ class _OpenVino(_Parallel):
         super().__init__()
         cores = _cores()
         core: Any = openvino.Core()
+        if precision != "float32" and not _has_bfloat16(core):
+            raise InvalidInputError(
+                "runtime 'openvino-bf16': this processor has no bfloat16 arithmetic; use 'openvino'"
+            )
         if cache is not None:
             core.set_property({"CACHE_DIR": str(cache)})
         network = core.read_model(graph, b"")
@@ -163,11 +162,7 @@ def _cores() -> int:
     return min(_MOST_STREAMS, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
-def _has_bfloat16() -> bool:
-    """Whether matrix products in bfloat16 are native here, as opposed to emulated."""
-    if importlib.util.find_spec("openvino") is None:
-        return False
-    import openvino
-
-    capabilities: list[str] = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+def _has_bfloat16(core: Any) -> bool:
+    """Whether matrix products in bfloat16 are native here, as opposed to emulated; `core` is OpenVINO's."""
+    capabilities: list[str] = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in capabilities

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from birdsearch.config import Settings
 from birdsearch.errors import BirdsearchError, InvalidInputError
-from birdsearch.model.engines import Engine, open_engine, usable_runtimes
+from birdsearch.model.engines import Engine, installed_runtimes, open_engine
 from birdsearch.model.exports import Export, Facts, check_pictures, read_export, write_export
 from birdsearch.model.rates import Rate, fastest, least_cosine, measure, read_rates, write_rates
 from birdsearch.model.runtimes import AUTO, RUNTIMES
@@ -90,7 +90,7 @@ class EngineLoader:
             # Nothing but torch is installed.
             expected = reference.embed(check_pictures(facts.size))
             return measure(engines, facts.size, expected, images, runs), engines
-        for name in usable_runtimes():
+        for name in installed_runtimes():
             if name not in engines:
                 # One that does not take the network, or computes something else, is left out.
                 with contextlib.suppress(BirdsearchError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -287,9 +288,14 @@ class Catalog:
         record = store.active_model()
         if model is not None:
             check_given(record, model, self._settings)
-        queries, embeddings = self._embed(record, photos, region, model, on_error)
-        if not queries:
-            return []
+        with ThreadPoolExecutor(1, thread_name_prefix="birdsearch-labels") as beside:
+            # Reading the verified labels and making the network ready take as long as each other.
+            ready = None if record is None else beside.submit(self.label_estimator, record)
+            queries, embeddings = self._embed(record, photos, region, model, on_error)
+            if not queries:
+                return []
+            if ready is not None:
+                ready.result()
         if record is None:
             used = self._loaded(None, model)
             logits = embeddings @ used.head_weight.T + used.head_bias
