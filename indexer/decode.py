@@ -17,8 +17,9 @@ from PIL import Image
 
 from birdsearch.errors import PhotoError
 from birdsearch.indexer.exif import Capture, read_exif
-from birdsearch.model.photo import PhotoLimits, load_photo, read_error, read_regular_file
+from birdsearch.model.photo import PhotoLimits, load_photo
 from birdsearch.model.preprocess import resize_loaded
+from birdsearch.model.reading import read_error, read_regular_file
 from birdsearch.model.scaling import Need, check_mode
 
 __all__ = ["DecodedPhoto", "decode_photo", "file_digest", "perceptual_hash", "read_file", "sharpness"]

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["SUFFIXES", "UNREAD_SUFFIXES", "is_cut_short", "sniff", "webp_canvas"]
+__all__ = ["SUFFIXES", "UNREAD_SUFFIXES", "is_cut_short", "raw_ends_early", "sniff", "webp_canvas"]
 
 RAW_SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
@@ -85,6 +85,8 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 _HEIF_BRANDS = frozenset(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1")
 )
+# Of the IFDs of one file, and the place of the next one's offset among the tags of one.
+_MOST_IFDS, _NEXT_IFD = 64, -1
 _TAG_NEW_SUBFILE_TYPE, _TAG_MAKE, _TAG_SUB_IFDS, _TAG_DNG_VERSION = 254, 271, 330, 50706
 
 
@@ -220,32 +222,65 @@ def _iso_ends_early(data: bytes) -> bool:
     return at > len(data)
 
 
-def _tiff_ends_early(data: bytes) -> bool:
-    """Whether the first IFD, or a strip or tile that it lists, reaches past the end (classic TIFF only)."""
+def raw_ends_early(data: bytes) -> bool:
+    """Whether the end of a camera RAW file is missing, as far as its directories say; True if they do not say."""
+    if data[4:8] == b"ftyp":
+        return _iso_ends_early(data)
+    if data[:4] not in (b"II\x2a\0", b"MM\0\x2a"):
+        return True
+    return _tiff_ends_early(data, every=True)
+
+
+def _tiff_ends_early(data: bytes, *, every: bool = False) -> bool:
+    """Whether an IFD, or a strip or tile that it lists, reaches past the end (classic TIFF only).
+
+    Args:
+        data: The whole file.
+        every: Look at all IFDs and sub-IFDs; else at the first, which is all that is decoded of a TIFF.
+    """
     if len(data) < 8:
         return True
     order = "<" if data[:2] == b"II" else ">"
     if struct.unpack(order + "H", data[2:4])[0] != 42:
         return False
-    (offset,) = struct.unpack(order + "I", data[4:8])
+    waiting, seen = list(struct.unpack(order + "I", data[4:8])), set[int]()
+    while waiting and len(seen) < _MOST_IFDS:
+        offset = waiting.pop()
+        if offset in seen:
+            continue
+        seen.add(offset)
+        entries = _tiff_entries(data, offset, order)
+        if entries is None:
+            return True
+        for offsets, lengths in ((273, 279), (324, 325)):
+            pairs = zip(entries.get(offsets, []), entries.get(lengths, []), strict=False)
+            if any(start + length > len(data) for start, length in pairs):
+                return True
+        if not every:
+            return False
+        waiting += [*entries[_NEXT_IFD], *entries.get(_TAG_SUB_IFDS, [])]
+    return False
+
+
+def _tiff_entries(data: bytes, offset: int, order: str) -> dict[int, list[int]] | None:
+    """Where strips, tiles and further IFDs of an IFD lie; None if it reaches past the end."""
     if offset + 2 > len(data):
-        return True
+        return None
     (count,) = struct.unpack(order + "H", data[offset : offset + 2])
-    if offset + 2 + 12 * count > len(data):
-        return True
-    entries: dict[int, list[int]] = {}
-    for at in range(offset + 2, offset + 2 + 12 * count, 12):
+    end = offset + 2 + 12 * count
+    if end > len(data):
+        return None
+    following = data[end : end + 4]
+    after = struct.unpack(order + "I", following)[0] if len(following) == 4 else 0
+    entries: dict[int, list[int]] = {_NEXT_IFD: [after] if after else []}
+    for at in range(offset + 2, end, 12):
         tag, kind, length, value = struct.unpack(order + "HHII", data[at : at + 12])
-        width = {3: 2, 4: 4}.get(kind)
-        if tag not in (273, 279, 324, 325) or width is None:
+        width = {3: 2, 4: 4, 13: 4}.get(kind)
+        if tag not in (273, 279, 324, 325, _TAG_SUB_IFDS) or width is None:
             continue
         start = at + 8 if width * length <= 4 else value
         if start + width * length > len(data):
-            return True
+            return None
         code = f"{order}{length}{'H' if width == 2 else 'I'}"
         entries[tag] = list(struct.unpack(code, data[start : start + width * length]))
-    for offsets, lengths in ((273, 279), (324, 325)):
-        pairs = zip(entries.get(offsets, []), entries.get(lengths, []), strict=False)
-        if any(start + length > len(data) for start, length in pairs):
-            return True
-    return False
+    return entries

@@ -6,18 +6,10 @@ that says what was wrong with them; the number of pixels is checked before any a
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import io
 import os
-import re
-import stat
-import threading
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 from PIL import (
     BmpImagePlugin,
@@ -34,7 +26,11 @@ from birdsearch.errors import PhotoError
 from birdsearch.model import formats
 from birdsearch.model.formats import SUFFIXES, UNREAD_SUFFIXES
 from birdsearch.model.pixels import to_rgb
+from birdsearch.model.preview import decode_preview, jpeg_previews
+from birdsearch.model.quiet import pillow_is_quiet
+from birdsearch.model.reading import PhotoLimits, TimedSource, read_photo, too_many_bytes
 from birdsearch.model.scaling import Need, jpeg_scale
+from birdsearch.model.turning import QUARTER_TURNS, orientation, turned_frame
 
 __all__ = [
     "SUFFIXES",
@@ -46,46 +42,15 @@ __all__ = [
     "open_photo",
     "open_photo_file",
     "pillow_is_quiet",
-    "read_error",
     "read_photo",
-    "read_regular_file",
     "upright_rgb",
 ]
 
-_Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-_READ_BLOCK = 1 << 20
 # A scan of a progressive JPEG can be a few bytes and still cost a pass over the whole picture, so the decoder
 # is fed in small pieces: the deadline is looked at between them.
 _PROGRESSIVE_BLOCK = 2048
-_TAG_ORIENTATION, _TAG_BITS = 274, 258
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-# Turns that swap width and height, and those that bring the right or the lower edge to the left or to the top.
-_QUARTER_TURNS = frozenset(_TURNS[number] for number in (5, 6, 7, 8))
-_FROM_RIGHT = frozenset(_TURNS[number] for number in (2, 3, 6, 7))
-_FROM_BELOW = frozenset(_TURNS[number] for number in (3, 4, 7, 8))
-
-
-@dataclass(frozen=True, slots=True)
-class PhotoLimits:
-    """What one photo may cost.
-
-    Attributes:
-        max_pixels: Width times height that is decoded at most.
-        max_bytes: Size of a file that is read at most, in bytes.
-        deadline_s: Seconds that decoding may take.
-    """
-
-    max_pixels: int = 250_000_000
-    max_bytes: int = 1 << 30
-    deadline_s: float = 20.0
+_LIMITS = PhotoLimits()
+_TAG_BITS = 258
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,26 +77,7 @@ class LoadedPhoto:
     decoded: str = "full"
 
 
-class _DeadlineError(Exception):
-    """Decoding took too long."""
-
-
-class _Source(io.BytesIO):
-    """The bytes of a photo as a file whose reads end when the deadline has passed."""
-
-    def __init__(self, data: bytes, deadline: float) -> None:
-        super().__init__(data)
-        self.deadline = deadline
-        self.expired = False
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if time.monotonic() > self.deadline:
-            self.expired = True
-            raise _DeadlineError
-        return super().read(size)
-
-
-def open_photo(data: bytes, limits: PhotoLimits = PhotoLimits(), *, suffix: str = "") -> Image.Image:
+def open_photo(data: bytes, limits: PhotoLimits = _LIMITS, *, suffix: str = "") -> Image.Image:
     """Decode a photo.
 
     Args:
@@ -154,7 +100,7 @@ def open_photo(data: bytes, limits: PhotoLimits = PhotoLimits(), *, suffix: str 
 
 
 def load_photo(
-    data: bytes, limits: PhotoLimits = PhotoLimits(), *, suffix: str = "", need: Need | None = None
+    data: bytes, limits: PhotoLimits = _LIMITS, *, suffix: str = "", need: Need | None = None
 ) -> LoadedPhoto:
     """Decode a photo and keep its format and EXIF; see `open_photo`.
 
@@ -165,16 +111,18 @@ def load_photo(
         need: What it is decoded for, so that it may be reduced; None for the whole picture.
     """
     if len(data) > limits.max_bytes:
-        raise _too_many_bytes(len(data), limits)
+        raise too_many_bytes(len(data), limits)
     name = _readable_format(data, suffix.lower())
-    source = _Source(data, time.monotonic() + limits.deadline_s)
+    source = TimedSource(data, time.monotonic() + limits.deadline_s)
     try:
         with pillow_is_quiet:
             if name == "RAW":
                 from birdsearch.model.raw import load_raw
 
-                image, size = load_raw(data, lambda size: _check_pixels(size, limits))
-                return LoadedPhoto(image, name, _raw_exif(data), size, (0, 0, *image.size))
+                raw = load_raw(data, lambda size: _check_pixels(size, limits), need, limits)
+                return LoadedPhoto(
+                    raw.image, name, _raw_exif(data), raw.size, raw.frame, raw.scale, raw.decoded
+                )
             return _decode(data, name, source, limits, need)
     except PhotoError:
         raise
@@ -196,7 +144,9 @@ def _readable_format(data: bytes, suffix: str) -> str:
     return name
 
 
-def _decode(data: bytes, name: str, source: _Source, limits: PhotoLimits, need: Need | None) -> LoadedPhoto:
+def _decode(
+    data: bytes, name: str, source: TimedSource, limits: PhotoLimits, need: Need | None
+) -> LoadedPhoto:
     if name == "WEBP":
         _check_pixels(formats.webp_canvas(data) or (0, 0), limits)
     image = _OPENERS[name](source)
@@ -206,35 +156,23 @@ def _decode(data: bytes, name: str, source: _Source, limits: PhotoLimits, need: 
         image.decodermaxblock = _PROGRESSIVE_BLOCK
     scale = 1
     if need is not None and need.mode != "full" and isinstance(image, JpegImagePlugin.JpegImageFile):
-        scale = _reduce(image, need)
+        exif = _exif(image)
+        turn = orientation(exif)
+        size = (height, width) if turn in QUARTER_TURNS else (width, height)
+        scale = jpeg_scale(need, *size)
+        if need.mode == "preview" and scale > 1 and need.is_whole and not formats.is_cut_short(data, name):
+            for content in jpeg_previews(data, image.info, exif):
+                preview = decode_preview(content, (width, height), turn, need, limits)
+                if preview is not None:
+                    return LoadedPhoto(preview[0], name, exif, size, *preview[1:], "preview")
+        # Only the size: the mode stays what it is in the file.
+        if scale > 1 and image.draft(None, (width // scale, height // scale)) is None:
+            scale = 1
     rgb, exif, turn = _upright(image)
     if scale == 1:
         return LoadedPhoto(rgb, name, exif, rgb.size, (0, 0, *rgb.size))
-    size = (height, width) if turn in _QUARTER_TURNS else (width, height)
-    frame = _turned_frame((width / scale, height / scale), rgb.size, turn)
+    frame = turned_frame((width / scale, height / scale), rgb.size, turn)
     return LoadedPhoto(rgb, name, exif, size, frame, scale, f"scaled 1/{scale}")
-
-
-def _reduce(image: JpegImagePlugin.JpegImageFile, need: Need) -> int:
-    """Have a JPEG decoded at the smallest size that is enough; returns by how much it is reduced."""
-    width, height = image.size
-    exif = _exif(image)
-    turn = None if exif is None else _orientation(exif)
-    scale = jpeg_scale(need, *((height, width) if turn in _QUARTER_TURNS else (width, height)))
-    # Only the size: the mode stays what it is in the file.
-    if scale == 1 or image.draft(None, (width // scale, height // scale)) is None:
-        return 1
-    return scale
-
-
-def _turned_frame(
-    end: tuple[float, float], size: tuple[int, int], turn: Image.Transpose | None
-) -> tuple[float, float, float, float]:
-    """Where a picture lies in its turned image, if it began at 0, 0 and ended at `end` before."""
-    width, height = end[::-1] if turn in _QUARTER_TURNS else end
-    left = size[0] - width if turn in _FROM_RIGHT else 0.0
-    top = size[1] - height if turn in _FROM_BELOW else 0.0
-    return left, top, left + width, top + height
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -260,7 +198,7 @@ def _upright(image: Image.Image) -> tuple[Image.Image, Image.Exif | None, Image.
     bits = image.tag_v2.get(_TAG_BITS) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
     image.load()
     exif = _exif(image)
-    turn = None if exif is None else _orientation(exif)
+    turn = orientation(exif)
     rgb = to_rgb(image, bits[0] if isinstance(bits, tuple) and bits and isinstance(bits[0], int) else None)
     return (rgb if turn is None else rgb.transpose(turn)), exif, turn
 
@@ -294,15 +232,7 @@ def _raw_exif(data: bytes) -> Image.Exif | None:
     return exif
 
 
-def _orientation(exif: Image.Exif) -> Image.Transpose | None:
-    try:
-        value = exif.get(_TAG_ORIENTATION)
-        return _TURNS.get(value) if isinstance(value, int) else None
-    except Exception:
-        return None
-
-
-def _open_heif(source: _Source) -> ImageFile.ImageFile:
+def _open_heif(source: TimedSource) -> ImageFile.ImageFile:
     try:
         from pillow_heif import HeifImageFile
     except ImportError as error:
@@ -311,7 +241,7 @@ def _open_heif(source: _Source) -> ImageFile.ImageFile:
     return image
 
 
-def _open_avif(source: _Source) -> ImageFile.ImageFile:
+def _open_avif(source: TimedSource) -> ImageFile.ImageFile:
     from PIL import AvifImagePlugin
 
     if not AvifImagePlugin.SUPPORTED:
@@ -322,7 +252,7 @@ def _open_avif(source: _Source) -> ImageFile.ImageFile:
 
 # The plugins themselves, not `Image.open`: no other format can ever be tried, and Pillow's own limit on
 # pixels, a warning that depends on a global, is not in the way of ours. An MPO opens as its first picture.
-_OPENERS: dict[str, Callable[[_Source], ImageFile.ImageFile]] = {
+_OPENERS: dict[str, Callable[[TimedSource], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
@@ -340,7 +270,9 @@ def missing_extra(name: str, extra: str) -> PhotoError:
     return PhotoError("format", "needs-extra", reason, transient=True)
 
 
-def _translate(error: Exception, data: bytes, name: str, source: _Source, limits: PhotoLimits) -> PhotoError:
+def _translate(
+    error: Exception, data: bytes, name: str, source: TimedSource, limits: PhotoLimits
+) -> PhotoError:
     text = " ".join(str(error).split())[:200] or type(error).__name__
     if source.expired:
         reason = f"decoding took longer than {limits.deadline_s:g} s"
@@ -358,57 +290,7 @@ def _translate(error: Exception, data: bytes, name: str, source: _Source, limits
     return PhotoError("decode", "corrupt", f"the {name} file is damaged: {text}")
 
 
-class _Quiet:
-    """Ignore the warnings of Pillow's modules, and of no others, while any thread is inside.
-
-    `warnings.catch_warnings` swaps the filters of the whole process and loses changes when threads overlap,
-    so one filter is put in by the first thread and taken out by the last.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._depth = 0
-        self._filter = ("ignore", None, Warning, re.compile(r"(PIL|pillow_heif)\."), 0)
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._depth += 1
-            if self._depth == 1:
-                cast("list[object]", warnings.filters).insert(0, self._filter)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                # Somebody else's `catch_warnings` may have taken it out already.
-                with contextlib.suppress(ValueError):
-                    cast("list[object]", warnings.filters).remove(self._filter)
-
-
-pillow_is_quiet = _Quiet()
-"""Context manager for code that makes Pillow parse what nobody checked."""
-
-
-def read_photo(path: _Path, limits: PhotoLimits = PhotoLimits()) -> bytes:
-    """Read the bytes of a photo file.
-
-    Args:
-        path: The file.
-        limits: `max_bytes` is the most that is read.
-
-    Returns:
-        The file's content.
-
-    Raises:
-        PhotoError: With stage `read`: `vanished`, `unreadable`, `not-a-file`, `too-many-bytes`, `io-error`.
-    """
-    try:
-        return read_regular_file(path, limits)[0]
-    except OSError as error:
-        raise read_error(error) from error
-
-
-def open_photo_file(path: str | os.PathLike[str], limits: PhotoLimits = PhotoLimits()) -> Image.Image:
+def open_photo_file(path: str | os.PathLike[str], limits: PhotoLimits = _LIMITS) -> Image.Image:
     """Read and decode a photo file; see `read_photo` and `open_photo`.
 
     Raises:
@@ -419,54 +301,3 @@ def open_photo_file(path: str | os.PathLike[str], limits: PhotoLimits = PhotoLim
         return open_photo(read_photo(path, limits), limits, suffix=suffix)
     except PhotoError as error:
         raise error.named(os.fspath(path)) from error
-
-
-def read_regular_file(path: _Path, limits: PhotoLimits) -> tuple[bytes, os.stat_result, os.stat_result]:
-    """Read a file that must be a regular one, without ever waiting for a FIFO or a device.
-
-    Args:
-        path: The file.
-        limits: `max_bytes` is the most that is read.
-
-    Returns:
-        The content, and the file's status before and after reading.
-
-    Raises:
-        PhotoError: It is no regular file (`not-a-file`) or too large (`too-many-bytes`).
-        OSError: The operating system could not open or read it; see `read_error`.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | getattr(os, "O_NOCTTY", 0))
-    try:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise PhotoError("read", "not-a-file", "it is not a regular file, so it is not read")
-        if before.st_size > limits.max_bytes:
-            raise _too_many_bytes(before.st_size, limits)
-        blocks, total = [], 0
-        while block := os.read(descriptor, _READ_BLOCK):
-            blocks.append(block)
-            total += len(block)
-            if total > limits.max_bytes:
-                raise _too_many_bytes(total, limits)
-        return b"".join(blocks), before, os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def read_error(error: OSError) -> PhotoError:
-    """Say as a `PhotoError` why the operating system did not read a file; all of these may pass."""
-    text = error.strerror or type(error).__name__
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return PhotoError("read", "vanished", "the file is not there any more", transient=True)
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return PhotoError("read", "unreadable", f"the file may not be read: {text}", transient=True)
-    if error.errno in (errno.ENXIO, errno.ENODEV, errno.EISDIR):
-        return PhotoError("read", "not-a-file", f"it is not a regular file, so it is not read: {text}")
-    return PhotoError("read", "io-error", f"the file could not be read: {text}", transient=True)
-
-
-def _too_many_bytes(size: int, limits: PhotoLimits) -> PhotoError:
-    reason = (
-        f"the file is {size} bytes, more than the limit of {limits.max_bytes}; raise the limit to read it"
-    )
-    return PhotoError("read", "too-many-bytes", reason)

@@ -4,32 +4,64 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
 from birdsearch.errors import PhotoError
+from birdsearch.model.formats import raw_ends_early
+from birdsearch.model.preview import decode_preview
+from birdsearch.model.reading import PhotoLimits
+from birdsearch.model.scaling import Need
 
-__all__ = ["load_raw"]
+__all__ = ["DevelopedRaw", "load_raw"]
 
 # From this many pixels on each side, half the resolution is far more than the network looks at.
 _HALF_FROM = 1024
+# How LibRaw says that a picture is turned.
+_TURNS = {0: None, 3: Image.Transpose.ROTATE_180, 5: Image.Transpose.ROTATE_90, 6: Image.Transpose.ROTATE_270}
 _QUARTER_FLIPS = (4, 5, 6, 7)
 
 
+@dataclass(frozen=True, slots=True)
+class DevelopedRaw:
+    """A picture from a RAW file.
+
+    Attributes:
+        image: RGB, upright.
+        size: (width, height) of the whole upright picture.
+        frame: Where in `image` the picture lies: left, top, right and bottom in its pixels.
+        scale: By how much a preview was reduced by means while it was decoded; 1 else.
+        decoded: `full`, `scaled 1/2` or `preview`.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    frame: tuple[float, float, float, float]
+    scale: int
+    decoded: str
+
+
 def load_raw(
-    data: bytes, check_size: Callable[[tuple[int, int]], None]
-) -> tuple[Image.Image, tuple[int, int]]:
+    data: bytes,
+    check_size: Callable[[tuple[int, int]], None],
+    need: Need | None,
+    limits: PhotoLimits,
+) -> DevelopedRaw:
     """Develop a RAW file with the camera's white balance.
 
-    The preview inside the file is not used: it can be small, or cropped and edited. Pictures of 1024 or more
-    pixels on both sides are developed at half their size, which needs no demosaicing.
+    Pictures of 1024 or more pixels on both sides are developed at half their size, which needs no demosaicing.
+    The preview inside the file is not used unless that is asked for: it can be small, or cropped and edited.
 
     Args:
         data: The whole file.
         check_size: Called with (width, height) before anything is developed; raises to refuse.
+        need: What it is decoded for, or None for the whole picture.
+        limits: What a preview may cost.
 
     Returns:
-        The picture, mode RGB, upright; and (width, height) of the whole one, upright.
+        The picture.
 
     Raises:
         PhotoError: `rawpy` is not installed (`needs-extra`), or LibRaw does not know or cannot read the file.
@@ -44,9 +76,13 @@ def load_raw(
         with rawpy.imread(io.BytesIO(data)) as raw:
             size = (int(raw.sizes.raw_width), int(raw.sizes.raw_height))
             check_size(size)
+            stored = (int(raw.sizes.width), int(raw.sizes.height))
+            whole = stored[::-1] if raw.sizes.flip in _QUARTER_FLIPS else stored
+            if need is not None and need.mode == "preview" and need.is_whole and not raw_ends_early(data):
+                preview = _preview(raw, stored, need, limits)
+                if preview is not None:
+                    return DevelopedRaw(preview[0], whole, *preview[1:], "preview")
             half = min(size) >= _HALF_FROM
-            whole = (int(raw.sizes.width), int(raw.sizes.height))
-            turned = whole[::-1] if raw.sizes.flip in _QUARTER_FLIPS else whole
             pixels = raw.postprocess(use_camera_wb=True, output_bps=8, half_size=half)
     except rawpy.LibRawFileUnsupportedError as error:
         reason = f"LibRaw does not know this camera's files: {_text(error)}"
@@ -58,7 +94,22 @@ def load_raw(
         raise PhotoError("decode", "out-of-memory", reason) from error
     except rawpy.LibRawError as error:
         raise PhotoError("decode", "corrupt", f"the RAW file is damaged: {_text(error)}") from error
-    return Image.fromarray(pixels), turned
+    image = Image.fromarray(pixels)
+    return DevelopedRaw(image, whole, (0, 0, *image.size), 1, "scaled 1/2" if half else "full")
+
+
+def _preview(
+    raw: Any, stored: tuple[int, int], need: Need, limits: PhotoLimits
+) -> tuple[Image.Image, tuple[float, float, float, float], int] | None:
+    if raw.sizes.flip not in _TURNS:
+        return None
+    try:
+        content = raw.extract_thumb().data
+    except Exception:
+        # None there, of a kind that LibRaw does not take out, or damaged: the photo itself is still there.
+        return None
+    turn = _TURNS[raw.sizes.flip]
+    return decode_preview(content, stored, turn, need, limits) if isinstance(content, bytes) else None
 
 
 def _text(error: Exception) -> str:

@@ -49,6 +49,11 @@ class Need:
     mode: str = "scaled"
     region: tuple[float, float] = (1.0, 1.0)
 
+    @property
+    def is_whole(self) -> bool:
+        """The whole frame is looked at."""
+        return min(self.region) >= 1.0
+
     def left(self, width: float, height: float) -> float:
         """Pixels for each of the network's, along the axis that has fewer.
 
