@@ -195,7 +195,9 @@ change = Table(
     sqlite_autoincrement=True,
 )
 
-# A vector index on disk: it holds what `change` said up to `seq`, and its bytes hash to `sha256`.
+# A vector index on disk: it holds what `change` said up to `seq`, and its head hashes to `sha256`. `lists` is how
+# many lists its vectors lie in, 0 if a search looks at all of them, empty for files of a format that is no longer
+# read; `recall` is the measured share of the true nearest that a search finds.
 snapshot = Table(
     "snapshot",
     metadata,
@@ -208,6 +210,8 @@ snapshot = Table(
     Column("sha256", Text, nullable=False),
     Column("file", Text, nullable=False),
     Column("created_at", Text, nullable=False),
+    Column("lists", Integer),
+    Column("recall", Float),
     UniqueConstraint("model_id", "generation"),
     sqlite_autoincrement=True,
 )

@@ -1,77 +1,70 @@
-"""The FAISS follower: a vector index that is read from a verified snapshot and catches up with the catalog.
+"""The vector index: a follower of the catalog that is mapped from a verified snapshot and catches up.
 
 The catalog's `change` log says which (view, model) pairs are searchable. A `VectorIndex` holds those of one
 model up to a `seq`; it can be thrown away and made again from the stored embeddings at any time.
+
+It has two parts. The snapshot is mapped from a file and never changes; what was added since lies beside it in
+memory, what was removed since is marked. A new snapshot is written once a hundredth has changed, so that a few
+new photos cost a few rows read from the catalog rather than a file written anew.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import faiss
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, live_file, now
+from birdsearch.indexer.embeddings import normalised, read_vectors
+from birdsearch.indexer.vectors_build import EXACT_UP_TO, write_index
+from birdsearch.indexer.vectors_file import Snapshot, read_snapshot
+from birdsearch.indexer.vectors_held import HeldVectors
+from birdsearch.indexer.vectors_lists import Lists
 
-__all__ = ["VectorIndex", "normalised"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["EXACT_UP_TO", "VectorIndex", "normalised"]
 
 _FOLDER = "vectors"
-# Rows fetched, normalised and added at a time: bounds the memory of a rebuild.
-_ROWS = 10_000
+# Rows fetched, normalised and written at a time: bounds memory.
+_ROWS = 8192
+# A snapshot is written anew once one vector in so many has changed; what is fewer is replayed at every opening.
+_CHANGED = 100
 
 
-def normalised(vectors: np.ndarray) -> np.ndarray:
-    """Vectors scaled to unit length, so that their inner product is the cosine.
+class VectorIndex(HeldVectors):
+    """Unit-norm vectors of one model by view id.
 
-    Args:
-        vectors: (B, C) float32.
-
-    Returns:
-        (B, C) float32, C-contiguous, unit-norm. A zero vector stays zero.
-    """
-    wide = np.asarray(vectors, dtype=np.float64)
-    norms = np.linalg.norm(wide, axis=1, keepdims=True)
-    return np.ascontiguousarray(wide / np.where(norms == 0.0, 1.0, norms), dtype=np.float32)
-
-
-class VectorIndex:
-    """Unit-norm vectors of one model by view id, exact.
-
-    Searching from several threads is safe; adding while another thread searches is not.
+    Searching from several threads is safe; catching up while another thread searches is not.
 
     Attributes:
-        index: The FAISS index, inner product, ids are view ids.
         model_id: The model whose vectors it holds.
         seq: The last row of the change log that it has seen.
-        warnings: What was found wrong with snapshots while opening, for a person.
-        is_saved: True if the newest registered snapshot holds the same.
+        warnings: What was found wrong with snapshots, for a person.
     """
 
     def __init__(
-        self,
-        index: faiss.IndexIDMap2,
-        model_id: int,
-        seq: int,
-        *,
-        warnings: Sequence[str] = (),
-        is_saved: bool = False,
+        self, dim: int, model_id: int, seq: int, base: Snapshot | None = None, warnings: Sequence[str] = ()
     ) -> None:
-        # FAISS's Python wrappers take arrays where the signatures that type checkers see take pointers.
-        self.index: Any = index
+        super().__init__(dim, base)
         self.model_id = model_id
         self.seq = seq
         self.warnings = tuple(warnings)
-        self.is_saved = is_saved
+        self._is_newest = base is not None and not warnings
+        self._store: CatalogStore | None = None
+
+    @classmethod
+    def of(
+        cls, view_ids: NDArray[np.int64], vectors: NDArray[np.float32], model_id: int = 0, seq: int = 0
+    ) -> VectorIndex:
+        """An index of given vectors: (N,) distinct ids and (N, C) float32, unit-norm."""
+        found = cls(vectors.shape[1], model_id, seq)
+        found.add(view_ids, vectors)
+        return found
 
     @classmethod
     def open(cls, store: CatalogStore, model_id: int, dim: int) -> VectorIndex:
@@ -84,23 +77,24 @@ class VectorIndex:
 
         Returns:
             An index that holds exactly what the catalog says. `warnings` names each snapshot that was
-            damaged, missing or not of this catalog.
+            damaged, missing or not of this catalog; it grows where damage is found later.
         """
         warnings = []
         with store.reading() as connection:
             snapshot = tables.snapshot.c
             rows = connection.execute(
                 sa.select(tables.snapshot)
-                .where(snapshot.model_id == model_id)
+                .where(snapshot.model_id == model_id, snapshot.lists.is_not(None))
                 .order_by(snapshot.generation.desc())
             ).all()
         for row in rows:
             try:
-                index = _read_snapshot(store.path / _FOLDER / row.file, row.sha256, dim, row.n)
-            except (OSError, RuntimeError, CatalogError) as error:
+                base = read_snapshot(store.path / _FOLDER / row.file, row.sha256, dim, row.n)
+            except (OSError, CatalogError) as error:
                 warnings.append(f"vector index {row.file}: {error}; it is made again from the catalog")
                 continue
-            found = cls(index, model_id, row.seq, warnings=warnings, is_saved=not warnings)
+            found = cls(dim, model_id, row.seq, base, warnings)
+            found._store = store
             found.replay(store)
             return found
         return cls.build(store, model_id, dim, warnings=warnings)
@@ -109,7 +103,7 @@ class VectorIndex:
     def build(
         cls, store: CatalogStore, model_id: int, dim: int, *, warnings: Sequence[str] = ()
     ) -> VectorIndex:
-        """The current vectors of a model, from the stored embeddings alone.
+        """The current vectors of a model, from the stored embeddings alone; a search looks at all of them.
 
         Args:
             store: An open catalog; reading is enough.
@@ -120,24 +114,21 @@ class VectorIndex:
         Returns:
             An index that holds exactly what the catalog says.
         """
-        found = cls(faiss.IndexIDMap2(faiss.IndexFlatIP(dim)), model_id, 0, warnings=warnings)
-        found._fill(store)
-        return found
-
-    def _fill(self, store: CatalogStore) -> None:
+        found = cls(dim, model_id, 0, warnings=warnings)
         embedding, file, view = tables.embedding.c, tables.file.c, tables.view.c
         with store.reading() as connection:
-            self.seq = _last_seq(connection)
+            found.seq = _last_seq(connection)
             live = sa.exists().where(file.photo_id == view.photo_id, live_file)
             rows = connection.execute(
-                sa.select(embedding.view_id, embedding.vector)
+                sa.select(embedding.view_id)
                 .join(tables.view, view.id == embedding.view_id)
-                .where(embedding.model_id == self.model_id, live)
+                .where(embedding.model_id == model_id, live)
                 .order_by(embedding.view_id)
                 .execution_options(yield_per=_ROWS)
             )
-            for part in rows.partitions(_ROWS):
-                self._add([row.view_id for row in part], [row.vector for row in part])
+            view_ids = np.fromiter((row[0] for row in rows), np.int64)
+            found._read(connection, view_ids)
+        return found
 
     def replay(self, store: CatalogStore) -> int:
         """Catch up with the catalog.
@@ -148,76 +139,64 @@ class VectorIndex:
         Returns:
             How many rows of the change log were new.
         """
-        change, embedding = tables.change.c, tables.embedding.c
+        change = tables.change.c
         with store.reading() as connection:
             last = _last_seq(connection)
             # Only the last word on a view counts: what was added and removed since leaves no trace.
             latest: dict[int, str] = {}
             seen = 0
-            for row in connection.execute(
-                sa.select(change.view_id, change.op)
-                .where(change.model_id == self.model_id, change.seq > self.seq)
-                .order_by(change.seq)
-            ):
-                latest[row.view_id] = row.op
-                seen += 1
+            if last > self.seq:
+                for view_id, op in connection.execute(
+                    sa.select(change.view_id, change.op)
+                    .where(change.model_id == self.model_id, change.seq > self.seq)
+                    .order_by(change.seq)
+                ):
+                    latest[view_id] = op
+                    seen += 1
             if latest:
-                self.is_saved = False
-                self.index.remove_ids(np.fromiter(latest, dtype=np.int64, count=len(latest)))
-            added = sorted(view_id for view_id, op in latest.items() if op == "add")
-            for ids in _runs(added):
-                vectors = {
-                    row.view_id: row.vector
-                    for row in connection.execute(
-                        sa.select(embedding.view_id, embedding.vector).where(
-                            embedding.model_id == self.model_id, embedding.view_id.in_(ids)
-                        )
-                    )
-                }
-                present = [view_id for view_id in ids if view_id in vectors]
-                self._add(present, [vectors[view_id] for view_id in present])
+                self.remove(np.fromiter(latest, np.int64, len(latest)))
+                added = np.array(sorted(view_id for view_id, op in latest.items() if op == "add"), np.int64)
+                self._read(connection, added)
             self.seq = last
         return seen
 
-    def _add(self, view_ids: Sequence[int], blobs: Sequence[bytes]) -> None:
+    def _read(self, connection: sa.Connection, view_ids: NDArray[np.int64]) -> None:
+        self._reserve(len(view_ids))
+        damaged = 0
+        for start in range(0, len(view_ids), _ROWS):
+            some = view_ids[start : start + _ROWS]
+            vectors, usable = read_vectors(connection, self.model_id, self.dim, some)
+            damaged += len(some) - int(usable.sum())
+            self.add(some[usable], normalised(vectors[usable]))
         # A damaged row is left out here and named by `check_catalog`; it must not take the others with it.
-        size = 4 * self.index.d
-        whole = [(view_id, blob) for view_id, blob in zip(view_ids, blobs, strict=True) if len(blob) == size]
-        if len(whole) < len(view_ids):
-            self.warnings += (
-                f"{len(view_ids) - len(whole)} stored vectors are damaged; `birdsearch check` names their photos",
-            )
-        if not whole:
-            return
-        vectors = np.frombuffer(b"".join(blob for _, blob in whole), dtype="<f4").reshape(len(whole), -1)
-        ids = np.fromiter((view_id for view_id, _ in whole), dtype=np.int64, count=len(whole))
-        self.index.add_with_ids(normalised(vectors), ids)
-
-    def __len__(self) -> int:
-        return int(self.index.ntotal)
+        if damaged:
+            self.warnings += (f"{damaged} stored vectors are damaged; `birdsearch check` names their photos",)
 
     @property
-    def view_ids(self) -> np.ndarray:
-        """(N,) int64, in the order of the index."""
-        return faiss.vector_to_array(self.index.id_map).astype(np.int64)
+    def lists(self) -> Lists | None:
+        """The lists of the snapshot; None if a search looks at everything."""
+        return None if self.base is None else self.base.lists
 
     @property
-    def vectors(self) -> np.ndarray:
-        """(N, C) float32 unit-norm, in the order of the index; a view into its memory, not to be written."""
-        flat: Any = faiss.downcast_index(self.index.index)
-        if flat.ntotal == 0:
-            return np.zeros((0, flat.d), dtype=np.float32)
-        stored = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
-        return np.asarray(stored, dtype=np.float32).reshape(flat.ntotal, flat.d)  # (N * C,) -> (N, C)
+    def is_saved(self) -> bool:
+        """True if the newest snapshot holds the same, but for a hundredth that is soon replayed."""
+        changed = self._count + int(self._gone[: self.start].sum())
+        return self._is_newest and not self._is_damaged and changed * _CHANGED <= self.start
 
-    def save(self, store: CatalogStore) -> Path:
-        """Write a snapshot and register it; the ones before the last are deleted.
+    def _restore(self, view_ids: NDArray[np.int64]) -> None:
+        if self._store is not None:
+            with self._store.reading() as connection:
+                self._read(connection, view_ids)
+
+    def save(self, store: CatalogStore, *, exact_up_to: int = EXACT_UP_TO) -> Path:
+        """Write a snapshot and register it, and go on with it; the ones before the last are deleted.
 
         The file is complete, synced and hashed before the catalog knows of it, so that a crash or a full
         disk at any point leaves the snapshot before it in use.
 
         Args:
             store: A catalog open for writing.
+            exact_up_to: Beyond so many vectors they are put into lists.
 
         Returns:
             The snapshot's path.
@@ -225,6 +204,7 @@ class VectorIndex:
         Raises:
             CatalogError: The snapshot cannot be written; the one before stays in use.
         """
+        self.verify()
         folder = store.path / _FOLDER
         snapshot = tables.snapshot.c
         with store.reading() as connection:
@@ -232,15 +212,15 @@ class VectorIndex:
                 sa.select(sa.func.max(snapshot.generation)).where(snapshot.model_id == self.model_id)
             ).scalar_one()
         generation = (newest or 0) + 1
-        path = folder / f"model{self.model_id}-{generation:06d}.faiss"
+        path = folder / f"model{self.model_id}-{generation:06d}.vectors"
         temporary = path.with_suffix(".tmp")
         try:
             folder.mkdir(exist_ok=True)
-            faiss.write_index(self.index, str(temporary))
-            digest = _sync_and_hash(temporary)
+            digest = write_index(self, temporary, exact_up_to)
             temporary.replace(path)
             _sync_folder(folder)
-        except (OSError, RuntimeError) as error:
+            base = read_snapshot(path, digest, self.dim, len(self))
+        except OSError as error:
             temporary.unlink(missing_ok=True)
             raise CatalogError(
                 f"{path}: the vector index could not be written ({error}); photos are safe, and the next run "
@@ -252,11 +232,13 @@ class VectorIndex:
                     model_id=self.model_id,
                     generation=generation,
                     seq=self.seq,
-                    n=len(self),
-                    dim=self.index.d,
+                    n=len(base.ids),
+                    dim=self.dim,
                     sha256=digest,
                     file=path.name,
                     created_at=now(),
+                    lists=0 if base.lists is None else len(base.lists.centroids),
+                    recall=1.0 if base.lists is None else base.lists.recall,
                 )
             )
             # The one before is kept: a reader may have chosen it a moment ago.
@@ -269,7 +251,8 @@ class VectorIndex:
         for stale in folder.iterdir():
             if stale.name not in kept:
                 stale.unlink(missing_ok=True)
-        self.is_saved = True
+        self._hold(base)
+        self._is_newest, self._store = True, store
         return path
 
 
@@ -277,28 +260,6 @@ def _last_seq(connection: sa.Connection) -> int:
     return int(
         connection.execute(sa.select(sa.func.coalesce(sa.func.max(tables.change.c.seq), 0))).scalar_one()
     )
-
-
-def _runs(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(ids), _ROWS):
-        yield ids[start : start + _ROWS]
-
-
-def _read_snapshot(path: Path, sha256: str, dim: int, count: int) -> faiss.IndexIDMap2:
-    """Read a snapshot after its hash was checked: FAISS trusts the sizes that a file claims."""
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise CatalogError("its content is not what was written")
-    index = faiss.read_index(str(path))
-    if not isinstance(index, faiss.IndexIDMap2) or index.d != dim or index.ntotal != count:
-        raise CatalogError(f"it does not hold {count} vectors of {dim} dimensions")
-    return index
-
-
-def _sync_and_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -148,6 +148,7 @@ def _index_problems(store: CatalogStore) -> list[Problem]:
     if model is None:
         return []
     followed = VectorIndex.open(store, model.id, model.embedding_size)
+    followed.verify()
     problems = [Problem("index", "vectors", warning) for warning in followed.warnings]
     truth = VectorIndex.build(store, model.id, model.embedding_size)
     ids, true_ids = followed.view_ids, truth.view_ids

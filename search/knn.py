@@ -1,24 +1,23 @@
-"""Exact k-nearest neighbours over a vector index, filtered before the search."""
+"""k-nearest neighbours over a vector index, filtered before the search: exact, or by lists of near vectors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.vectors import VectorIndex
+from birdsearch.search.scan import Look, MovedError, Picked, picked
+from birdsearch.search.scan_lists import look_at
 
 __all__ = ["Neighbours", "nearest"]
 
-# FAISS's Python wrappers take arrays and keywords where the signatures that type checkers see take pointers.
-_faiss: Any = faiss
-
 # Candidates fetched beyond k, so that near-ties at the k-th place are mostly settled by one search.
 _SPARE = 32
+# Numbers of candidates' vectors held at a time, 32 MB in float64; queries at a time; candidates ranked at a time.
+_NUMBERS, _QUERIES, _RANKED = 1 << 22, 512, 8192
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,14 +39,22 @@ def nearest(
     k: int,
     allowed: NDArray[np.int64] | None = None,
     exclude: NDArray[np.int64] | None = None,
+    *,
+    exact: bool = False,
+    effort: float = 1.0,
 ) -> Neighbours:
     """The k most similar views of each query, among the allowed ones.
 
-    FAISS finds candidates in float32, whose last bits depend on the size of the batch and on the number of
-    threads. Every candidate that could be among the k best, given the error bound of a float32 inner product
-    (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1), is scored again in
-    float64, summed in one order and rounded to float32 once. So a query has the same answer alone and in a
-    batch.
+    Which views are looked at: all that are allowed, if the index has no lists, if few are allowed, if many
+    neighbours are asked for, or if `exact`. Else those of the nearest lists, so many as were measured to hold
+    0.99 of the true neighbours. Where a share s of the vectors in these lists is allowed, the k nearest of them
+    are among about k / s nearest of all, and so many more lists are looked into.
+
+    Candidates are found in float32, whose last bits depend on the size of the batch and on the number of threads.
+    Every candidate that could be among the k best of those looked at, given the error bound of a float32 inner
+    product (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1), is scored again in
+    float64, summed in one order and rounded to float32 once. So similarities are exact, and a query has the same
+    answer alone and in a batch.
 
     Args:
         index: Unit-norm vectors.
@@ -55,102 +62,109 @@ def nearest(
         k: How many, at least 0.
         allowed: View ids to search, or None for all. Ids that the index does not hold are ignored.
         exclude: View ids left out for every query.
+        exact: Look at all allowed views, however many.
+        effort: So many times the vectors that were measured to suffice, above 0.
 
     Returns:
         Ordered by falling similarity, equal ones by rising view id. `k'` is the lesser of `k` and the number
         of views that may be found; there are no padding entries.
 
     Raises:
-        InvalidInputError: `queries` has another shape or is not finite, or `k` is negative.
+        InvalidInputError: `queries` has another shape or is not finite, `k` is negative, or `effort` not above 0.
     """
-    dim = int(index.index.d)
-    if queries.ndim != 2 or queries.shape[1] != dim:
-        raise InvalidInputError(f"queries must be (Q, {dim}), got {queries.shape}")
+    if queries.ndim != 2 or queries.shape[1] != index.dim:
+        raise InvalidInputError(f"queries must be (Q, {index.dim}), got {queries.shape}")
     if k < 0:
         raise InvalidInputError(f"k must be at least 0, got {k}")
     if not np.isfinite(queries).all():
         raise InvalidInputError("queries must be finite, got NaN or infinity")
-    nothing = Neighbours(np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32))
-    if k == 0 or not len(queries) or not len(index) or (allowed is not None and not len(allowed)):
-        return nothing
+    if not effort > 0:
+        raise InvalidInputError(f"effort must be above 0, got {effort}")
     queries = np.ascontiguousarray(queries, dtype=np.float32)
-    selection = _Selection(allowed, exclude)
-    fetch = min(len(index), k + _SPARE)
-    scores, found = index.index.search(queries, fetch, params=selection.parameters)
-    # FAISS pads with id -1, in every row alike, where fewer views pass the filter than were asked for.
-    passing = int((found[0] >= 0).sum())
-    if not passing:
-        return nothing
-    is_complete = passing < fetch or fetch == len(index)
-    slack = _error_bound(dim)
-    view_ids = np.empty((len(queries), min(k, passing)), np.int64)
+    while True:
+        mended = index.mended
+        try:
+            found = _nearest(index, queries, k, picked(index, allowed, exclude), exact=exact, effort=effort)
+        except MovedError:
+            continue
+        # Another thread may have found damage after what is searched was picked.
+        if index.mended == mended:
+            return found
+
+
+def _nearest(
+    index: VectorIndex, queries: NDArray[np.float32], k: int, chosen: Picked, *, exact: bool, effort: float
+) -> Neighbours:
+    width = min(k, len(chosen))
+    view_ids = np.empty((len(queries), width), np.int64)
     similarities = np.empty(view_ids.shape, np.float32)
-    for row, query in enumerate(queries):
-        ids, exact = _ranked(index, query, found[row, :passing])
-        if not is_complete:
-            threshold = float(exact[k - 1]) - slack
-            if scores[row, passing - 1] >= threshold:
-                ids, exact = _ranked(index, query, _above(index, query, threshold, selection))
-        view_ids[row], similarities[row] = ids[:k], exact[:k]
+    if not view_ids.size:
+        return Neighbours(view_ids, similarities)
+    fetch = min(len(chosen), k + _SPARE)
+    look = look_at(index, chosen, width, exact=exact, effort=effort)
+    step = max(1, min(_QUERIES, _NUMBERS // (fetch * index.dim)))
+    slack = _error_bound(index.dim)
+    for start in range(0, len(queries), step):
+        some = queries[start : start + step]
+        scores, places = look.best(some, fetch)
+        ids, exactly = _ranked(index, some, places)
+        lowest = scores.min(axis=1)
+        # Where something was left out that may be as near as the k-th.
+        unsure = np.flatnonzero(lowest >= exactly[:, width - 1] - slack) if fetch < len(chosen) else ()
+        view_ids[start : start + step], similarities[start : start + step] = (
+            ids[:, :width],
+            exactly[:, :width],
+        )
+        for row in unsure:
+            threshold = float(exactly[row, width - 1]) - slack
+            found = _above(look, some[row], threshold)
+            ids_of, exact_of = _ranked_in_parts(index, some[row], found)
+            view_ids[start + row], similarities[start + row] = ids_of[:width], exact_of[:width]
     return Neighbours(view_ids, similarities)
 
 
 def _error_bound(dim: int) -> float:
-    """How far FAISS's score of two unit vectors may lie from the rounded exact one."""
+    """How far a float32 score of two unit vectors may lie from the rounded exact one."""
     unit = float(np.finfo(np.float32).eps) / 2
     # One more term for the final rounding, and room for norms that are 1 only to float32's precision.
     return 2 * (dim + 4) * unit
 
 
 def _ranked(
-    index: VectorIndex, query: NDArray[np.float32], view_ids: NDArray[np.int64]
+    index: VectorIndex, queries: NDArray[np.float32], places: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Views of one query with their exact similarities, best first."""
-    vectors = index.index.reconstruct_batch(np.ascontiguousarray(view_ids))
+    """Views at places (Q, n) with their exact similarities, best first; last those at place -1."""
+    # (Q * n, C) -> (Q, n, C)
+    vectors = index.take(np.maximum(places, 0).ravel()).reshape(*places.shape, index.dim)
     # Products of two float32 are exact in float64; a sum along contiguous rows has one order whatever their
     # number, which a matrix product does not promise.
-    products = vectors.astype(np.float64) * query.astype(np.float64)
-    exact = np.clip(products.sum(axis=1), -1.0, 1.0).astype(np.float32)
-    order = np.lexsort((view_ids, -exact))
-    return view_ids[order], exact[order]
+    products = vectors.astype(np.float64)
+    products *= queries[:, None, :]
+    exactly = np.clip(products.sum(axis=2), -1.0, 1.0).astype(np.float32)
+    exactly[places < 0] = -np.inf
+    view_ids = index.ids_at(places)
+    order = np.lexsort((view_ids, -exactly), axis=1)
+    return np.take_along_axis(view_ids, order, 1), np.take_along_axis(exactly, order, 1)
 
 
-def _above(
-    index: VectorIndex, query: NDArray[np.float32], threshold: float, selection: _Selection
-) -> NDArray[np.int64]:
-    below = float(np.nextafter(np.float32(threshold), np.float32(-2.0)))
-    _, _, view_ids = index.index.range_search(query[None, :], below, params=selection.parameters)
-    return np.asarray(view_ids, dtype=np.int64)
+def _ranked_in_parts(
+    index: VectorIndex, query: NDArray[np.float32], places: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    parts = [
+        _ranked(index, query[None], places[None, start : start + _RANKED])
+        for start in range(0, len(places), _RANKED)
+    ]
+    view_ids = np.concatenate([ids[0] for ids, _ in parts])
+    exactly = np.concatenate([exact[0] for _, exact in parts])
+    order = np.lexsort((view_ids, -exactly))
+    return view_ids[order], exactly[order]
 
 
-class _Selection:
-    """Which ids FAISS looks at.
-
-    Attributes:
-        parameters: What a FAISS search takes, or None for all.
-    """
-
-    def __init__(self, allowed: NDArray[np.int64] | None, exclude: NDArray[np.int64] | None) -> None:
-        # FAISS keeps pointers only: the selectors and their memory live as long as this object.
-        self._kept: list[Any] = []
-        self.parameters: Any = None
-        excluded = None if exclude is None or not len(exclude) else np.asarray(exclude, dtype=np.int64)
-        if allowed is not None:
-            bitmap = _bitmap(np.asarray(allowed, dtype=np.int64), excluded)
-            self._use(_faiss.IDSelectorBitmap(bitmap), bitmap)
-        elif excluded is not None:
-            inner = _faiss.IDSelectorBatch(excluded)
-            self._use(_faiss.IDSelectorNot(inner), inner, excluded)
-
-    def _use(self, selector: Any, *kept: object) -> None:
-        self._kept.extend([selector, *kept])
-        self.parameters = _faiss.SearchParameters(sel=selector)
-
-
-def _bitmap(allowed: NDArray[np.int64], excluded: NDArray[np.int64] | None) -> NDArray[np.uint8]:
-    """One bit an id, the lowest bit of the first byte being id 0."""
-    bits = np.zeros(max(int(allowed.max()), 0) + 1, dtype=bool)
-    bits[allowed[allowed >= 0]] = True
-    if excluded is not None:
-        bits[excluded[(excluded >= 0) & (excluded < len(bits))]] = False
-    return np.packbits(bits, bitorder="little")
+def _above(look: Look, query: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
+    """Positions of all whose score may be that high."""
+    found = []
+    for positions, rows, columns in look.blocks(query):
+        scores = rows @ query
+        scores = scores if columns is None else scores[columns]
+        found.append(positions[scores >= threshold])
+    return np.concatenate(found)

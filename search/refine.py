@@ -18,7 +18,6 @@ import contextlib
 import hashlib
 import io
 import json
-from typing import Any
 
 import faiss
 import numpy as np
@@ -116,11 +115,8 @@ class RefinedVectors:
     """
 
     def __init__(self, plain: VectorIndex, vectors: NDArray[np.float32]) -> None:
-        flat: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(plain.index.d))
-        if len(plain):
-            flat.add_with_ids(vectors, plain.view_ids)
         self.plain = plain
-        self.index = VectorIndex(flat, plain.model_id, plain.seq)
+        self.index = VectorIndex.of(plain.view_ids, vectors, plain.model_id, plain.seq)
         self.background = background_cosine(plain.vectors)
 
     @classmethod
@@ -148,9 +144,8 @@ class RefinedVectors:
 
     def plain_cosines(self, query: NDArray[np.float32], view_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Cosines of a query, (C,) float32 unit-norm, to the plain vectors of views that the index holds: (N,)."""
-        order = np.argsort(self.plain.view_ids, kind="stable")
-        places = order[np.searchsorted(self.plain.view_ids[order], view_ids)]
-        exact = self.plain.vectors[places].astype(np.float64) @ query.astype(np.float64)
+        vectors = self.plain.take(self.plain.positions(view_ids))
+        exact = vectors.astype(np.float64) @ query.astype(np.float64)
         return np.asarray(exact, dtype=np.float32)
 
     def queries(self, unit: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -211,7 +206,7 @@ def _save(store: CatalogStore, plain: VectorIndex, vectors: NDArray[np.float32])
                 generation=generation,
                 seq=plain.seq,
                 n=len(plain),
-                dim=plain.index.d,
+                dim=plain.dim,
                 parameters=_parameters(),
                 sha256=hashlib.sha256(content).hexdigest(),
                 file=path.name,

@@ -1,4 +1,4 @@
-"""What made each vector: the settings of a run, and the run of an embedding."""
+"""What made each vector: the settings of a run, and the run of an embedding; how a vector index is searched."""
 
 from __future__ import annotations
 
@@ -7,4 +7,6 @@ __all__ = ["STATEMENTS"]
 STATEMENTS = (
     "ALTER TABLE run ADD COLUMN settings TEXT",
     "ALTER TABLE embedding ADD COLUMN run_id INTEGER REFERENCES run (id)",
+    "ALTER TABLE snapshot ADD COLUMN lists INTEGER",
+    "ALTER TABLE snapshot ADD COLUMN recall FLOAT",
 )

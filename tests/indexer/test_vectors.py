@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 import sqlalchemy as sa
@@ -15,7 +14,10 @@ from birdsearch.errors import CatalogError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.vectors import VectorIndex, normalised
+from birdsearch.indexer.vectors_build import write_index
+from birdsearch.indexer.vectors_lists import training_rows
 from birdsearch.indexer.verify import check_catalog, rebuild_catalog
+from birdsearch.search.knn import nearest
 
 DIM = 8
 
@@ -84,6 +86,11 @@ def remove_photo(store: CatalogStore, number: int) -> None:
         connection.execute(sa.insert(tables.change).values(op="remove", view_id=number, model_id=1))
 
 
+def is_saved(index: VectorIndex) -> bool:
+    """`index.is_saved`, which type checkers believe to stay as it was asked last."""
+    return index.is_saved
+
+
 def assert_equals_the_catalog(index: VectorIndex, ids: set[int]) -> None:
     assert set(index.view_ids.tolist()) == ids
     for position, view_id in enumerate(index.view_ids.tolist()):
@@ -130,32 +137,182 @@ def test_an_open_index_catches_up_while_it_is_in_use(store: CatalogStore) -> Non
     assert_equals_the_catalog(index, set(range(1, 6)))
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "zeroed", "deleted", "another catalog's"])
+LISTED = pytest.mark.parametrize("exact_up_to", [1000, 0], ids=["one after the other", "in lists"])
+
+
+@LISTED
+@pytest.mark.parametrize("damage", ["truncated", "longer", "zeroed", "deleted", "another catalog's"])
 def test_a_damaged_snapshot_is_noticed_and_made_again_with_a_warning(
-    store: CatalogStore, damage: str
+    store: CatalogStore, tmp_path: Path, damage: str, exact_up_to: int
 ) -> None:
-    add_photos(store, range(1, 8))
-    path = VectorIndex.open(store, 1, DIM).save(store)
+    add_photos(store, range(1, 41))
+    path = VectorIndex.open(store, 1, DIM).save(store, exact_up_to=exact_up_to)
     content = bytearray(path.read_bytes())
     if damage == "truncated":
         path.write_bytes(content[:-20])
-    elif damage == "flipped":
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
+    elif damage == "longer":
+        path.write_bytes(content + b"more")
     elif damage == "zeroed":
         path.write_bytes(bytes(len(content)))
     elif damage == "deleted":
         path.unlink()
     else:
-        other = faiss.IndexIDMap2(faiss.IndexFlatIP(DIM))
-        other.add_with_ids(np.ones((7, DIM), np.float32), np.arange(1, 8))
-        faiss.write_index(other, str(path))
+        strange = normalised(np.random.default_rng(0).normal(size=(40, DIM)).astype(np.float32))
+        write_index(VectorIndex.of(np.arange(1, 41), strange), path, exact_up_to)
     index = VectorIndex.open(store, 1, DIM)
-    assert_equals_the_catalog(index, set(range(1, 8)))
+    assert_equals_the_catalog(index, set(range(1, 41)))
     assert len(index.warnings) == 1
     assert path.name in index.warnings[0]
+    assert not index.is_saved
     index.save(store)
     assert VectorIndex.open(store, 1, DIM).warnings == ()
+
+
+@LISTED
+def test_a_bit_flipped_anywhere_in_a_snapshot_is_noticed_before_it_is_used(
+    store: CatalogStore, exact_up_to: int
+) -> None:
+    add_photos(store, range(1, 41))
+    path = VectorIndex.open(store, 1, DIM).save(store, exact_up_to=exact_up_to)
+    content = path.read_bytes()
+    rng = np.random.default_rng(8)
+    places = [0, 9, 17, 25, 4095, 4096, len(content) - 1, *rng.integers(4096, len(content), 40).tolist()]
+    for place in places:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(flipped)
+        index = VectorIndex.open(store, 1, DIM)
+        queries = normalised(np.random.default_rng(place).normal(size=(3, DIM)).astype(np.float32))
+        # Searched first: what is damaged is noticed by the search itself.
+        assert nearest(index, queries, 40).view_ids.shape == (3, 40), f"byte {place}"
+        assert_equals_the_catalog(index, set(range(1, 41)))
+        assert len(index.warnings) == 1, f"byte {place}"
+        assert path.name in index.warnings[0]
+        assert not index.is_saved
+    assert [problem.part for problem in check_catalog(store).problems] == ["index"]
+
+
+def test_a_damaged_list_is_read_from_the_catalog_when_it_is_looked_into(store: CatalogStore) -> None:
+    add_photos(store, range(1, 401))
+    path = VectorIndex.open(store, 1, DIM).save(store, exact_up_to=0)
+    sound = VectorIndex.open(store, 1, DIM)
+    vectors, ids = sound.vectors.copy(), sound.view_ids.copy()
+    expected = nearest(sound, vectors[::40], 5)
+    content = bytearray(path.read_bytes())
+    content[4096 : 4096 + vectors.nbytes // 2] = bytes(vectors.nbytes // 2)
+    path.write_bytes(content)
+    index = VectorIndex.open(store, 1, DIM)
+    assert not index.warnings
+    found = nearest(index, vectors[::40], 5)
+    # The vectors that were read again are searched whole: nothing is lost by that.
+    assert (found.similarities >= expected.similarities).all()
+    assert_equals_the_catalog(index, set(range(1, 401)))
+    assert len(index.warnings) == 1
+    assert is_saved(index) is False
+    # A stored vector that is damaged too is in neither.
+    with store.writing() as connection:
+        connection.execute(
+            sa.update(tables.embedding)
+            .where(tables.embedding.c.view_id == int(ids[0]))
+            .values(vector=b"short")
+        )
+    again = VectorIndex.open(store, 1, DIM)
+    again.verify()
+    assert_equals_the_catalog(again, set(range(1, 401)) - {int(ids[0])})
+    assert "stored vectors are damaged" in again.warnings[-1]
+
+
+def test_a_few_changes_are_replayed_and_many_are_written(store: CatalogStore) -> None:
+    add_photos(store, range(1, 401))
+    VectorIndex.open(store, 1, DIM).save(store, exact_up_to=0)
+    add_photos(store, range(401, 404))
+    remove_photo(store, 7)
+    index = VectorIndex.open(store, 1, DIM)
+    assert index.is_saved
+    assert_equals_the_catalog(index, set(range(1, 404)) - {7})
+    add_photos(store, range(404, 405))
+    index = VectorIndex.open(store, 1, DIM)
+    assert not is_saved(index)
+    index.save(store, exact_up_to=0)
+    assert is_saved(index)
+    assert_equals_the_catalog(index, set(range(1, 405)) - {7})
+    assert_equals_the_catalog(VectorIndex.open(store, 1, DIM), set(range(1, 405)) - {7})
+
+
+def test_the_same_vectors_give_the_same_file_and_centroids_are_kept_until_there_are_twice_as_many(
+    store: CatalogStore, tmp_path: Path
+) -> None:
+    add_photos(store, range(1, 301))
+    index = VectorIndex.build(store, 1, DIM)
+    once, twice = write_index(index, tmp_path / "a", 0), write_index(index, tmp_path / "b", 0)
+    assert once == twice
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    # The order in which they were added is no part of it.
+    turned = VectorIndex.of(index.view_ids[::-1], index.vectors[::-1])
+    assert write_index(turned, tmp_path / "c", 0) == once
+    index.save(store, exact_up_to=0)
+    first = index.lists
+    add_photos(store, range(301, 500))
+    index.replay(store)
+    index.save(store, exact_up_to=0)
+    assert first is not None
+    assert index.lists is not None
+    np.testing.assert_array_equal(index.lists.centroids, first.centroids)
+    add_photos(store, range(500, 700))
+    index.replay(store)
+    index.save(store, exact_up_to=0)
+    assert len(index.lists.centroids) > len(first.centroids)
+
+
+def test_what_measures_a_search_never_trained_it_even_when_there_were_fewer_vectors() -> None:
+    ids = np.random.default_rng(2).permutation(40_000)[:20_000] + 1
+    trained_then, _ = training_rows(ids[:9000], 60)
+    _, measured_now = training_rows(ids, 60)
+    assert len(trained_then) == 2400
+    assert len(measured_now) == 2000
+    assert not set(ids[:9000][trained_then].tolist()) & set(ids[measured_now].tolist())
+
+
+def test_a_snapshot_is_mapped_and_says_how_it_is_searched(store: CatalogStore) -> None:
+    add_photos(store, range(1, 401))
+    VectorIndex.open(store, 1, DIM).save(store, exact_up_to=0)
+    index = VectorIndex.open(store, 1, DIM)
+    assert not index.vectors.flags.writeable
+    with store.reading() as connection:
+        row = connection.execute(sa.select(tables.snapshot)).one()
+    assert index.lists is not None
+    assert (row.lists, row.recall) == (len(index.lists.centroids), index.lists.recall)
+    assert (row.n, row.dim) == (400, DIM)
+
+
+def test_a_snapshot_of_an_older_format_is_passed_over(store: CatalogStore) -> None:
+    add_photos(store, range(1, 8))
+    with store.writing() as connection:
+        connection.execute(
+            sa.insert(tables.snapshot).values(
+                model_id=1,
+                generation=1,
+                seq=3,
+                n=3,
+                dim=DIM,
+                sha256="0",
+                file="model1-000001.faiss",
+                created_at="now",
+            )
+        )
+    index = VectorIndex.open(store, 1, DIM)
+    assert index.warnings == ()
+    assert_equals_the_catalog(index, set(range(1, 8)))
+
+
+def test_views_with_sparse_ids_are_found_by_id() -> None:
+    ids = np.array([5, 10**12, 3], np.int64)
+    index = VectorIndex.of(ids, np.eye(3, dtype=np.float32))
+    assert index.positions(np.array([10**12, 4, -1, 3], np.int64)).tolist() == [1, 2]
+    index.remove(np.array([10**12], np.int64))
+    index.add(np.array([10**12], np.int64), np.ones((1, 3), np.float32))
+    assert index.positions(np.array([10**12], np.int64)).tolist() == [3]
+    assert len(index) == 3
 
 
 def test_only_the_newest_two_snapshots_and_no_leftovers_are_kept(store: CatalogStore) -> None:
@@ -165,8 +322,8 @@ def test_only_the_newest_two_snapshots_and_no_leftovers_are_kept(store: CatalogS
     (store.path / "vectors" / "crashed.tmp").write_bytes(b"half")
     VectorIndex.open(store, 1, DIM).save(store)
     assert sorted(path.name for path in (store.path / "vectors").iterdir()) == [
-        "model1-000005.faiss",
-        "model1-000006.faiss",
+        "model1-000005.vectors",
+        "model1-000006.vectors",
     ]
 
 
@@ -218,6 +375,6 @@ def test_check_names_the_photo_whose_stored_vector_was_damaged_and_rebuild_drops
 def test_check_notices_a_snapshot_that_is_not_what_the_catalog_says(store: CatalogStore) -> None:
     add_photos(store, range(1, 8))
     index = VectorIndex.open(store, 1, DIM)
-    index.index.remove_ids(np.array([2], dtype=np.int64))
+    index.remove(np.array([2], dtype=np.int64))
     index.save(store)
     assert [problem.part for problem in check_catalog(store).problems] == ["index"]
