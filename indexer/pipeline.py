@@ -241,6 +241,8 @@ def _settings(model: Model, options: IndexOptions) -> dict[str, object]:
 
 def _save_vectors(store: CatalogStore, model_id: int, dim: int) -> tuple[str, ...]:
     vectors = VectorIndex.open(store, model_id, dim)
+    # Whatever is damaged is read from the catalog, and with it a snapshot is written anew.
+    vectors.verify()
     if not vectors.is_saved:
         vectors.save(store)
     return vectors.warnings

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
-from birdsearch.indexer.vectors import normalised
+from birdsearch.indexer.embeddings import unit_vectors
 
 __all__ = ["MIRROR", "GroupRules", "differing_bits", "groups_of", "join_groups", "near_hashes", "vote_groups"]
 
@@ -161,14 +161,7 @@ def _folders(store: CatalogStore, wanted: Sequence[int], photo_ids: Sequence[int
 def _unit_vectors(store: CatalogStore, model_id: int, photo_ids: Sequence[int]) -> NDArray[np.float32]:
     """The unit-norm vector of each photo's whole frame, (P, C); zeros where there is none."""
     whole = store.whole_views(photo_ids)
-    stored = store.embeddings(model_id, list(whole.values()))
-    size = len(next(iter(stored.values()), ()))
-    vectors = np.zeros((len(photo_ids), size), dtype=np.float32)
-    for row, photo_id in enumerate(photo_ids):
-        vector = stored.get(whole.get(photo_id, -1))
-        if vector is not None and np.isfinite(vector).all():
-            vectors[row] = vector
-    return normalised(vectors)
+    return unit_vectors(store, model_id, [whole.get(photo_id, 0) for photo_id in photo_ids])[0]
 
 
 def groups_of(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.embeddings import unit_vectors
 from birdsearch.indexer.runs import recorded_run
-from birdsearch.indexer.vectors import normalised
 from birdsearch.search.clusters.state import (
     OUTLIER,
     ClusterState,
@@ -221,19 +221,8 @@ def load_unit(
         (M, C) float32 vectors of the views whose stored vector is whole, finite and not zero; and which of the N
         these are, (N,) bool.
     """
-    parts: list[NDArray[np.float32]] = []
-    is_whole = np.zeros(len(view_ids), bool)
-    for start in range(0, len(view_ids), _ROWS):
-        ids = view_ids[start : start + _ROWS].tolist()
-        stored = store.embeddings(model_id, ids)
-        places = [place for place, view_id in enumerate(ids) if view_id in stored]
-        if not places:
-            continue
-        part = np.stack([stored[ids[place]] for place in places])
-        usable = np.isfinite(part).all(axis=1) & part.any(axis=1)
-        is_whole[start + np.array(places)[usable]] = True
-        parts.append(normalised(part[usable]))
-    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32), is_whole
+    unit, is_whole = unit_vectors(store, model_id, view_ids)
+    return unit if is_whole.all() else unit[is_whole], is_whole
 
 
 def _edits(store: CatalogStore, state: ClusterState | None) -> int:

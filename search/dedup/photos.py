@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.embeddings import unit_vectors
 from birdsearch.indexer.records import ModelRecord
-from birdsearch.indexer.vectors import normalised
 from birdsearch.search.dedup.fingerprint_store import StoredFile
 from birdsearch.search.filters import Folder, Where, allowed_views, photos_of
 
@@ -135,24 +135,19 @@ class PhotoArrays:
         return photos
 
     def _read_vectors(self, store: CatalogStore, record: ModelRecord) -> None:
-        view, embedding = tables.view.c, tables.embedding.c
-        self.unit = np.zeros((len(self.ids), record.embedding_size), np.float32)
+        view = tables.view.c
         with store.reading() as connection:
-            for some in connection.execute(
-                sa.select(view.photo_id, embedding.vector)
-                .join(tables.embedding, embedding.view_id == view.id)
-                .where(
-                    embedding.model_id == record.id,
-                    view.kind == "whole",
-                    sa.func.length(embedding.vector) == 4 * record.embedding_size,
-                )
+            rows = connection.execute(
+                sa.select(view.id, view.photo_id)
+                .where(view.kind == "whole")
                 .execution_options(yield_per=_ROWS)
-            ).partitions():
-                places = self.places([row.photo_id for row in some])
-                # (B * C,) -> (B, C)
-                vectors = np.frombuffer(b"".join(row.vector for row in some), "<f4").reshape(len(some), -1)
-                usable = (places >= 0) & np.isfinite(vectors).all(axis=1)
-                self.unit[places[usable]] = normalised(vectors[usable])
+            )
+            # (V * 2,) -> (V, 2)
+            pairs = np.fromiter((each for row in rows for each in row), np.int64).reshape(-1, 2)
+        places = self.places(pairs[:, 1])
+        view_ids = np.zeros(len(self.ids), np.int64)
+        view_ids[places[places >= 0]] = pairs[places >= 0, 0]
+        self.unit, _ = unit_vectors(store, record.id, view_ids)
 
     def places(self, photo_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """The place of each photo, -1 for those that are not among these."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.embeddings import stored_vectors, unit_vectors
 from birdsearch.indexer.runs import finish_run, start_run
-from birdsearch.indexer.vectors import normalised
 from birdsearch.search.filters import Where, allowed_views
 from birdsearch.search.groups import vote_groups
 from birdsearch.search.labels.calibration import Calibration, fit, save_calibration
@@ -205,14 +205,8 @@ def _stored(
     store: CatalogStore, estimator: LabelEstimator, view_ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
     """The views whose vectors are whole, the vectors (B, C), and the places of these views among those asked."""
-    record = estimator.record
-    vectors = store.embeddings(record.id, view_ids.tolist())
-    places = np.flatnonzero([view_id in vectors for view_id in view_ids.tolist()])
-    found = np.zeros((len(places), record.embedding_size), np.float32)
-    for row, view_id in enumerate(view_ids[places].tolist()):
-        found[row] = vectors[view_id]
-    whole = np.isfinite(found).all(axis=1)
-    places, found = places[whole], found[whole]
+    found, whole = stored_vectors(store, estimator.record.id, view_ids)
+    places, found = np.flatnonzero(whole), found[whole]
     # A flipped bit can make a number so large that nothing can be said by it.
     usable = np.isfinite(estimator.logits(found)).all(axis=1)
     places, found = places[usable], found[usable]
@@ -410,8 +404,7 @@ def suggest(
     pool = sorted(best.values(), key=lambda item: (-item[0], item[1].view_id))[: _POOL * count]
     if not pool:
         return []
-    vectors = store.embeddings(estimator.record.id, [one.view_id for _, one in pool])
-    unit = normalised(np.stack([vectors[one.view_id] for _, one in pool]))
+    unit, _ = unit_vectors(store, estimator.record.id, [one.view_id for _, one in pool])
     doubts = np.array([doubt for doubt, _ in pool])
     common = np.zeros(len(pool))
     is_left = np.ones(len(pool), bool)

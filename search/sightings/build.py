@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from birdsearch.indexer.annotations import labels_in_force
 from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.embeddings import normalised, unit_vectors
 from birdsearch.indexer.taxa import catalog_taxonomy
-from birdsearch.indexer.vectors import normalised
 from birdsearch.model.species import Taxonomy, name_key
 from birdsearch.search.labels.predict import last_predictions
 from birdsearch.search.sightings.deployed import Assignment
 from birdsearch.search.sightings.events import Grouping
-from birdsearch.search.sightings.frames import NO_OFFSET, Frames, unit_vectors
+from birdsearch.search.sightings.frames import NO_OFFSET, Frames
 from birdsearch.search.sightings.parts import NO_TIME, Parts, SightingRules, split_event
 
 __all__ = ["BuiltParts", "Taxa", "build_parts", "instants", "read_taxa", "site_codes", "vote_of"]
@@ -198,7 +198,7 @@ def build_parts(
     for first, last in _blocks(starts, len(row)):
         begin = int(starts[first])
         end = int(starts[last]) if last < len(starts) else len(row)
-        unit = unit_vectors(store, model_id, frames.view_ids[row[begin:end]])
+        unit, _ = unit_vectors(store, model_id, frames.view_ids[row[begin:end]])
         edges = [*starts[first:last].tolist(), end]
         parts_before = len(split)
         for event, (at, upto) in enumerate(itertools.pairwise(edges), start=first):

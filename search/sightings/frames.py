@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, live_file
-from birdsearch.indexer.vectors import normalised
+from birdsearch.indexer.embeddings import unit_vectors
 
 __all__ = [
     "NO_OFFSET",
@@ -23,7 +23,6 @@ __all__ = [
     "cosines_from",
     "file_number",
     "read_frames",
-    "unit_vectors",
 ]
 
 Cosines = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
@@ -338,18 +337,6 @@ def _whole_views(store: CatalogStore, ids: NDArray[np.int64]) -> NDArray[np.int6
     return found
 
 
-def unit_vectors(store: CatalogStore, model_id: int, view_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Unit-norm vectors of views, (n, C) float32; rows of zeros where there is none that is whole."""
-    stored = store.embeddings(model_id, np.unique(view_ids).tolist())
-    size = len(next(iter(stored.values()), ()))
-    vectors = np.zeros((len(view_ids), size), dtype=np.float32)
-    for row, view_id in enumerate(view_ids.tolist()):
-        vector = stored.get(view_id)
-        if vector is not None and np.isfinite(vector).all():
-            vectors[row] = vector
-    return normalised(vectors)
-
-
 def cosines_from(store: CatalogStore, model_id: int, frames: Frames) -> Cosines:
     """Cosines of frames by their stored vectors, which are read as they are asked for and not kept."""
 
@@ -358,7 +345,7 @@ def cosines_from(store: CatalogStore, model_id: int, frames: Frames) -> Cosines:
         for start in range(0, len(left), _PAIRS):
             part = slice(start, start + _PAIRS)
             places, back = np.unique(np.concatenate([left[part], right[part]]), return_inverse=True)
-            unit = unit_vectors(store, model_id, frames.view_ids[places])
+            unit, _ = unit_vectors(store, model_id, frames.view_ids[places])
             half = len(back) // 2
             a, b = unit[back[:half]], unit[back[half:]]
             has_both = a.any(axis=1) & b.any(axis=1)

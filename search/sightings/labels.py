@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.vectors import normalised
+from birdsearch.indexer.embeddings import normalised, stored_vectors
 from birdsearch.search.filters import Where, allowed_views
 from birdsearch.search.groups import join_groups
 from birdsearch.search.labels.estimator import LabelEstimator
@@ -147,12 +147,7 @@ def _label(
     """Label some sightings, into `found` and `sure`."""
     references, groups = grouped
     rows = np.concatenate(members)
-    stored = store.embeddings(estimator.record.id, frames.view_ids[rows].tolist())
-    vectors = np.zeros((len(rows), estimator.record.embedding_size), np.float32)
-    usable = np.zeros(len(rows), bool)
-    for at, view_id in enumerate(frames.view_ids[rows].tolist()):
-        if view_id in stored and np.isfinite(stored[view_id]).all():
-            vectors[at], usable[at] = stored[view_id], True
+    vectors, usable = stored_vectors(store, estimator.record.id, frames.view_ids[rows])
     usable &= np.isfinite(estimator.logits(vectors)).all(axis=1)
     rows, vectors = rows[usable], vectors[usable]
     if not len(rows):

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from birdsearch.config import Settings
 from birdsearch.errors import CatalogError, InvalidInputError
 from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.embeddings import normalised, unit_vectors
 from birdsearch.indexer.records import ModelRecord
-from birdsearch.indexer.vectors import VectorIndex, normalised
+from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.search.catalog_model import catalog_model
 from birdsearch.search.filters import Where, allowed_views, great_circle_km, photos_of
@@ -20,7 +21,6 @@ from birdsearch.search.inputs import Photo, find_photo, network_input
 from birdsearch.search.knn import nearest
 from birdsearch.search.results import Hit
 from birdsearch.search.retrieval import Match, describe
-from birdsearch.search.sightings.frames import unit_vectors
 from birdsearch.search.sightings.store import KnownEvents, known_events
 
 __all__ = ["SimilarHit", "SimilarResult", "similar"]
@@ -177,7 +177,7 @@ def _asked(
         if not len(members) or int(match.group(1)) == 0:
             last = int(known.numbers.max(initial=0))
             raise InvalidInputError(f"{asked}: there is no such sighting; the newest run has s1 to s{last}")
-        unit = unit_vectors(store, record.id, known.frames.view_ids[members])
+        unit, _ = unit_vectors(store, record.id, known.frames.view_ids[members])
         mean = unit.astype(np.float64).sum(axis=0, keepdims=True)
         if not mean.any():
             raise CatalogError(f"{asked}: none of its photos has a whole vector; run `birdsearch check`")
@@ -185,7 +185,7 @@ def _asked(
     limits = PhotoLimits()
     found = find_photo(store, asked, None, limits)
     members = np.flatnonzero(known.frames.photo_ids == (found.query.photo_id or 0))
-    unit = unit_vectors(store, record.id, known.frames.view_ids[members])
+    unit, _ = unit_vectors(store, record.id, known.frames.view_ids[members])
     if unit.any():
         return found.query.path, members, unit
     model = catalog_model(record, None, settings or Settings.from_environment(), device)
