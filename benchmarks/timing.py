@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -12,7 +13,35 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["Spread", "interleaved", "report", "spread"]
+__all__ = ["Spread", "interleaved", "machine", "report", "spread"]
+
+_PACKAGES = (
+    *("torch", "torchvision", "numpy", "pillow", "faiss-cpu", "sqlalchemy", "openvino", "onnxruntime"),
+    *("usearch", "birder", "imagededup"),
+)
+
+
+def machine() -> dict[str, object]:
+    """What a result depends on: the machine, and the versions of what is installed of the packages that matter."""
+    versions = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +106,7 @@ def report(title: str, seconds: Mapping[str, list[float]], work: int, unit: str,
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "title": title,
-        "machine": {
-            "system": platform.platform(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-        },
-        "versions": {name: metadata.version(name) for name in ("torch", "numpy", "pillow", "faiss-cpu")},
+        "machine": machine(),
         "rates": {name: asdict(rate) for name, rate in rates.items()},
         "ratios": {name: asdict(ratio) for name, ratio in ratios.items()},
     }
