@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from birdsearch.indexer.vectors_file import Snapshot, read_snapshot
 from birdsearch.indexer.vectors_held import HeldVectors
 from birdsearch.indexer.vectors_lists import Lists
 
-__all__ = ["EXACT_UP_TO", "VectorIndex", "normalised"]
+__all__ = ["EXACT_UP_TO", "SnapshotState", "VectorIndex", "normalised", "snapshot_state"]
 
 _FOLDER = "vectors"
 # Rows fetched, normalised and written at a time: bounds memory.
@@ -254,6 +255,34 @@ class VectorIndex(HeldVectors):
         self._hold(base)
         self._is_newest, self._store = True, store
         return path
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotState:
+    """How the newest snapshot of a model is searched.
+
+    Attributes:
+        vectors: How many vectors it holds.
+        lists: In how many lists they are; 0 if a search looks at all of them.
+        recall: Measured share of the true 20 nearest that a search finds; 1.0 if it looks at all.
+    """
+
+    vectors: int
+    lists: int
+    recall: float
+
+
+def snapshot_state(store: CatalogStore, model_id: int) -> SnapshotState | None:
+    """How a model's vectors are searched, as it was registered; None before the first snapshot."""
+    snapshot = tables.snapshot.c
+    with store.reading() as connection:
+        row = connection.execute(
+            sa.select(snapshot.n, snapshot.lists, snapshot.recall)
+            .where(snapshot.model_id == model_id, snapshot.lists.is_not(None))
+            .order_by(snapshot.generation.desc())
+            .limit(1)
+        ).first()
+    return None if row is None else SnapshotState(row.n, row.lists, row.recall)
 
 
 def _last_seq(connection: sa.Connection) -> int:

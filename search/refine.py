@@ -130,6 +130,8 @@ class RefinedVectors:
             store: An open catalog; reading is enough.
             plain: Its vectors, caught up.
         """
+        # First, since views move to other places where damage is found.
+        plain.verify()
         stored = _read(store, plain)
         if stored is not None:
             return cls(plain, stored)

@@ -29,6 +29,8 @@ def best_views(
     own: Sequence[int | None],
     k: int,
     allowed: NDArray[np.int64] | None,
+    *,
+    exact: bool = False,
 ) -> list[list[Match]]:
     """The best view of each of the k best photos of each query.
 
@@ -39,6 +41,7 @@ def best_views(
         own: For each query, the photo that is no hit, or None.
         k: How many photos, at least 0.
         allowed: View ids to search, or None for all.
+        exact: Look at all of them, however many.
 
     Returns:
         For each query up to k matches of different photos, best first.
@@ -49,7 +52,7 @@ def best_views(
     # One more than asked, for the query's own photo; photos with several views may need more.
     fetch = k + 1
     while pending:
-        found = nearest(index, queries[pending], fetch, allowed)
+        found = nearest(index, queries[pending], fetch, allowed, exact=exact)
         unseen = {int(view_id) for view_id in found.view_ids.flat} - views.keys()
         views |= store.views(sorted(unseen))
         for row, place in enumerate(pending):

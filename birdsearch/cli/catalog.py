@@ -15,6 +15,8 @@ from birdsearch.cli.output import catalog_option, format_option, write_json, wri
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from birdsearch.indexer.vectors import SnapshotState
+
 __all__ = ["check", "rebuild", "status"]
 
 
@@ -27,6 +29,7 @@ def status(catalog: Path, failures: bool, fmt: str) -> None:
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.indexer.crawl import display_path
     from birdsearch.indexer.runs import vector_settings
+    from birdsearch.indexer.vectors import snapshot_state
 
     with CatalogStore.open(catalog) as store:
         if failures:
@@ -44,6 +47,7 @@ def status(catalog: Path, failures: bool, fmt: str) -> None:
             return
         counts, model, roots = store.counts(), store.active_model(), store.roots()
         made = [] if model is None else vector_settings(store, model.id)
+        search = None if model is None else snapshot_state(store, model.id)
     folders = [display_path(path) for _, path in roots]
     if fmt == "json":
         known = {"name": model.name, "sha256": model.sha256, "classes": len(model.classes)} if model else None
@@ -53,6 +57,7 @@ def status(catalog: Path, failures: bool, fmt: str) -> None:
                 "model": known,
                 "folders": folders,
                 **dataclasses.asdict(counts),
+                "search": None if search is None else dataclasses.asdict(search),
                 "made_with": [dataclasses.asdict(way) for way in made],
             }
         )
@@ -67,6 +72,7 @@ def status(catalog: Path, failures: bool, fmt: str) -> None:
         ("files", counts.files),
         ("files missing", counts.missing_files),
         ("vectors", counts.embeddings),
+        *([("search", _searched(search))] if search is not None else []),
         # Vectors of one kind need no word; where kinds are mixed, similarities may differ a little by it.
         *(("made by", f"{_shown(way.settings)}: {way.vectors}") for way in made if len(made) > 1),
         ("size", f"{counts.bytes / 1e6:.1f} MB" if fmt == "table" else counts.bytes),
@@ -77,6 +83,13 @@ def status(catalog: Path, failures: bool, fmt: str) -> None:
         [("what", "What"), ("value", "Value")],
         fmt,
     )
+
+
+def _searched(state: SnapshotState) -> str:
+    """How vectors are searched, on one line."""
+    if not state.lists:
+        return "exact"
+    return f"in {state.lists} lists, recall {state.recall:.3f}"
 
 
 def _shown(settings: Mapping[str, Any]) -> str:

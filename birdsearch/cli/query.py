@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["query"]
 
 _SHEET_SUFFIXES = (".png", ".html")
+# Names of voters that a table shows; JSON has all of them.
+_VOTES = 4
 
 _TABLE: list[Column] = [
     ("rank", "Rank"),
@@ -64,6 +66,7 @@ def _sheet_path(_ctx: click.Context, _param: click.Parameter, value: Path | None
     is_flag=True,
     help="Order hits by refined vectors: more photos of the same species; similarities stay plain.",
 )
+@click.option("--exact", is_flag=True, help="Look at all vectors, however many the catalog holds.")
 @click.option("--include-self", is_flag=True, help="Let the photo itself be a hit.")
 @click.option(
     "--weights",
@@ -88,6 +91,7 @@ def query(
     confidence: float,
     checklist: Path | None,
     refined: bool,
+    exact: bool,
     include_self: bool,
     weights: Path | None,
     settings: Settings,
@@ -116,7 +120,7 @@ def query(
     with Catalog.open(catalog, "read", settings=settings) as opened:
         listed = None if checklist is None else read_checklist(opened.store, checklist)
         results = opened.query_many(
-            photos, k, where, region, include_self, weights, on_error, confidence, refined
+            photos, k, where, region, include_self, weights, on_error, confidence, refined, exact
         )
         if listed is not None:
             from birdsearch.search.labels.checklist import flag_result
@@ -189,9 +193,10 @@ def _label_lines(result: QueryResult) -> list[str]:
         votes: dict[str, int] = {}
         for voter in evidence.voters:
             votes[voter.label] = votes.get(voter.label, 0) + 1
-        near = ", ".join(
-            f"{count} {name}" for name, count in sorted(votes.items(), key=lambda one: (-one[1], one[0]))
-        )
+        ranked = sorted(votes.items(), key=lambda one: (-one[1], one[0]))
+        near = ", ".join(f"{count} {name}" for name, count in ranked[:_VOTES])
+        if len(ranked) > _VOTES:
+            near += f" and {len(ranked) - _VOTES} more names"
         lines.append(
             f"{first.name}: network {first.p_model:.1%}, verified neighbours {first.p_knn:.1%} "
             f"(their part {evidence.knn_weight:.0%}: {near})"
