@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -49,16 +50,12 @@ class _Commands:
     def index(self, decode: str, photos: Path) -> None:
         catalog = self.scratch / "catalog"
         shutil.rmtree(catalog, ignore_errors=True)
-        self._run(
-            *(_BIN / "birdsearch", "index", photos, "--weights", self.weights),
-            *("--catalog", catalog, "--decode", decode),
-        )
+        options: list[str | Path] = ["--weights", self.weights, "--catalog", catalog, "--decode", decode]
+        self._run(_BIN / "birdsearch", "index", photos, *options)
 
     def predict(self, flags: tuple[str, ...], photos: Path) -> None:
-        self._run(
-            *(_BIN / "birder-predict", "-n", "xcit_nano12_p16", "-t", "peer", "-j", "2"),
-            *("--save-embeddings", *flags, photos),
-        )
+        options = ["-n", "xcit_nano12_p16", "-t", "peer", "-j", "2", "--save-embeddings", *flags]
+        self._run(_BIN / "birder-predict", *options, photos)
 
     def script(self, photos: Path) -> None:
         script = Path(__file__).parent / "peer_script.py"
@@ -103,7 +100,8 @@ def measure(
     single.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(paths[0], single / paths[0].name)
     commands = _Commands(scratch, weights)
-    candidates = {f"birdsearch --decode {decode}": partial(commands.index, decode) for decode in decodes} | {
+    candidates: dict[str, Callable[[Path], None]] = {
+        **{f"birdsearch --decode {decode}": partial(commands.index, decode) for decode in decodes},
         "birder-predict": partial(commands.predict, ()),
         "birder-predict, fastest flags": partial(commands.predict, _FAST),
         "birder-predict, bfloat16": partial(commands.predict, _BFLOAT16),
