@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
+from birdsearch.errors import PhotoError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.decoders import Decoded, DecodeResult, Failed, Known
 
@@ -17,6 +18,14 @@ _HAS_EMBEDDING = """
     SELECT 1 FROM photo JOIN view ON view.photo_id = photo.id JOIN embedding ON embedding.view_id = view.id
     WHERE photo.digest = ? AND view.kind = 'whole' AND embedding.model_id = ?
 """
+
+
+_ORIGINAL_CHANGED = PhotoError(
+    "decode",
+    "copy-failed",
+    "another file with the same content changed while it was decoded; the next run takes it up again",
+    transient=True,
+)
 
 
 class Claims:
@@ -90,6 +99,16 @@ class Claims:
             self.release(digest)
         for held in self._waiting.pop(digest, ()):
             yield held if isinstance(result, Decoded) else Failed(held.task, digest, result.error)
+
+    def left(self) -> Iterator[Failed]:
+        """Files that still wait for an equal one when there is nothing more to decode: they failed with it.
+
+        That one was changed after it was first read, and a later run is to look at all of them again.
+        """
+        for waiting in self._waiting.values():
+            for held in waiting:
+                yield Failed(held.task, held.digest, _ORIGINAL_CHANGED)
+        self._waiting.clear()
 
     def release(self, digest: bytes) -> None:
         """A content could not be embedded after all: an equal file is tried for itself."""

@@ -127,17 +127,16 @@ class _Worker:
             while self._connection.poll(0):
                 self._take()
             step = self._next_step()
+            # Nothing begins unannounced, so that a fault can be told whose it is.
             if message is not None:
                 self.say({**message, "next": step})
                 message = None
+            elif step is not None:
+                self.say({"kind": "begin", "next": step})
             if step is None:
                 if not self._wait():
                     return
-                step = self._next_step()
-                if step is None:
-                    continue
-                # Nothing begins unannounced, so that a fault can be told whose it is.
-                self.say({"kind": "begin", "next": step})
+                continue
             message = self._read() if step == READ else self._decode()
             if message.get("code") == "out-of-memory":
                 # What is left after that is not known.

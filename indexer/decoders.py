@@ -111,6 +111,7 @@ class DecodePool:
         self._selector = selectors.DefaultSelector()
         self._failed_starts = 0
         self._again: list[Held] = []
+        self._judged: set[bytes] = set()
 
     def __enter__(self) -> Self:
         try:
@@ -173,6 +174,7 @@ class DecodePool:
             for worker in [worker for worker in self._workers if worker.held]:
                 self._end(worker)
             self._again.clear()
+            self._judged.clear()
 
     def _least_busy(self, task: DecodeTask) -> WorkerProcess | None:
         able = [worker for worker in self._workers if worker.takes(task)]
@@ -192,6 +194,7 @@ class DecodePool:
         self._workers.remove(worker)
         self._selector.unregister(worker.connection)
         self._again += reversed(worker.held)
+        self._judged.update(held.digest for held in worker.held if held.digest is not None)
         worker.held = []
         return worker.end()
 
@@ -266,7 +269,9 @@ class DecodePool:
         return Decoded(held.task, held.digest, photo)
 
     def _judge(self, worker: WorkerProcess, held: Held, digest: bytes) -> DecodeResult | None:
-        known = self._is_known(digest)
+        # What a process was to decode when it ended is still to be decoded: asking again would call it known.
+        known = digest not in self._judged and self._is_known(digest)
+        self._judged.discard(digest)
         worker.answer(decode=not known)
         if known:
             worker.held.remove(held)

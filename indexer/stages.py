@@ -272,6 +272,8 @@ class Stages:
             for result in pool.run(self._decode_tasks()):
                 for ready in self._claims.in_order(result):
                     self._pass_on(ready)
+            for result in self._claims.left():
+                self._pass_on(result)
             self._clock.decoded = time.monotonic()
         self._put(self._decoded, None)
 

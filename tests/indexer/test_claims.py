@@ -69,6 +69,15 @@ def test_a_copy_of_a_file_that_fails_fails_for_the_same_reason(claims: Claims) -
     assert not claims.is_known(DIGEST)
 
 
+def test_a_copy_whose_original_never_came_is_tried_again_and_not_lost(claims: Claims) -> None:
+    claims.is_known(DIGEST)
+    copy = Known(_task("copy"), DIGEST)
+    assert list(claims.in_order(copy)) == []
+    (failed,) = claims.left()
+    assert (failed.task, failed.digest, failed.error.transient) == (copy.task, DIGEST, True)
+    assert list(claims.left()) == []
+
+
 def test_a_file_that_could_not_be_read_passes_through(claims: Claims) -> None:
     failed = Failed(_task("gone"), None, PhotoError("read", "vanished", "it is gone", transient=True))
     assert list(claims.in_order(failed)) == [failed]

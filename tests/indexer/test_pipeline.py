@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -458,6 +460,54 @@ def test_every_vector_of_the_index_is_the_stored_one(run: Run, archive: Path, ca
         stored = store.embeddings(1, index.view_ids.tolist())
         for position, view_id in enumerate(index.view_ids.tolist()):
             np.testing.assert_array_equal(index.vectors[position], normalised(stored[view_id][None])[0])
+
+
+def test_no_file_is_lost_though_decoders_keep_dying(
+    tmp_path: Path,
+    catalog: Path,
+    tiny_model: Model,
+    make_photo: MakePhoto,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    archive = tmp_path / "many"
+    for number in range(600):
+        make_photo(archive / f"{number:04d}.png", number % 500, size=(8, 8))
+    monkeypatch.setattr(stages, "COMMIT_SECONDS", 0.0)
+    kills: list[int] = []
+
+    class Killer(IgnoredProgress):
+        done = 0
+
+        def committed(self, files: int) -> None:
+            self.done += files
+            # The oldest one, which is at work: one that dies as it starts is another matter.
+            if self.done // 40 > len(kills) and (decoders := decoders_of(os.getpid())):
+                kills.append(decoders[0])
+                os.kill(decoders[0], signal.SIGKILL)
+
+    with CatalogStore.open(catalog, "create") as store:
+        options = IndexOptions(workers=2, batch_size=5)
+        first = index_archive(store, tiny_model, [archive], options, Killer())
+        assert len(kills) > 5
+        assert first.new + first.copies + sum(first.failed.values()) == 600
+        # What was at work in a decoder that was killed is tried again.
+        second = index_archive(store, tiny_model, [archive], options)
+    assert second.failed == {}
+    assert first.embedded + second.embedded == 500
+    assert searchable(catalog) == 500
+    print(f"{sum(first.failed.values())} photos failed with {len(kills)} decoders")
+
+
+def decoders_of(process: int) -> list[int]:
+    """Decoder processes of a process, the oldest first."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+            # Parent, and time of the start.
+            if int(fields[1]) == process and b"decode_worker" in (folder / "cmdline").read_bytes():
+                found.append((int(fields[19]), int(folder.name)))
+    return [number for _, number in sorted(found)]
 
 
 def test_a_thousand_renamed_files_are_not_embedded_again(
