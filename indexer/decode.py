@@ -43,7 +43,7 @@ class DecodedPhoto:
         format: Format of the file, such as `JPEG`.
         width: Width of the upright picture in pixels.
         height: Height of the upright picture in pixels.
-        pixels: What the network takes, (H, W, 3) uint8 of the asked size.
+        pixels: What the network takes, (H, W, 3) uint8 of the asked size; it may be read-only.
         capture: What the EXIF says.
         phash: Perceptual hash, 8 bytes; see `perceptual_hash`.
         sharpness: Higher is sharper; see `sharpness`.
@@ -164,7 +164,7 @@ def decode_photo(
         format=loaded.format,
         width=loaded.size[0],
         height=loaded.size[1],
-        pixels=np.array(image),
+        pixels=np.asarray(image),
         capture=read_exif(loaded.exif),
         phash=_hash(grey),
         sharpness=_sharpness(grey),

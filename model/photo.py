@@ -161,7 +161,7 @@ def _decode(
         size = (height, width) if turn in QUARTER_TURNS else (width, height)
         scale = jpeg_scale(need, *size)
         if need.mode == "preview" and scale > 1 and need.is_whole and not formats.is_cut_short(data, name):
-            for content in jpeg_previews(data, image.info, exif):
+            for content in jpeg_previews(data, image.info):
                 preview = decode_preview(content, (width, height), turn, need, limits)
                 if preview is not None:
                     return LoadedPhoto(preview[0], name, exif, size, *preview[1:], "preview")

@@ -22,7 +22,7 @@ from birdsearch.model.turning import QUARTER_TURNS, orientation, turned_frame
 
 __all__ = ["decode_preview", "jpeg_previews"]
 
-_IFD_THUMBNAIL, _THUMBNAIL_AT, _THUMBNAIL_BYTES = 1, 513, 514
+_THUMBNAIL_AT, _THUMBNAIL_BYTES = 513, 514
 _MP_ENTRIES, _MP_ENTRY_BYTES = 0xB002, 16
 # Types "large thumbnail" of any class; others are other pictures, such as a second view or a depth map.
 _MP_TYPE, _MP_LARGE_THUMBNAIL = 0xFF0000, 0x010000
@@ -36,15 +36,14 @@ _SHARE_OF_DEADLINE = 0.25
 _Preview = tuple[Image.Image, tuple[float, float, float, float], int]
 
 
-def jpeg_previews(data: bytes, info: Mapping[Any, Any], exif: Image.Exif | None) -> list[bytes]:
+def jpeg_previews(data: bytes, info: Mapping[Any, Any]) -> list[bytes]:
     """What a JPEG file has of previews, smallest file first; nothing of them is checked yet.
 
     Args:
         data: The whole file.
         info: What Pillow's JPEG plugin found in its segments.
-        exif: Its EXIF.
     """
-    return sorted([*_multi_pictures(data, info), *_thumbnails(info, exif)], key=len)
+    return sorted([*_multi_pictures(data, info), *_thumbnails(info)], key=len)
 
 
 def _multi_pictures(data: bytes, info: Mapping[Any, Any]) -> list[bytes]:
@@ -71,20 +70,27 @@ def _multi_pictures(data: bytes, info: Mapping[Any, Any]) -> list[bytes]:
     return found
 
 
-def _thumbnails(info: Mapping[Any, Any], exif: Image.Exif | None) -> list[bytes]:
+def _thumbnails(info: Mapping[Any, Any]) -> list[bytes]:
     segment = info.get("exif")
-    if exif is None or not isinstance(segment, bytes):
-        return []
-    try:
-        ifd = exif.get_ifd(_IFD_THUMBNAIL)
-        at, size = ifd.get(_THUMBNAIL_AT), ifd.get(_THUMBNAIL_BYTES)
-    except Exception:
-        return []
-    if not isinstance(at, int) or not isinstance(size, int):
+    if not isinstance(segment, bytes) or segment[6:8] not in (b"II", b"MM"):
         return []
     # Offsets count from the byte order mark, behind "Exif\0\0".
-    thumbnail = segment[6 + at : 6 + at + size] if at > 0 and size > 0 else b""
-    return [thumbnail] if thumbnail else []
+    tiff = segment[6:]
+    order = "<" if tiff[:2] == b"II" else ">"
+    found: dict[int, int] = {}
+    try:
+        (at,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, at)
+        # The second directory is the thumbnail's.
+        (at,) = struct.unpack_from(order + "I", tiff, at + 2 + 12 * count)
+        (count,) = struct.unpack_from(order + "H", tiff, at)
+        for number in range(min(count, 64)):
+            tag, _, _, value = struct.unpack_from(order + "HHII", tiff, at + 2 + 12 * number)
+            found[tag] = value
+    except struct.error:
+        return []
+    start, length = found.get(_THUMBNAIL_AT, 0), found.get(_THUMBNAIL_BYTES, 0)
+    return [tiff[start : start + length]] if 0 < start <= len(tiff) - length and length else []
 
 
 def decode_preview(

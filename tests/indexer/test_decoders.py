@@ -176,6 +176,40 @@ def test_a_known_photo_is_hashed_and_not_decoded(tmp_path: Path) -> None:
     assert {result.digest for result in results.values()} == known
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pixels_are_never_those_of_another_task(tmp_path: Path, workers: int) -> None:
+    rng = np.random.default_rng(SEED)
+    tasks = [task(tmp_path / f"{number}.jpg", picture(number)) for number in range(60)]
+    skipped = {hashlib.sha256(picture(number)).digest() for number in range(60) if rng.random() < 0.4}
+    with pool(workers, is_known=lambda digest: digest in skipped) as decoders:
+        results = by_key(decoders.run(tasks))
+    assert len(results) == 60
+    for number in range(60):
+        result = results[f"{number}.jpg"]
+        if hashlib.sha256(picture(number)).digest() in skipped:
+            assert isinstance(result, Known)
+        else:
+            assert isinstance(result, Decoded)
+            expected = decode_photo(picture(number), input_size=SIZE, limits=LIMITS)
+            np.testing.assert_array_equal(result.photo.pixels, expected.pixels)
+
+
+def test_the_way_to_decode_reaches_the_worker(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (1200, 900), (9, 99, 200)).save(file, "JPEG")
+    one = task(tmp_path / "a.jpg", file.getvalue())
+    ways = {}
+    for mode in ("scaled", "full"):
+        with pool(1, decode=mode) as decoders:
+            (result,) = decoders.run([one])
+        assert isinstance(result, Decoded)
+        assert (result.photo.width, result.photo.height) == (1200, 900)
+        ways[mode] = result.photo.decoded
+    assert ways == {"scaled": "scaled 1/2", "full": "full"}
+    with pytest.raises(InvalidInputError, match="'half' is none of"):
+        pool(1, decode="half")
+
+
 def test_failures_carry_what_was_found_out(tmp_path: Path) -> None:
     tasks = [
         task(tmp_path / "page.jpg", b"<html>"),
@@ -277,6 +311,27 @@ def test_a_fault_costs_one_photo_and_no_other(
         assert isinstance(result, Failed)
         assert (result.error.stage, result.error.code) == (stage, code)
         assert says in result.error.reason
+
+
+def test_what_a_lost_worker_had_in_hand_is_done_by_the_next(tmp_path: Path, faulty: tuple[str, ...]) -> None:
+    names = ["0.jpg", "bad-crash.jpg", "1.jpg", "bad-hang.jpg", "2.jpg", "bad-read-crash.jpg", "3.jpg"]
+    names += ["bad-memory.jpg", "bad-talk.jpg", "4.jpg", "bad-exit.jpg", "5.jpg", "6.jpg"]
+    tasks = [task(tmp_path / name, picture(number)) for number, name in enumerate(names)]
+    # One worker, so that whatever goes wrong goes wrong with other tasks in its hands.
+    with pool(1, PhotoLimits(deadline_s=5), command=faulty) as decoders:
+        results = by_key(decoders.run(tasks))
+    assert {name for name, result in results.items() if isinstance(result, Decoded)} == {
+        name for name in names if not name.startswith("bad")
+    }
+    codes = {name: result.error.code for name, result in results.items() if isinstance(result, Failed)}
+    assert codes == {
+        "bad-crash.jpg": "crashed",
+        "bad-hang.jpg": "deadline",
+        "bad-read-crash.jpg": "crashed",
+        "bad-memory.jpg": "out-of-memory",
+        "bad-talk.jpg": "crashed",
+        "bad-exit.jpg": "crashed",
+    }
 
 
 def test_a_read_that_hangs_is_ended(
