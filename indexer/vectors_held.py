@@ -50,6 +50,7 @@ class HeldVectors:
         self._gone = np.zeros(self.start, bool)
         self._live: NDArray[np.int64] | None = None
         self._places: _Places | None = None
+        self._every = None if base is None else base.ids
 
     def __len__(self) -> int:
         return len(self._gone) - int(self._gone.sum()) if self._gone.any() else len(self._gone)
@@ -115,9 +116,9 @@ class HeldVectors:
     def _ids(self) -> NDArray[np.int64]:
         if self.base is None:
             return self._added_ids[: self._count]
-        if not self._count:
-            return self.base.ids
-        return np.concatenate([self.base.ids, self._added_ids[: self._count]])
+        if self._every is None:
+            self._every = np.concatenate([self.base.ids, self._added_ids[: self._count]])
+        return self._every
 
     def add(self, view_ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Add views that it does not hold: (n,) ids and (n, C) float32, unit-norm."""
@@ -128,7 +129,7 @@ class HeldVectors:
         self._added_ids[rows], self._added[rows] = view_ids, vectors
         self._count += len(view_ids)
         self._gone = np.append(self._gone, np.zeros(len(view_ids), bool))
-        self._live = self._places = None
+        self._live = self._places = self._every = None
 
     def _reserve(self, more: int) -> None:
         wanted = self._count + more
