@@ -214,12 +214,12 @@ class _FilteredLists:
         order = list_order(query, self._lists.centroids)
         looked = np.cumsum(self._sizes[order])
         scores, places = np.zeros(0, np.float32), np.zeros(0, np.int64)
-        among, done = self._expected, 0
+        among, done, is_short = self._expected, 0, True
         while True:
             needed = self._effort * float(self._lists.volume(np.float64(among)))
-            if needed * _FEW > looked[-1]:
+            if needed * _FEW > looked[-1] or (is_short and done == len(order)):
                 return None
-            upto = int(np.searchsorted(looked, needed)) + 1
+            upto = max(int(np.searchsorted(looked, needed)) + 1, done + is_short)
             if upto <= done:
                 break
             verify(self._index, order[done:upto])
@@ -230,7 +230,8 @@ class _FilteredLists:
             done = upto
             is_picked = self._mask[places]
             mine = scores[is_picked]
-            if len(mine) < self._width:
+            is_short = len(mine) < self._width
+            if is_short:
                 among *= 2.0
                 continue
             least = np.partition(mine, len(mine) - self._width)[len(mine) - self._width]

@@ -268,6 +268,11 @@ def test_lists_look_at_few_vectors_and_the_stated_recall_is_that_of_others(tmp_p
     assert (np.diff(lists.volumes) >= 0).all()
     less = nearest(made.index, made.queries, 20, effort=0.02)
     truth = nearest(made.index, made.queries, 20, exact=True)
+    # However little is looked at, there are as many neighbours as were asked for.
+    for allowed in (None, made.ids[made.rng.random(4000) < 0.5]):
+        least = nearest(made.index, made.queries, 300, allowed, effort=1e-9).view_ids
+        assert least.shape == (200, 300)
+        assert np.isin(least, made.ids[made.is_there] if allowed is None else allowed).all()
     lost = np.mean([np.isin(truth.view_ids[row], less.view_ids[row]).mean() for row in range(200)])
     assert lost < 0.9 < made.recall(np.ones(4000, bool))
 
