@@ -77,7 +77,7 @@ def read_exif(source: Image.Image | Image.Exif | None) -> Capture:
     Returns:
         The fields that can be trusted; all None where there is no EXIF or it is broken.
     """
-    if source is None or (isinstance(source, Image.Exif) and not len(source)):
+    if source is None:
         return Capture()
     with pillow_is_quiet:
         main = _exif_of(source)

@@ -50,6 +50,8 @@ __all__ = [
 # is fed in small pieces: the deadline is looked at between them.
 _PROGRESSIVE_BLOCK = 2048
 _LIMITS = PhotoLimits()
+# What of a JPEG's segments Pillow reads EXIF from: XMP has an orientation as well.
+_EXIF_SOURCES = frozenset(("exif", "xmp", "XML:com.adobe.xmp"))
 _TAG_BITS = 258
 
 
@@ -214,6 +216,9 @@ def _check_pixels(size: tuple[int, int], limits: PhotoLimits) -> None:
 
 
 def _exif(image: Image.Image) -> Image.Exif | None:
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and not _EXIF_SOURCES & image.info.keys():
+        # Most small photos have none, and Pillow takes long to make an empty one.
+        return None
     try:
         return image.getexif()
     except Exception:
