@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from birdsearch.errors import BirdsearchError, InvalidInputError
 from birdsearch.model.runtimes import RUNTIMES
 
-__all__ = ["CHUNK", "Engine", "installed_runtimes", "open_engine"]
+__all__ = ["CHUNK", "Engine", "can_export", "installed_runtimes", "open_engine"]
 
 CHUNK = 4
 """Photos that a graph is compiled for: on a core, the largest batch that its cache holds."""
@@ -41,6 +41,11 @@ def installed_runtimes() -> tuple[str, ...]:
     return tuple(
         spec.name for spec in RUNTIMES.values() if importlib.util.find_spec(spec.library) is not None
     )
+
+
+def can_export() -> bool:
+    """Whether a network can be written as a graph here, and something but torch is there to run it."""
+    return importlib.util.find_spec("onnx") is not None and installed_runtimes() != ("torch",)
 
 
 def open_engine(name: str, graph: bytes, cache: Path | None) -> Engine:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from birdsearch.config import Settings
 from birdsearch.errors import BirdsearchError, InvalidInputError
-from birdsearch.model.engines import Engine, installed_runtimes, open_engine
+from birdsearch.model.engines import Engine, can_export, installed_runtimes, open_engine
 from birdsearch.model.exports import Export, Facts, check_pictures, read_export, write_export
 from birdsearch.model.rates import Rate, fastest, least_cosine, measure, read_rates, write_rates
 from birdsearch.model.runtimes import AUTO, RUNTIMES
@@ -51,8 +51,9 @@ class EngineLoader:
             InvalidInputError: The runtime is not available.
             BirdsearchError: The runtime computes something else than torch does.
         """
-        if runtime == "torch":
-            return (*self._torch(), runtime)
+        # Where nothing else can be had there is nothing to measure.
+        if runtime == "torch" or (runtime == AUTO and not can_export()):
+            return (*self._torch(), "torch")
         export = read_export(self._settings, self._sha256)
         if runtime != AUTO:
             export = export or self._export()

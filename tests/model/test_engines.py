@@ -252,6 +252,8 @@ def test_a_runtime_that_is_not_installed_names_what_to_install(
         lambda name: None if name in ("openvino", "onnxruntime") else real(name),
     )
     assert installed_runtimes() == ("torch",)
+    # There is nothing to choose from, so nothing is measured.
+    monkeypatch.setattr(EngineLoader, "measure", None)
     with pytest.raises(InvalidInputError, match=r"pip install 'birdsearch\[fast\]'; or use --runtime torch"):
         load_model(weights_file, runtime="openvino", settings=settings)
     assert load_model(weights_file, runtime="auto", settings=settings).runtime == "torch"
