@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Protocol
 from birdsearch.errors import CatalogError, InvalidInputError, ModelMismatchError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.model_source import LoadingModel, ModelSource
-from birdsearch.indexer.plan import Plan, make_plan, refuse_emptied, resolve_roots
+from birdsearch.indexer.plan import Plan, make_plan
 from birdsearch.indexer.records import ModelRecord
+from birdsearch.indexer.roots import refuse_emptied, resolve_roots
 from birdsearch.indexer.stages import IndexTimings, Stages, StagesClock
 from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.indexer.writer import CatalogWriter

@@ -9,18 +9,15 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
-import sqlalchemy as sa
-
 from birdsearch.errors import MissingFilesError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, live_file, now
+from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import CrawlProblem, FoundFile, IgnoredFile, crawl, display_path
 from birdsearch.indexer.database import cursor_of
+from birdsearch.indexer.roots import Scope, register_roots
 
-__all__ = ["FileTask", "IdSet", "Plan", "Scope", "Unseen", "make_plan", "refuse_emptied", "resolve_roots"]
+__all__ = ["FileTask", "IdSet", "Plan", "Unseen", "is_most", "make_plan", "most_is_gone"]
 
 # Tasks beyond this many bytes wait in a temporary file, so that memory does not grow with the archive.
 _SPOOL_BYTES = 32 << 20
@@ -35,16 +32,6 @@ _KNOWN = """
 _THERE = "SELECT root_id, id, photo_id FROM file WHERE state != 'missing' ORDER BY id"
 # A root that lost more than this share of its files is taken for a half-mounted disk.
 _MOST = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """A root to be crawled, without the roots inside it."""
-
-    root_id: int
-    path: bytes
-    inner: tuple[bytes, ...]
-    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,31 +160,6 @@ class Plan:
         return (b"",) if folders & {b"", b"."} else tuple(sorted(path + b"/" for path in folders))
 
 
-def resolve_roots(folders: Sequence[str | os.PathLike[str]], *, allow_missing: bool) -> list[bytes]:
-    """Real absolute paths of the folders, each once.
-
-    Args:
-        folders: What the user named.
-        allow_missing: Accept a folder that does not exist.
-
-    Raises:
-        MissingFilesError: A folder does not exist or is not a folder.
-    """
-    roots: dict[bytes, None] = {}
-    for folder in folders:
-        path = Path(folder).expanduser()
-        if not path.exists() and not allow_missing:
-            raise MissingFilesError(
-                f"{path}: there is no such folder; nothing was changed. Is the disk mounted?"
-            )
-        if path.exists() and not path.is_dir():
-            raise MissingFilesError(
-                f"{path}: not a folder; `birdsearch index` takes the folder that holds it"
-            )
-        roots[os.path.realpath(os.fsencode(path))] = None
-    return list(roots)
-
-
 def make_plan(
     store: CatalogStore,
     roots: Sequence[bytes],
@@ -227,7 +189,7 @@ def make_plan(
     Raises:
         MissingFilesError: A root has lost most of its files; nothing was marked missing.
     """
-    scopes = _register(store, roots)
+    scopes = register_roots(store, roots)
     plan = Plan(scopes)
     try:
         for scope in scopes:
@@ -281,100 +243,6 @@ def _find_unseen(store: CatalogStore, plan: Plan) -> None:
                 if path.startswith(blind[root_id]):
                     continue
             plan.unseen[root_id].add(file_id, photo_id)
-
-
-def refuse_emptied(store: CatalogStore, roots: Sequence[bytes]) -> None:
-    """Refuse folders that hold no picture at all where the catalog knows some: an unmounted disk.
-
-    Args:
-        store: An open catalog; nothing is written.
-        roots: Real absolute paths.
-
-    Raises:
-        MissingFilesError: Names the folder and how many files are known in it.
-    """
-    for path in roots:
-        _refuse_if_emptied(store, path)
-
-
-def _refuse_if_emptied(store: CatalogStore, path: bytes) -> None:
-    file = tables.file.c
-    places: list[sa.ColumnElement[bool]] = []
-    with store.reading() as connection:
-        for row in connection.execute(sa.select(tables.root)):
-            if _contains(path, row.path):
-                places.append(file.root_id == row.id)
-            elif _contains(row.path, path):
-                places.append(sa.and_(file.root_id == row.id, _starts_with(_below(row.path, path))))
-        known = sa.and_(live_file, sa.or_(sa.false(), *places))
-        if connection.execute(sa.select(file.id).where(known).limit(1)).first() is None:
-            return
-    if any(not isinstance(item, IgnoredFile) for item in crawl(path)):
-        return
-    with store.reading() as connection:
-        count = connection.execute(sa.select(sa.func.count()).where(known)).scalar_one()
-    raise MissingFilesError(
-        f"{display_path(path)}: the folder is empty, and the catalog knows {count} files in it; nothing was "
-        "changed. If a disk is not mounted, mount it; if they were deleted, run again with --confirm-missing"
-    )
-
-
-def _starts_with(prefix: bytes) -> sa.ColumnElement[bool]:
-    """Condition for paths that start with a folder's prefix; bytes compare like memcmp in SQLite."""
-    path = tables.file.c.path
-    return sa.and_(path >= prefix, path < prefix[:-1] + bytes([prefix[-1] + 1]))
-
-
-def _register(store: CatalogStore, roots: Sequence[bytes]) -> tuple[Scope, ...]:
-    """Make the roots known; a file that an outer root holds moves to its new inner root.
-
-    A file belongs to the innermost root above it, so that it has one row however roots overlap.
-    """
-    with store.writing() as connection:
-        known = {row.path: row.id for row in connection.execute(sa.select(tables.root))}
-        for path in roots:
-            if path not in known:
-                known[path] = connection.execute(
-                    sa.insert(tables.root).values(path=path, added_at=now()).returning(tables.root.c.id)
-                ).scalar_one()
-                _adopt(connection, known, path)
-    wanted = [path for path in known if any(_contains(root, path) for root in roots)]
-    return tuple(
-        Scope(
-            root_id=known[path],
-            path=path,
-            inner=tuple(other for other in known if other != path and _contains(path, other)),
-            gone=not os.path.isdir(path),  # noqa: PTH112
-        )
-        for path in sorted(wanted)
-    )
-
-
-def _contains(outer: bytes, inner: bytes) -> bool:
-    return outer == inner or inner.startswith(outer.rstrip(b"/") + b"/")
-
-
-def _below(outer: bytes, inner: bytes) -> bytes:
-    """What paths relative to a folder begin with if they lie in a folder inside it."""
-    return inner[len(outer.rstrip(b"/")) + 1 :] + b"/"
-
-
-def _adopt(connection: sa.Connection, known: dict[bytes, int], path: bytes) -> None:
-    outer = [other for other in known if other != path and _contains(other, path)]
-    if not outer:
-        return
-    nearest = max(outer, key=len)
-    prefix = _below(nearest, path)
-    file = tables.file.c
-    moved = connection.execute(
-        sa.select(file.id, file.path).where(file.root_id == known[nearest], _starts_with(prefix))
-    ).all()
-    for row in moved:
-        connection.execute(
-            sa.update(tables.file)
-            .where(file.id == row.id)
-            .values(root_id=known[path], path=row.path[len(prefix) :])
-        )
 
 
 class _Scan:

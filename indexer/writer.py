@@ -13,8 +13,9 @@ import numpy as np
 import sqlalchemy as sa
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, chunks, live_file
+from birdsearch.indexer import statements
+from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.changes import live_pairs, write_changes
 from birdsearch.indexer.crawl import FoundFile
 from birdsearch.indexer.database import cursor_of
 from birdsearch.indexer.decode import DecodedPhoto
@@ -27,9 +28,7 @@ __all__ = [
     "FailedFile",
     "KnownFile",
     "Outcome",
-    "live_pairs",
     "stat_values",
-    "write_changes",
 ]
 
 
@@ -64,61 +63,6 @@ Outcome = EmbeddedFile | KnownFile | FailedFile
 
 # Rows of files that are gone which are written, and followed in the change log, together.
 _GONE_ROWS = 10_000
-# The columns of `file` beside its id, root and path, in the order of `_file_row`.
-_FILE_COLUMNS = (
-    *("state", "photo_id", "size", "mtime_ns", "ctime_ns", "device", "inode"),
-    *("stage", "code", "reason", "transient", "run_id"),
-)
-_PLACED = ("root_id", "path", *_FILE_COLUMNS)
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def _insert(table: sa.Table, columns: Sequence[str] | None = None) -> str:
-    names = [column.name for column in table.columns] if columns is None else columns
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({_marks(names)})"  # noqa: S608
-
-
-# Statements that are run for every photo; see `cursor_of`.
-_INSERT_PHOTO = _insert(tables.photo)
-_INSERT_EMBEDDING = _insert(tables.embedding)
-_INSERT_WHOLE_VIEW = (
-    "INSERT INTO view (id, photo_id, kind, x, y, w, h) VALUES (?, ?, 'whole', 0.0, 0.0, 1.0, 1.0)"
-)
-_UPSERT_FILE = (
-    _insert(tables.file, ("id", *_PLACED))
-    + " ON CONFLICT (root_id, path) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _FILE_COLUMNS)
-)
-_UPDATE_FILE = f"UPDATE file SET {', '.join(f'{name} = ?' for name in _FILE_COLUMNS)} WHERE id = ?"  # noqa: S608
-_FILE = f"SELECT {', '.join(_PLACED)} FROM file WHERE id = ?"  # noqa: S608
-_REPLACE_FILE = f"UPDATE file SET {', '.join(f'{name} = ?' for name in _PLACED)} WHERE id = ?"  # noqa: S608
-_AT = "SELECT id, photo_id FROM file WHERE root_id = ? AND path = ?"
-_SHOWING = "SELECT id, photo_id FROM file WHERE state != 'missing' AND photo_id IN ({}) ORDER BY id"
-_MARK_MISSING = (
-    "UPDATE file SET state = 'missing', stage = NULL, code = NULL, reason = NULL, run_id = ? WHERE id = ?"
-)
-_ADD_CHANGE = "INSERT INTO change (op, view_id, model_id) VALUES ('add', ?, ?)"
-_PHOTOS = "SELECT digest, id FROM photo WHERE digest IN ({})"
-_VIEWS_WITHOUT_VECTOR = (
-    "SELECT id, photo_id FROM view WHERE kind = 'whole' AND NOT EXISTS "
-    "(SELECT 1 FROM embedding WHERE view_id = view.id AND model_id = ?) AND photo_id IN ({})"
-)
-
-
-class _NextIds:
-    """Ids for new rows, in one transaction: those that `AUTOINCREMENT` would give, none used before.
-
-    Giving them here lets all rows of a table be written by one statement.
-    """
-
-    def __init__(self, cursor: sqlite3.Cursor) -> None:
-        last = dict(cursor.execute("SELECT name, seq FROM sqlite_sequence"))
-        self.photo, self.view, self.file = (
-            itertools.count(int(last.get(name, 0)) + 1).__next__ for name in ("photo", "view", "file")
-        )
 
 
 class CatalogWriter:
@@ -168,7 +112,7 @@ class CatalogWriter:
         created: list[int] = []
         with self._store.writing() as connection:
             cursor = cursor_of(connection)
-            ids = _NextIds(cursor)
+            ids = statements.NextIds(cursor)
             photo_ids = _photo_ids(
                 cursor, {item.digest for item in outcomes if not isinstance(item, FailedFile)}
             )
@@ -198,10 +142,10 @@ class CatalogWriter:
                     new_rows.append((created[-1], item.task.root_id, item.task.found.path, *row))
                 else:
                     known_rows.append((*row, item.task.file_id))
-            cursor.executemany(_UPSERT_FILE, new_rows)
-            cursor.executemany(_UPDATE_FILE, known_rows)
+            cursor.executemany(statements.UPSERT_FILE, new_rows)
+            cursor.executemany(statements.UPDATE_FILE, known_rows)
             write_changes(connection, before, touched)
-            cursor.executemany(_ADD_CHANGE, [(view_id, self.model_id) for view_id in views])
+            cursor.executemany(statements.ADD_CHANGE, [(view_id, self.model_id) for view_id in views])
         for file_id in created:
             self._created.add(file_id)
         self.counts += counts
@@ -213,7 +157,7 @@ class CatalogWriter:
         cursor: sqlite3.Cursor,
         fresh: Mapping[bytes, EmbeddedFile],
         photo_ids: dict[bytes, int],
-        ids: _NextIds,
+        ids: statements.NextIds,
     ) -> list[int]:
         """Write photos that the catalog does not have, with their views and vectors; returns the views' ids.
 
@@ -226,9 +170,9 @@ class CatalogWriter:
             photos.append(_photo_row(photo_id, item, self._run_id))
             views.append((view_id, photo_id))
             vectors.append(self._embedding_row(view_id, item.vector))
-        cursor.executemany(_INSERT_PHOTO, photos)
-        cursor.executemany(_INSERT_WHOLE_VIEW, views)
-        cursor.executemany(_INSERT_EMBEDDING, vectors)
+        cursor.executemany(statements.INSERT_PHOTO, photos)
+        cursor.executemany(statements.INSERT_WHOLE_VIEW, views)
+        cursor.executemany(statements.INSERT_EMBEDDING, vectors)
         return [view_id for view_id, _ in views]
 
     def _insert_embeddings(
@@ -238,10 +182,12 @@ class CatalogWriter:
         vectors = {photo_ids[item.digest]: item.vector for item in items if item.digest in photo_ids}
         lacking: list[tuple[int, int]] = []
         for some in chunks(sorted(vectors)):
-            cursor.execute(_VIEWS_WITHOUT_VECTOR.format(_marks(some)), (self.model_id, *some))
+            cursor.execute(
+                statements.VIEWS_WITHOUT_VECTOR.format(statements.marks(some)), (self.model_id, *some)
+            )
             lacking += cursor.fetchall()
         cursor.executemany(
-            _INSERT_EMBEDDING,
+            statements.INSERT_EMBEDDING,
             [self._embedding_row(view_id, vectors[photo_id]) for view_id, photo_id in sorted(lacking)],
         )
         return len(lacking)
@@ -251,7 +197,7 @@ class CatalogWriter:
         return view_id, self.model_id, content, zlib.crc32(content), self._run_id
 
     def _file_row(self, item: Outcome, photo_id: int | None) -> tuple[object, ...]:
-        """Values of `_FILE_COLUMNS`."""
+        """Values of `statements.FILE_COLUMNS`."""
         found = item.task.found
         status = (found.size, found.mtime_ns, found.ctime_ns, _signed(found.device), _signed(found.inode))
         if isinstance(item, FailedFile):
@@ -299,12 +245,12 @@ class CatalogWriter:
                 for scope, problem in some:
                     self.failed[problem.code] += 1
                     place = (scope.root_id, problem.path)
-                    known = cursor.execute(_AT, place).fetchone()
+                    known = cursor.execute(statements.AT, place).fetchone()
                     photo_id = None if known is None else known[1]
                     why = ("crawl", problem.code, problem.reason, 1)
                     row = (None, *place, "error", photo_id, 0, 0, 0, 0, 0, *why, self._run_id)
-                    cursor.execute(_UPSERT_FILE, row)
-                    plan.seen.add(cursor.execute(_AT, place).fetchone()[0])
+                    cursor.execute(statements.UPSERT_FILE, row)
+                    plan.seen.add(cursor.execute(statements.AT, place).fetchone()[0])
 
     def _elsewhere(
         self, connection: sa.Connection, rows: Sequence[tuple[int, int | None]]
@@ -320,7 +266,7 @@ class CatalogWriter:
             unseen.add(file_id)
         heirs: dict[int, list[int]] = {}
         for some in chunks(sorted({photo_id for _, photo_id in rows if photo_id is not None})):
-            for file_id, photo_id in cursor.execute(_SHOWING.format(_marks(some)), some):
+            for file_id, photo_id in cursor.execute(statements.SHOWING.format(statements.marks(some)), some):
                 if file_id not in unseen:
                     heirs.setdefault(photo_id, [])
                     if file_id in self._created:
@@ -353,7 +299,7 @@ class CatalogWriter:
                     self.counts["copies"] -= 1
                 else:
                     missing.append((self._run_id, file_id))
-            cursor.executemany(_MARK_MISSING, missing)
+            cursor.executemany(statements.MARK_MISSING, missing)
             self.counts["missing"] += len(missing)
             write_changes(connection, before, photos)
 
@@ -388,45 +334,8 @@ def _kind(item: EmbeddedFile | KnownFile, photo_id: int | None) -> str:
 def _photo_ids(cursor: sqlite3.Cursor, digests: Iterable[bytes]) -> dict[bytes, int]:
     found: dict[bytes, int] = {}
     for some in chunks(sorted(digests)):
-        found.update(cursor.execute(_PHOTOS.format(_marks(some)), some))
+        found.update(cursor.execute(statements.PHOTOS.format(statements.marks(some)), some))
     return found
-
-
-def live_pairs(connection: sa.Connection, photo_ids: Iterable[int | None]) -> set[tuple[int, int]]:
-    """(view, model) pairs of the photos that a search may find: those with a file that is not known to be gone."""
-    view, embedding, file = tables.view.c, tables.embedding.c, tables.file.c
-    live = sa.exists().where(file.photo_id == view.photo_id, live_file)
-    pairs: set[tuple[int, int]] = set()
-    for some in chunks(sorted(photo_id for photo_id in set(photo_ids) if photo_id is not None)):
-        pairs.update(
-            (row.view_id, row.model_id)
-            for row in connection.execute(
-                sa.select(embedding.view_id, embedding.model_id)
-                .join(tables.view, view.id == embedding.view_id)
-                .where(view.photo_id.in_(some), live)
-            )
-        )
-    return pairs
-
-
-def write_changes(
-    connection: sa.Connection, before: set[tuple[int, int]], photo_ids: Iterable[int | None]
-) -> None:
-    """Tell the vector indexes what of some photos can be found now and could not before, and the other way round.
-
-    Args:
-        connection: The transaction that changed their rows.
-        before: What `live_pairs` said of these photos before that.
-        photo_ids: The photos; None is passed over.
-    """
-    after = live_pairs(connection, photo_ids)
-    rows = [
-        {"op": op, "view_id": view_id, "model_id": model_id}
-        for op, pairs in (("remove", before - after), ("add", after - before))
-        for view_id, model_id in sorted(pairs)
-    ]
-    if rows:
-        connection.execute(sa.insert(tables.change), rows)
 
 
 def _photo_row(photo_id: int, item: EmbeddedFile, run_id: int) -> tuple[object, ...]:
@@ -458,6 +367,6 @@ def _signed(value: int) -> int:
 
 def _move_row(cursor: sqlite3.Cursor, file_id: int, heir_id: int) -> None:
     """Let the old row `file_id` describe the file that the new row `heir_id` was made for."""
-    heir = cursor.execute(_FILE, (heir_id,)).fetchone()
+    heir = cursor.execute(statements.FILE, (heir_id,)).fetchone()
     cursor.execute("DELETE FROM file WHERE id = ?", (heir_id,))
-    cursor.execute(_REPLACE_FILE, (*heir, file_id))
+    cursor.execute(statements.REPLACE_FILE, (*heir, file_id))

@@ -71,7 +71,7 @@ def index(
     cannot be read is recorded with its reason and the run goes on. Photos are never changed.
     """
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.plan import resolve_roots
+    from birdsearch.indexer.roots import resolve_roots
     from birdsearch.model.weights import DEFAULT_WEIGHTS, resolve_weights
     from birdsearch.search.engine import Catalog
 
