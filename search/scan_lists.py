@@ -20,6 +20,9 @@ __all__ = ["look_at"]
 _FEW = 4
 # Scores held at a time, 32 MB, and rows of a matrix product.
 _SCORES, _ROWS = 1 << 23, 16_384
+# Multiplications of a product of a list with its queries. OpenBLAS shares larger ones out among threads, which here
+# takes as long as it saves, and where another program has the cores ten times as long.
+_PRODUCT = 1 << 18
 # The nearest lists that are put into order at first; more only where these do not suffice.
 _NEAR = 256
 
@@ -108,11 +111,11 @@ class _InLists:
         order = order[: last + 1]
         return order[self._wanted[order] > 0]
 
-    def _list(self, number: int) -> Iterator[Block]:
+    def _list(self, number: int, most: int = _ROWS) -> Iterator[Block]:
         start, end = self._base.offsets[number : number + 2].tolist()
         among = self._starts[number : number + 2].tolist()
         some = None if self._listed is None else self._listed[slice(*among)]
-        return rows_of(self._base.vectors[start:end], start, some, _ROWS)
+        return rows_of(self._base.vectors[start:end], start, some, most)
 
     def _scores(self, queries: NDArray[np.float32], visited: list[NDArray[np.int64]]) -> NDArray[np.float32]:
         """(Q, n): the scores of each query in its lists, one list after the other; -inf where there are no more."""
@@ -138,7 +141,8 @@ class _InLists:
         for first, last in itertools.pairwise(edges):
             among, columns_from = query[first:last], begins[first:last].tolist()
             asked, done = queries[among], 0
-            for _, rows, columns in self._list(int(number[first])):
+            most = max(1, _PRODUCT // asked.size)
+            for _, rows, columns in self._list(int(number[first]), most):
                 found = asked @ rows.T
                 found = found if columns is None else found[:, columns]
                 for row, column, line in zip(among.tolist(), columns_from, found, strict=True):
