@@ -27,7 +27,7 @@ def catalog(
     from birdsearch import Catalog
 
     folder = tmp_path_factory.mktemp("bench")
-    for seed in range(12):
+    for seed in range(30):
         make_photo(folder / "archive" / f"{seed}.png", seed)
     with Catalog.open(folder / "catalog") as opened:
         opened.index([folder / "archive"], model=tiny_model, workers=1)
@@ -38,10 +38,10 @@ def test_bench_measures_exact_search_and_lists_where_asked(catalog: Path) -> Non
     shown = CliRunner().invoke(bench, ["--catalog", str(catalog)])
     assert shown.exit_code == 0, shown.output
     assert "exact" in shown.output
-    assert "12 vectors, k 20" in shown.output
+    assert "30 vectors, k 20" in shown.output
     done = CliRunner().invoke(bench, ["--catalog", str(catalog), "-k", "3", "--lists", "--format", "json"])
     found = json.loads(done.stdout)
-    assert (found["vectors"], found["k"]) == (12, 3)
+    assert (found["vectors"], found["k"]) == (30, 3)
     assert [one["search"] for one in found["searches"]][:2] == ["exact", "lists"]
     assert found["searches"][0]["recall"] == 1.0
     done = CliRunner().invoke(bench, ["--catalog", str(catalog), "--format", "csv"])
@@ -52,7 +52,7 @@ def test_bench_measures_exact_search_and_lists_where_asked(catalog: Path) -> Non
 
 def test_status_says_how_vectors_are_searched(catalog: Path) -> None:
     found = json.loads(CliRunner().invoke(status, ["--catalog", str(catalog), "--format", "json"]).stdout)
-    assert found["search"] == {"vectors": 12, "lists": 0, "recall": 1.0}
+    assert found["search"] == {"vectors": 30, "lists": 0, "recall": 1.0}
     lines = CliRunner().invoke(status, ["--catalog", str(catalog)]).stdout.splitlines()
     assert any(line.split() == ["search", "exact"] for line in lines)
 
