@@ -37,7 +37,7 @@ RUNTIMES: Mapping[str, RuntimeSpec] = MappingProxyType(
             RuntimeSpec("torch", "torch", "float32", 1.0),
             RuntimeSpec("onnxruntime", "onnxruntime", "float32", 0.99999),
             RuntimeSpec("openvino", "openvino", "float32", 0.99999),
-            RuntimeSpec("openvino-bf16", "openvino", "bfloat16", 0.999),
+            RuntimeSpec("openvino-bf16", "openvino", "bfloat16", 0.9995),
         )
     }
 )
