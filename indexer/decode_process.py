@@ -225,6 +225,10 @@ def _shared_file(size: int) -> int:
 def _environment() -> dict[str, str]:
     """The parent's environment, so that a worker imports what the parent does, with one thread each."""
     return {
+        # Each photo takes and frees the same few megabytes: glibc would hand them back to the system, which makes
+        # every page anew (a quarter of the time of a small photo). Other C libraries do not read these.
+        "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+        "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
         **os.environ,
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
