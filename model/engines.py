@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ __all__ = ["CHUNK", "Engine", "can_export", "installed_runtimes", "open_engine"]
 
 CHUNK = 4
 """Photos that a graph is compiled for: on a core, the largest batch that its cache holds."""
+
+_CONVERTER = "openvino.tools.ovc"
 
 # More streams than this gain nothing and cost memory.
 _MOST_STREAMS = 16
@@ -126,8 +129,7 @@ class _OnnxRuntime(_Parallel):
 
 class _OpenVino(_Parallel):
     def __init__(self, graph: bytes, precision: str, cache: Path | None) -> None:
-        import openvino
-
+        openvino = _openvino()
         super().__init__()
         cores = _cores()
         core: Any = openvino.Core()
@@ -160,6 +162,23 @@ class _OpenVino(_Parallel):
         request.infer({0: chunk}, share_inputs=True)
         found: NDArray[np.float32] = request.get_output_tensor(0).data.copy()
         return found
+
+
+def _openvino() -> Any:
+    """OpenVINO without its converter, which nothing here uses.
+
+    The converter brings a telemetry client along, and takes longer to load than all the rest together.
+    """
+    if "openvino" not in sys.modules:
+        sys.modules[_CONVERTER] = None  # type: ignore[assignment]
+        try:
+            import openvino
+        finally:
+            # Whoever wants it can still import it.
+            sys.modules.pop(_CONVERTER, None)
+    import openvino
+
+    return openvino
 
 
 def _cores() -> int:

@@ -26,6 +26,8 @@ __all__ = ["TorchEngine", "facts_of", "has_gpu"]
 
 _Output = TypeVar("_Output")
 
+_CACHED = 8
+
 
 def has_gpu() -> bool:
     """Whether torch can use a GPU here."""
@@ -63,7 +65,14 @@ class TorchEngine:
         Raises:
             BirdsearchError: If the GPU has too little memory for a single photo.
         """
-        return _joined(self.run(self.network.embedding, pixels))
+        # On a processor what a few photos need stays in its cache; a GPU takes them all at once.
+        size = _CACHED if self._device == "cpu" else len(pixels)
+        parts = [
+            part
+            for start in range(0, len(pixels), size)
+            for part in self.run(self.network.embedding, pixels[start : start + size])
+        ]
+        return _joined(parts)
 
     def features(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Feature maps after each stage: (B, H, W, 3) uint8 -> `stage1`..., each (B, C, H/p, W/p) float32.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
-from birdsearch.indexer.embeddings import unit_vectors
+from birdsearch.indexer.embeddings import normalised, unit_vectors
 
 __all__ = ["MIRROR", "GroupRules", "differing_bits", "groups_of", "join_groups", "near_hashes", "vote_groups"]
 
@@ -87,6 +87,7 @@ def vote_groups(
     model_id: int,
     view_ids: Sequence[int] | NDArray[np.int64],
     rules: GroupRules = _RULES,
+    vectors: Mapping[int, NDArray[np.float32]] | None = None,
 ) -> NDArray[np.int64]:
     """The group of each view: views of one group are no independent evidence about each other.
 
@@ -99,6 +100,7 @@ def vote_groups(
         model_id: The model whose vectors are compared. A photo without one has no copies by likeness.
         view_ids: N view ids, in any order; repeated ones are allowed.
         rules: When photos belong together.
+        vectors: Stored vectors, whole and finite, by view id, that need not be read again.
 
     Returns:
         (N,) int64, for each view the smallest view id of its group, among those asked for.
@@ -132,7 +134,7 @@ def vote_groups(
         _folders(store, [row.photo_id for row in rows if row.camera is None and row.captured_at], photo_ids),
         np.array([row.captured_at or "NaT" for row in rows], dtype="datetime64[us]"),
         [row.phash for row in rows],
-        _unit_vectors(store, model_id, photo_ids),
+        _unit_vectors(store, model_id, photo_ids, vectors or {}),
         rules,
     )
     place = {photo_id: index for index, photo_id in enumerate(photo_ids)}
@@ -158,10 +160,24 @@ def _folders(store: CatalogStore, wanted: Sequence[int], photo_ids: Sequence[int
     return [os.path.dirname(first[each]) if each in first else None for each in photo_ids]  # noqa: PTH120
 
 
-def _unit_vectors(store: CatalogStore, model_id: int, photo_ids: Sequence[int]) -> NDArray[np.float32]:
+def _unit_vectors(
+    store: CatalogStore,
+    model_id: int,
+    photo_ids: Sequence[int],
+    known: Mapping[int, NDArray[np.float32]],
+) -> NDArray[np.float32]:
     """The unit-norm vector of each photo's whole frame, (P, C); zeros where there is none."""
     whole = store.whole_views(photo_ids)
-    return unit_vectors(store, model_id, [whole.get(photo_id, 0) for photo_id in photo_ids])[0]
+    view_ids = [whole.get(photo_id, 0) for photo_id in photo_ids]
+    rest = [view_id for view_id in view_ids if view_id not in known]
+    read = unit_vectors(store, model_id, rest)[0]
+    if len(rest) == len(view_ids):
+        return read
+    found = np.zeros((len(view_ids), read.shape[1]), np.float32)
+    is_known = np.array([view_id in known for view_id in view_ids])
+    found[is_known] = normalised(np.stack([known[view_id] for view_id in view_ids if view_id in known]))
+    found[~is_known] = read
+    return found
 
 
 def groups_of(

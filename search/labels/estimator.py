@@ -170,7 +170,9 @@ class LabelEstimator:
             record=record,
             space=space,
             taxonomy=taxonomy,
-            references=_references(store, record, usable, vectors, space, taxonomy),
+            references=_references(
+                store, record, usable, {one.view_id: vectors[one.view_id] for one in usable}, space, taxonomy
+            ),
             calibration=load_calibration(store, record.id) if calibration is None else calibration,
             links=LinkReader(store),
         )
@@ -307,4 +309,4 @@ def _references(
         return References.build(np.zeros((0, record.embedding_size), np.float32), empty, empty, empty)
     unit = normalised(np.stack([vectors[one.view_id] for one in verified]))
     labels = space.find((one.name for one in verified), taxonomy)
-    return References.build(unit, labels, vote_groups(store, record.id, view_ids), view_ids)
+    return References.build(unit, labels, vote_groups(store, record.id, view_ids, vectors=vectors), view_ids)
