@@ -122,8 +122,8 @@ def build(path: Path, dim: int) -> dict[str, float]:
             "save_s": time.perf_counter() - read,
             "before_mb": before,
             "peak_mb": _peak_mb(),
-            "stated_recall": 1.0 if index.lists is None else index.lists.recall,
-            "lists": 0.0 if index.lists is None else float(len(index.lists.centroids)),
+            "stated_recall": 1.0 if index.effort is None else index.effort.recall,
+            "lists": 0.0 if index.effort is None else float(index.effort.count),
         }
 
 
@@ -219,7 +219,7 @@ def measure(
             return lambda some: nearest(index, some, _K, allowed, exact=exact).similarities
 
         searches = {"birdsearch": ours(), "birdsearch, exact": ours(exact=True)}
-        if index.lists is None:
+        if index.effort is None:
             del searches["birdsearch, exact"]
         if count <= options.others_up_to:
             searches |= _others(np.ascontiguousarray(stored), options.threads)

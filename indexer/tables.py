@@ -212,6 +212,7 @@ snapshot = Table(
     Column("created_at", Text, nullable=False),
     Column("lists", Integer),
     Column("recall", Float),
+    Column("effort", Text),
     UniqueConstraint("model_id", "generation"),
     sqlite_autoincrement=True,
 )

@@ -14,7 +14,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import faiss
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
@@ -24,39 +26,54 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, live_file, now
 from birdsearch.indexer.embeddings import normalised, read_vectors
 from birdsearch.indexer.vectors_build import EXACT_UP_TO, write_index
-from birdsearch.indexer.vectors_file import Snapshot, read_snapshot
-from birdsearch.indexer.vectors_held import HeldVectors
-from birdsearch.indexer.vectors_lists import Lists
+from birdsearch.indexer.vectors_effort import Effort
+from birdsearch.indexer.vectors_file import Snapshot, Written, read_snapshot, rows_of
 
 __all__ = ["EXACT_UP_TO", "SnapshotState", "VectorIndex", "normalised", "snapshot_state"]
+
+# FAISS's Python wrappers take arrays and keywords where the signatures that type checkers see take pointers.
+_faiss: Any = faiss
 
 _FOLDER = "vectors"
 # Rows fetched, normalised and written at a time: bounds memory.
 _ROWS = 8192
 # A snapshot is written anew once one vector in so many has changed; what is fewer is replayed at every opening.
 _CHANGED = 100
+# Ids up to so many times the number of vectors are looked up in a table.
+_SPARSE = 16
 
 
-class VectorIndex(HeldVectors):
-    """Unit-norm vectors of one model by view id.
+class VectorIndex:
+    """Unit-norm vectors of one model by view id. One thread at a time may use it.
 
-    Searching from several threads is safe; catching up while another thread searches is not.
+    A vector has a position: those of the snapshot come first, by view id, then those added since.
 
     Attributes:
+        dim: C.
         model_id: The model whose vectors it holds.
         seq: The last row of the change log that it has seen.
         warnings: What was found wrong with snapshots, for a person.
+        base: The snapshot; None if all vectors are in memory.
     """
 
     def __init__(
         self, dim: int, model_id: int, seq: int, base: Snapshot | None = None, warnings: Sequence[str] = ()
     ) -> None:
-        super().__init__(dim, base)
+        self.dim = dim
         self.model_id = model_id
         self.seq = seq
         self.warnings = tuple(warnings)
-        self._is_newest = base is not None and not warnings
         self._store: CatalogStore | None = None
+        self._is_newest = base is not None and not warnings
+        self._hold(base)
+
+    def _hold(self, base: Snapshot | None) -> None:
+        """Hold what a snapshot holds, and nothing else."""
+        self.base = base
+        self._added = _faiss.IndexFlatIP(self.dim)
+        self._ids = np.zeros(0, np.int64) if base is None else base.ids
+        self._gone = np.zeros(len(self._ids), bool)
+        self._places: _Places | None = None
 
     @classmethod
     def of(
@@ -90,8 +107,10 @@ class VectorIndex(HeldVectors):
             ).all()
         for row in rows:
             try:
-                base = read_snapshot(store.path / _FOLDER / row.file, row.sha256, dim, row.n)
-            except (OSError, CatalogError) as error:
+                effort = None if row.effort is None else Effort.from_json(row.effort)
+                written = Written(row.sha256, row.n, effort)
+                base = read_snapshot(store.path / _FOLDER / row.file, written, dim)
+            except (OSError, ValueError, CatalogError) as error:
                 warnings.append(f"vector index {row.file}: {error}; it is made again from the catalog")
                 continue
             found = cls(dim, model_id, row.seq, base, warnings)
@@ -116,20 +135,24 @@ class VectorIndex(HeldVectors):
             An index that holds exactly what the catalog says.
         """
         found = cls(dim, model_id, 0, warnings=warnings)
+        found._read_all(store)
+        return found
+
+    def _read_all(self, store: CatalogStore) -> None:
+        self._hold(None)
+        self._is_newest = False
         embedding, file, view = tables.embedding.c, tables.file.c, tables.view.c
         with store.reading() as connection:
-            found.seq = _last_seq(connection)
+            self.seq = _last_seq(connection)
             live = sa.exists().where(file.photo_id == view.photo_id, live_file)
             rows = connection.execute(
                 sa.select(embedding.view_id)
                 .join(tables.view, view.id == embedding.view_id)
-                .where(embedding.model_id == model_id, live)
+                .where(embedding.model_id == self.model_id, live)
                 .order_by(embedding.view_id)
                 .execution_options(yield_per=_ROWS)
             )
-            view_ids = np.fromiter((row[0] for row in rows), np.int64)
-            found._read(connection, view_ids)
-        return found
+            self._read(connection, np.fromiter((row[0] for row in rows), np.int64))
 
     def replay(self, store: CatalogStore) -> int:
         """Catch up with the catalog.
@@ -162,7 +185,6 @@ class VectorIndex(HeldVectors):
         return seen
 
     def _read(self, connection: sa.Connection, view_ids: NDArray[np.int64]) -> None:
-        self._reserve(len(view_ids))
         damaged = 0
         for start in range(0, len(view_ids), _ROWS):
             some = view_ids[start : start + _ROWS]
@@ -173,21 +195,104 @@ class VectorIndex(HeldVectors):
         if damaged:
             self.warnings += (f"{damaged} stored vectors are damaged; `birdsearch check` names their photos",)
 
+    def __len__(self) -> int:
+        return len(self._gone) - int(np.count_nonzero(self._gone))
+
     @property
-    def lists(self) -> Lists | None:
-        """The lists of the snapshot; None if a search looks at everything."""
-        return None if self.base is None else self.base.lists
+    def start(self) -> int:
+        """The position after those of the snapshot."""
+        return 0 if self.base is None else len(self.base)
+
+    @property
+    def gone(self) -> NDArray[np.bool_]:
+        """(end,) bool: which positions hold a view that was removed."""
+        return self._gone
+
+    @property
+    def effort(self) -> Effort | None:
+        """How many lists of the snapshot to look into; None if a search looks at everything."""
+        return None if self.base is None else self.base.effort
+
+    @property
+    def view_ids(self) -> NDArray[np.int64]:
+        """(N,) int64, in the order of `vectors`."""
+        return self._ids[~self._gone] if self._gone.any() else self._ids
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """(N, C) float32 unit-norm, verified, not to be written: a copy if there is a snapshot."""
+        self.verify()
+        return self.take(np.flatnonzero(~self._gone))
+
+    def ids_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """View ids at positions."""
+        return np.asarray(self._ids[positions], dtype=np.int64)
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors at positions, (n,) -> (n, C), without verifying them; a view if these are one run in memory."""
+        start, added = self.start, rows_of(self._added)
+        is_added = positions >= start
+        if self.base is None or is_added.all():
+            if (
+                len(positions)
+                and len(positions) == positions[-1] - positions[0] + 1
+                and _is_rising(positions)
+            ):
+                return added[positions[0] - start : positions[-1] - start + 1]
+            return added[positions - start]
+        if not is_added.any():
+            return self.base.take(positions)
+        vectors = np.empty((len(positions), self.dim), np.float32)
+        vectors[is_added] = added[positions[is_added] - start]
+        vectors[~is_added] = self.base.take(positions[~is_added])
+        return vectors
+
+    def positions(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions of views, in the order of their ids as given; those that it does not hold are left out."""
+        if self._places is None:
+            self._places = _Places(self._ids, np.flatnonzero(~self._gone))
+        found = self._places.of(np.asarray(view_ids, np.int64))
+        return found[found >= 0]
+
+    def add(self, view_ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Add views that it does not hold: (n,) ids and (n, C) float32, unit-norm."""
+        if len(view_ids):
+            self._added.add(np.ascontiguousarray(vectors))
+            self._ids = np.concatenate([self._ids, view_ids])
+            self._gone = np.append(self._gone, np.zeros(len(view_ids), bool))
+            self._places = None
+
+    def remove(self, view_ids: NDArray[np.int64]) -> None:
+        """Remove views; those that it does not hold are ignored."""
+        positions = self.positions(view_ids)
+        if len(positions):
+            self._gone[positions] = True
+            self._places = None
+
+    def verify(self, lists: NDArray[np.int64] | None = None) -> bool:
+        """Verify lists of the snapshot, all if None, that were not verified before.
+
+        Returns:
+            True if they are sound. False if they are not and all was read from the catalog, as `warnings` says:
+            views have other positions now.
+
+        Raises:
+            CatalogError: They are not sound, and the index was not opened from a catalog.
+        """
+        if self.base is None or self.base.is_sound(lists):
+            return True
+        warning = f"vector index {self.base.name}: its content is not what was written"
+        if self._store is None:
+            raise CatalogError(warning)
+        self.warnings += (f"{warning}; it is made again from the catalog",)
+        self._read_all(self._store)
+        return False
 
     @property
     def is_saved(self) -> bool:
         """True if the newest snapshot holds the same, but for a hundredth that is soon replayed."""
-        changed = self._count + int(self._gone[: self.start].sum())
-        return self._is_newest and not self._is_damaged and changed * _CHANGED <= self.start
-
-    def _restore(self, view_ids: NDArray[np.int64]) -> None:
-        if self._store is not None:
-            with self._store.reading() as connection:
-                self._read(connection, view_ids)
+        changed = len(self._ids) - self.start + int(np.count_nonzero(self._gone[: self.start]))
+        return self._is_newest and changed * _CHANGED <= self.start
 
     def save(self, store: CatalogStore, *, exact_up_to: int = EXACT_UP_TO) -> Path:
         """Write a snapshot and register it, and go on with it; the ones before the last are deleted.
@@ -213,14 +318,14 @@ class VectorIndex(HeldVectors):
                 sa.select(sa.func.max(snapshot.generation)).where(snapshot.model_id == self.model_id)
             ).scalar_one()
         generation = (newest or 0) + 1
-        path = folder / f"model{self.model_id}-{generation:06d}.vectors"
+        path = folder / f"model{self.model_id}-{generation:06d}.faiss"
         temporary = path.with_suffix(".tmp")
         try:
             folder.mkdir(exist_ok=True)
-            digest = write_index(self, temporary, exact_up_to)
+            written = write_index(self, temporary, exact_up_to)
             temporary.replace(path)
             _sync_folder(folder)
-            base = read_snapshot(path, digest, self.dim, len(self))
+            base = read_snapshot(path, written, self.dim)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise CatalogError(
@@ -233,13 +338,14 @@ class VectorIndex(HeldVectors):
                     model_id=self.model_id,
                     generation=generation,
                     seq=self.seq,
-                    n=len(base.ids),
+                    n=written.count,
                     dim=self.dim,
-                    sha256=digest,
+                    sha256=written.sha256,
                     file=path.name,
                     created_at=now(),
-                    lists=0 if base.lists is None else len(base.lists.centroids),
-                    recall=1.0 if base.lists is None else base.lists.recall,
+                    lists=0 if written.effort is None else written.effort.count,
+                    recall=1.0 if written.effort is None else written.effort.recall,
+                    effort=None if written.effort is None else written.effort.to_json(),
                 )
             )
             # The one before is kept: a reader may have chosen it a moment ago.
@@ -297,3 +403,30 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_rising(positions: NDArray[np.int64]) -> bool:
+    return bool((np.diff(positions) > 0).all())
+
+
+class _Places:
+    """Where each view is: a table as long as the highest id, or a sorted list where ids are too sparse."""
+
+    def __init__(self, view_ids: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
+        ids = view_ids[positions]
+        self._highest = int(ids.max(initial=-1))
+        self._table: NDArray[np.int32] | None = None
+        if self._highest < _SPARSE * (len(ids) + _ROWS):
+            self._table = np.full(self._highest + 2, -1, np.int32)
+            self._table[ids] = positions
+        else:
+            order = np.argsort(ids, kind="stable")
+            self._ids, self._positions = ids[order], positions[order]
+
+    def of(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions of views, -1 for those that are nowhere."""
+        inside = np.where((view_ids >= 0) & (view_ids <= self._highest), view_ids, self._highest + 1)
+        if self._table is not None:
+            return self._table[inside].astype(np.int64)
+        places = np.minimum(np.searchsorted(self._ids, inside), len(self._ids) - 1)
+        return np.where(self._ids[places] == inside, self._positions[places], -1)

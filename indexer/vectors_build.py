@@ -1,29 +1,43 @@
-"""Writing a vector index: in the order of the ids, or list by list."""
+"""Writing a vector index: lists of near vectors, and how many of them a search has to look into."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import faiss
 import numpy as np
+from numpy.typing import NDArray
 
-from birdsearch.indexer.vectors_file import write_snapshot
-from birdsearch.indexer.vectors_held import HeldVectors
-from birdsearch.indexer.vectors_lists import list_of, measured, trained, training_rows
+from birdsearch.indexer.vectors_effort import Effort
+from birdsearch.indexer.vectors_file import BLOCK, Snapshot, Written, scan, seal_snapshot
 
-__all__ = ["EXACT_UP_TO", "write_index"]
+if TYPE_CHECKING:
+    from birdsearch.indexer.vectors import VectorIndex
+
+__all__ = ["EXACT_UP_TO", "training_rows", "write_index"]
+
+# FAISS's Python wrappers take arrays and keywords where the signatures that type checkers see take pointers.
+_faiss: Any = faiss
 
 EXACT_UP_TO = 200_000
-"""Up to so many vectors a search looks at all of them; beyond, they are written in lists."""
+"""Up to so many vectors a search looks at all of them; beyond, they are written in lists of near ones."""
 
 # Lists for N vectors: so many times sqrt(N). Centroids are trained anew once N has doubled or halved.
 _LISTS, _GROWN = 4, 2
-_SEED = 0
-# Rows at a time, and in a block where there are no lists.
-_ROWS = 8192
+# So many vectors train a list, in so many rounds; so many others measure, half of them to choose and half to state.
+_TRAINED, _ROUNDS, _MEASURED, _SEED = 40, 10, 2000, 1
+# Neighbours for which the effort is measured; a search for more looks at everything.
+_NEIGHBOURS = (20, 50, 100, 200, 500, 1000, 2000, 5000)
+# The recall that the effort is chosen for on one half of the sample: a little above the 0.99 that it has to have on
+# the other half.
+_RECALL = 0.993
+# Rows moved and queries measured at a time.
+_ROWS, _QUERIES = 65_536, 500
 
 
-def write_index(held: HeldVectors, path: Path, exact_up_to: int = EXACT_UP_TO) -> str:
-    """Write the vectors that are held, in lists if they are many.
+def write_index(held: VectorIndex, path: Path, exact_up_to: int = EXACT_UP_TO) -> Written:
+    """Write the vectors that are held, in lists of near ones if they are many.
 
     Centroids are those of the snapshot that the vectors come from, unless their number has doubled or halved since.
     How far to look is measured anew every time.
@@ -31,41 +45,119 @@ def write_index(held: HeldVectors, path: Path, exact_up_to: int = EXACT_UP_TO) -
     Args:
         held: Verified vectors.
         path: The file.
-        exact_up_to: Beyond so many vectors they are put into lists.
+        exact_up_to: Beyond so many vectors they are put into lists of near ones.
 
     Returns:
-        SHA-256 of the file's head, as `birdsearch.indexer.vectors_file.write_snapshot`.
+        What to register.
 
     Raises:
         OSError: It cannot be written.
     """
-    live = np.arange(held.end) if held.live is None else held.live
+    live = held.positions(held.view_ids)
     ids = held.ids_at(live)
     order = np.argsort(ids, kind="stable")
     live, ids = live[order], ids[order]
     if len(ids) <= exact_up_to:
-        offsets = np.append(np.arange(0, len(ids), _ROWS), len(ids))
-        return write_snapshot(path, ids, held.dim, offsets, lambda rows: held.take(live[rows]), None)
+        centroids = np.zeros((-(-max(len(ids), 1) // BLOCK), held.dim), np.float32)
+        _write(path, centroids, held, live, lambda rows, _: rows // BLOCK)
+        return seal_snapshot(path, ids, lambda _: None)
     count = max(min(int(_LISTS * len(ids) ** 0.5), len(ids) // 4), 1)
     training, measuring = training_rows(ids, count)
-    known = None if held.base is None else held.base.lists
-    if known is not None and len(ids) / _GROWN <= known.trained_on <= len(ids) * _GROWN:
-        centroids, trained_on = known.centroids, known.trained_on
+    known = None if held.base is None else held.base.effort
+    if (
+        held.base is not None
+        and known is not None
+        and len(ids) / _GROWN <= known.trained_on <= len(ids) * _GROWN
+    ):
+        centroids, trained_on = held.base.centroids, known.trained_on
     else:
-        centroids, trained_on = trained(held.take(live[training]), count, _SEED), len(ids)
-    number = np.empty(len(ids), np.int64)
-    for start in range(0, len(ids), _ROWS):
-        rows = slice(start, start + _ROWS)
-        number[rows] = list_of(held.take(live[rows]), centroids)
-    # Within a list by id.
-    order = np.argsort(number, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(number, minlength=len(centroids)))])
-    sample = np.argsort(order)[measuring]
-    return write_snapshot(
-        path,
-        ids[order],
-        held.dim,
-        offsets,
-        lambda rows: held.take(live[order[rows]]),
-        lambda vectors: measured(vectors, offsets, centroids, sample, trained_on),
+        centroids, trained_on = _trained(held.take(live[training]), count), len(ids)
+    nearest = _faiss.IndexFlatIP(held.dim)
+    nearest.add(centroids)
+    _write(path, centroids, held, live, lambda _, vectors: nearest.assign(vectors, 1)[:, 0])
+    return seal_snapshot(path, ids, lambda base: _measured(base, measuring, trained_on))
+
+
+def _write(
+    path: Path, centroids: NDArray[np.float32], held: VectorIndex, live: NDArray[np.int64], key: Any
+) -> None:
+    """Have FAISS write vectors; `key` says in which list, given rows and vectors."""
+    quantizer = _faiss.IndexFlatIP(held.dim)
+    quantizer.add(centroids)
+    index = _faiss.IndexIVFFlat(quantizer, held.dim, len(centroids), faiss.METRIC_INNER_PRODUCT)
+    index.is_trained = True
+    at = _faiss.swig_ptr
+    for start in range(0, len(live), _ROWS):
+        rows = np.arange(start, min(start + _ROWS, len(live)))
+        vectors = np.ascontiguousarray(held.take(live[rows]))
+        keys = np.ascontiguousarray(key(rows, vectors), np.int64)
+        index.add_core(len(rows), at(vectors), at(rows), at(keys))
+    # Where each vector is, so that it can be taken by its position.
+    index.make_direct_map(True)
+    try:
+        _faiss.write_index(index, str(path))
+    except RuntimeError as error:
+        raise OSError(f"FAISS cannot write it ({error})") from error
+
+
+def _trained(sample: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Centroids by spherical k-means (Dhillon and Modha, Machine Learning 42, 2001), (count, C)."""
+    means = _faiss.Kmeans(
+        sample.shape[1],
+        count,
+        niter=_ROUNDS,
+        spherical=True,
+        seed=_SEED,
+        min_points_per_centroid=1,
+        max_points_per_centroid=_TRAINED,
     )
+    means.train(np.ascontiguousarray(sample))
+    return np.asarray(means.centroids, dtype=np.float32)
+
+
+def _measured(base: Snapshot, sample: NDArray[np.int64], trained_on: int) -> Effort:
+    """The effort, chosen on one half of a sample of positions, and its recall on the other."""
+    width = min(_NEIGHBOURS[-1], len(base) - 1) if len(sample) > 1 else 0
+    wanted = tuple(k for k in _NEIGHBOURS if k <= width)
+    # With nothing to measure by, every search looks at everything.
+    if not wanted:
+        return Effort(base.lists, (), (), 1.0, trained_on)
+    needed = np.empty((len(sample), width), np.int32)
+    every = np.arange(len(base))
+    for start in range(0, len(sample), _QUERIES):
+        own = sample[start : start + _QUERIES]
+        queries = base.take(own)
+        _, places = scan(queries, every, base.take, width + 1)
+        is_own = places == own[:, None]
+        # Where exact copies crowd the vector itself out, the last of them is left out in its stead.
+        is_own[~is_own.any(axis=1), -1] = True
+        numbers = base.list_of[places[~is_own]].reshape(len(own), width)
+        # (Q, L): how many lists have to be looked into until a list is.
+        order = np.argsort(-(queries @ base.centroids.T), axis=1, kind="stable")
+        reach = np.empty_like(order)
+        np.put_along_axis(reach, order, np.arange(1, base.lists + 1)[None], axis=1)
+        needed[start : start + len(own)] = np.take_along_axis(reach, numbers, axis=1)
+    choosing, stating = needed[::2], needed[1::2]
+    lists = [int(np.quantile(choosing[:, :k], _RECALL, method="higher")) for k in wanted]
+    lists = np.maximum.accumulate(lists).tolist()
+    recall = float((stating[:, : _NEIGHBOURS[0]] <= lists[0]).mean())
+    return Effort(base.lists, wanted, tuple(lists), recall, trained_on)
+
+
+def training_rows(view_ids: NDArray[np.int64], lists: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which vectors train centroids and which, none of these, measure: rising places.
+
+    A hash of its id says what a vector is used for, so that those that measure did not train, even if the centroids
+    are older and there were fewer vectors then.
+
+    Args:
+        view_ids: (N,) distinct ids.
+        lists: L.
+    """
+    # The finaliser of splitmix64 (Steele et al., OOPSLA 2014); overflow is meant.
+    keys = view_ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    drawn = np.argsort(keys ^ (keys >> np.uint64(31)), kind="stable")
+    held_out = min(_MEASURED, len(drawn) // 4)
+    return np.sort(drawn[held_out : held_out + _TRAINED * lists]), np.sort(drawn[:held_out])

@@ -1,161 +1,300 @@
-"""The file of a vector index: mapped rather than read, and verified block by block as it is used.
+"""The file of a vector index: a FAISS inverted file, mapped rather than read, and verified list by list as it is used.
 
-    magic, where the head begins, its length | padding to a page | vectors, block by block | head
+    FAISS's head: centroids, sizes, where each vector is | vectors and places, list by list | view ids, checksums
 
-The head (ids, blocks, a checksum of every block, centroids) is small and is verified whole at every opening,
-against the SHA-256 that the catalog has of it. The vectors are mapped read-only, so that several processes share
-one copy of them; a block is verified against its checksum when it is first looked at. So any content but the one
-that was written is noticed before it is used.
+FAISS trusts what it reads. So head and end are verified whole at every opening, against the SHA-256 that the
+catalog has of them, before FAISS sees them. The lists are mapped read-only, so that several processes share one
+copy of them; a list is verified against its checksum when it is first looked into.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError
-from birdsearch.indexer.vectors_lists import Lists
+from birdsearch.indexer.vectors_effort import Effort
 
-__all__ = ["Snapshot", "read_snapshot", "write_snapshot"]
+__all__ = ["BLOCK", "Snapshot", "Written", "error_bound", "read_snapshot", "rows_of", "scan", "seal_snapshot"]
 
-_MAGIC = b"birdvec1"
-_PREFIX = struct.Struct("<8sQQ")
-# Vectors begin on a page, so that they can be mapped.
-_PAGE = 4096
+# FAISS's Python wrappers take arrays and keywords where the signatures that type checkers see take pointers.
+_faiss: Any = faiss
+
+BLOCK = 8192
+"""Vectors in a list where a search looks at all of them."""
+
+# Rows compared at a time, 32 MB of 128 numbers each.
+_ROWS = 65_536
+# Lists fetched beyond those asked for, to settle which are the nearest.
+_SPARE = 8
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the catalog has to know of a file.
+
+    Attributes:
+        sha256: What head and end hash to, hexadecimal.
+        count: How many vectors it holds.
+        effort: How it is searched; None if a search looks at everything.
+    """
+
+    sha256: str
+    count: int
+    effort: Effort | None
+
+
 class Snapshot:
-    """Vectors on disk.
+    """Vectors on disk. A vector's position is its place among the rising view ids.
 
     Attributes:
         name: The file's name.
-        ids: (N,) int64 view ids, in the order of the vectors.
-        vectors: (N, C) float32 unit-norm, mapped read-only; see `sound`.
-        offsets: (B + 1,) int64: where each block begins, and N.
-        checksums: (B,) uint32, CRC-32 of each block.
-        lists: What the blocks are lists of; None if they are nothing but blocks.
+        ids: (N,) int64 view ids, rising.
+        effort: How many lists to look into; None if a search looks at everything.
     """
 
-    name: str
-    ids: NDArray[np.int64]
-    vectors: NDArray[np.float32]
-    offsets: NDArray[np.int64]
-    checksums: NDArray[np.uint32]
-    lists: Lists | None
+    def __init__(
+        self,
+        name: str,
+        index: Any,
+        ids: NDArray[np.int64],
+        checksums: NDArray[np.uint32],
+        effort: Effort | None,
+    ) -> None:
+        self.name, self.ids, self.effort = name, ids, effort
+        self._index, self._checksums = index, checksums
+        self._is_verified = np.zeros(len(checksums), bool)
+        self._list_of: NDArray[np.int32] | None = None
 
-    def sound(self, block: int) -> bool:
-        """Say whether a block of vectors is what was written."""
-        rows = self.vectors[self.offsets[block] : self.offsets[block + 1]]
-        return zlib.crc32(rows.data if len(rows) else b"") == int(self.checksums[block])
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lists(self) -> int:
+        """How many lists there are."""
+        return len(self._checksums)
+
+    @property
+    def centroids(self) -> NDArray[np.float32]:
+        """(L, C) float32, unit-norm; zeros where a search looks at everything."""
+        return rows_of(_faiss.downcast_index(self._index.quantizer))
+
+    @property
+    def list_of(self) -> NDArray[np.int32]:
+        """(N,) int32: in which list each vector is."""
+        if self._list_of is None:
+            # Upper half: the list; lower half: the place in it.
+            where = _faiss.vector_to_array(self._index.direct_map.array)
+            self._list_of = (where >> 32).astype(np.int32)
+        return self._list_of
+
+    def is_sound(self, lists: NDArray[np.int64] | None = None) -> bool:
+        """Say whether lists, all if None, are what was written; each is read once."""
+        asked = np.flatnonzero(~self._is_verified)
+        if lists is not None and len(asked):
+            asked = np.unique(lists[~self._is_verified[lists]])
+        if len(asked):
+            if not np.array_equal(_checksums(self._index, asked), self._checksums[asked]):
+                return False
+            self._is_verified[asked] = True
+        return True
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors at positions, (n,) -> (n, C), of verified lists."""
+        return np.asarray(self._index.reconstruct_batch(positions), dtype=np.float32)
+
+    def nearest_lists(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+        """The lists whose centroids are nearest, (Q, C) -> (Q, count) int64.
+
+        FAISS's float32 cosines depend on how many queries there are. Where they cannot tell which list is the
+        last, float64 ones do, so that a query looks into the same lists whatever others it is asked with.
+        """
+        if count >= self.lists:
+            return np.tile(np.arange(self.lists), (len(queries), 1))
+        centroids = self.centroids
+        width = min(count + _SPARE, self.lists)
+        scores, lists = faiss.knn(queries, centroids, width, metric=faiss.METRIC_INNER_PRODUCT)
+        slack = 2 * error_bound(centroids.shape[1])
+        last = scores[:, count - 1]
+        for row in np.flatnonzero(last - scores[:, count] <= slack):
+            is_settled = scores[row, -1] < last[row] - slack
+            among = np.sort(lists[row]) if is_settled else np.arange(self.lists)
+            exactly = (centroids[among].astype(np.float64) * queries[row]).sum(axis=1)
+            lists[row, :count] = among[np.argsort(-exactly, kind="stable")[:count]]
+        return np.asarray(lists[:, :count], dtype=np.int64)
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        fetch: int,
+        lists: NDArray[np.int64],
+        mask: NDArray[np.bool_] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The highest float32 inner products in some verified lists.
+
+        Args:
+            queries: (Q, C) float32.
+            fetch: How many.
+            lists: (Q, P) int64.
+            mask: (N,) bool, which positions may be found; None for all.
+
+        Returns:
+            Scores (Q, fetch) and positions (Q, fetch), highest first; position -1 where there are no more.
+        """
+        scores = np.empty((len(queries), fetch), np.float32)
+        places = np.empty((len(queries), fetch), np.int64)
+        queries, lists = np.ascontiguousarray(queries), np.ascontiguousarray(lists)
+        selector = None if mask is None else _faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+        parameters = _faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=selector)
+        # The wrapper of `search_preassigned` takes no parameters. Distances to centroids play no part.
+        at = _faiss.swig_ptr
+        unused = np.zeros(lists.shape, np.float32)
+        self._index.search_preassigned_c(
+            len(queries), at(queries), fetch, at(lists), at(unused), at(scores), at(places), False, parameters
+        )
+        return scores, places
 
 
-def write_snapshot(
-    path: Path,
-    ids: NDArray[np.int64],
-    dim: int,
-    offsets: NDArray[np.int64],
-    vectors: Callable[[slice], NDArray[np.float32]],
-    lists: Callable[[NDArray[np.float32]], Lists] | None,
-) -> str:
-    """Write a snapshot and have it on the disk.
+def scan(
+    queries: NDArray[np.float32],
+    positions: NDArray[np.int64],
+    take: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    fetch: int,
+    first: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The highest float32 inner products with vectors, all of which are looked at.
 
     Args:
-        path: The file; one that is there is overwritten.
-        ids: (N,) int64.
-        dim: C.
-        offsets: (B + 1,) int64.
-        vectors: Gives the vectors of some rows, (n, C) float32.
-        lists: Given all vectors, mapped from the file, says what the blocks are lists of.
+        queries: (Q, C) float32.
+        positions: (n,) int64 of the vectors.
+        take: Gives the vectors at some positions.
+        fetch: How many.
+        first: Scores and positions, (Q, any) each, that were found elsewhere.
 
     Returns:
-        SHA-256 of the head, hexadecimal.
-
-    Raises:
-        OSError: It cannot be written.
+        Scores (Q, fetch) and positions (Q, fetch), highest first; position -1 where there are no more.
     """
-    checksums = np.zeros(len(offsets) - 1, np.uint32)
-    with path.open("wb") as file:
-        file.write(bytes(_PAGE))
-        for block, (start, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
-            content = np.ascontiguousarray(vectors(slice(start, end)), "<f4").tobytes()
-            checksums[block] = zlib.crc32(content)
-            file.write(content)
-        file.flush()
-        made = None if lists is None else lists(_mapped(path, len(ids), dim))
-        parts: dict[str, NDArray[np.generic]] = {"ids": ids, "offsets": offsets, "checksums": checksums}
-        if made is not None:
-            parts |= {
-                "centroids": made.centroids,
-                "neighbours": made.neighbours,
-                "volumes": made.volumes,
-                "measured": np.array([made.recall, made.trained_on], np.float64),
-            }
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **parts)
-        head = buffer.getvalue()
-        begins = _PAGE + 4 * len(ids) * dim
-        prefix = _PREFIX.pack(_MAGIC, begins, len(head))
-        file.write(head)
-        file.seek(0)
-        file.write(prefix)
-        file.flush()
-        os.fsync(file.fileno())
-    return hashlib.sha256(prefix + head).hexdigest()
+    best = _faiss.ResultHeap(len(queries), fetch, keep_max=True)
+    if first is not None:
+        best.add_result(*first)
+    for start in range(0, len(positions), _ROWS):
+        some = positions[start : start + _ROWS]
+        scores, rows = faiss.knn(
+            queries, take(some), min(fetch, len(some)), metric=faiss.METRIC_INNER_PRODUCT
+        )
+        best.add_result(scores, some[rows])
+    best.finalize()
+    return best.D, best.I
 
 
-def read_snapshot(path: Path, sha256: str, dim: int, count: int) -> Snapshot:
+def error_bound(dim: int) -> float:
+    """How far a float32 inner product of two unit vectors may lie from the rounded exact one.
+
+    Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1.
+    """
+    unit = float(np.finfo(np.float32).eps) / 2
+    # One more term for the final rounding, and room for norms that are 1 only to float32's precision.
+    return 2 * (dim + 4) * unit
+
+
+def read_snapshot(path: Path, written: Written, dim: int) -> Snapshot:
     """Map a snapshot.
 
     Args:
         path: The file.
-        sha256: What its head hashes to.
+        written: What the catalog knows of it.
         dim: C.
-        count: N.
 
     Returns:
-        The snapshot; its head is verified, its vectors are not yet.
+        The snapshot; its head and end are verified, its lists are not yet.
 
     Raises:
         OSError: It is not there or cannot be read.
         CatalogError: It is not what was written.
     """
+    count, effort = written.count, written.effort
+    lists = -(-max(count, 1) // BLOCK) if effort is None else effort.count
+    end_bytes, list_bytes = 8 * count + 4 * lists, count * (4 * dim + 8)
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        begins = _PAGE + 4 * count * dim
-        prefix = _PREFIX.pack(_MAGIC, begins, max(size - begins, 0))
-        if file.read(_PAGE) != prefix.ljust(_PAGE, b"\0"):
+        head_bytes = os.fstat(file.fileno()).st_size - list_bytes - end_bytes
+        if head_bytes <= 0:
             raise CatalogError(f"it does not hold {count} vectors of {dim} dimensions")
-        file.seek(begins)
-        head = file.read()
-    if hashlib.sha256(prefix + head).hexdigest() != sha256:
+        head = file.read(head_bytes)
+        file.seek(list_bytes, os.SEEK_CUR)
+        end = file.read()
+    if hashlib.sha256(head + end).hexdigest() != written.sha256:
         raise CatalogError("its content is not what was written")
+    ids = np.frombuffer(end, "<i8", count)
+    return Snapshot(path.name, _mapped(path), ids, np.frombuffer(end, "<u4", lists, 8 * count), effort)
+
+
+def seal_snapshot(
+    path: Path, ids: NDArray[np.int64], measure: Callable[[Snapshot], Effort | None]
+) -> Written:
+    """Add what verifies it to an index that FAISS wrote, and have it on the disk.
+
+    Args:
+        path: The file.
+        ids: (N,) int64, rising.
+        measure: Given the snapshot, says how to search it.
+
+    Returns:
+        What the catalog has to know of it.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    index = _mapped(path)
+    lists = np.arange(index.nlist)
+    checksums = _checksums(index, lists)
+    effort = measure(Snapshot(path.name, index, ids, checksums, None))
+    end = ids.astype("<i8").tobytes() + checksums.astype("<u4").tobytes()
+    with path.open("r+b") as file:
+        head = file.read(_lists_of(index).lists.at(0).offset)
+        file.seek(0, os.SEEK_END)
+        file.write(end)
+        file.flush()
+        os.fsync(file.fileno())
+    return Written(hashlib.sha256(head + end).hexdigest(), len(ids), effort)
+
+
+def _mapped(path: Path) -> Any:
     try:
-        with np.load(io.BytesIO(head), allow_pickle=False) as parts:
-            found = {name: parts[name] for name in parts.files}
-        lists = None
-        if "centroids" in found:
-            recall, trained_on = found["measured"].tolist()
-            lists = Lists(found["centroids"], found["neighbours"], found["volumes"], recall, int(trained_on))
-        return Snapshot(
-            path.name, found["ids"], _mapped(path, count, dim), found["offsets"], found["checksums"], lists
-        )
-    except (ValueError, KeyError, BadZipFile) as error:
-        raise CatalogError(f"its head cannot be read ({error})") from error
+        index = _faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+    except RuntimeError as error:
+        raise OSError(f"{path.name}: FAISS cannot read it ({error})") from error
+    # Threads that read ahead take longer than reading what is in memory.
+    _lists_of(index).prefetch_nthread = 0
+    return index
 
 
-def _mapped(path: Path, count: int, dim: int) -> NDArray[np.float32]:
-    if not count * dim:
-        return np.zeros((count, dim), np.float32)
-    # A plain array: slices of np.memmap cost several times as much.
-    return np.asarray(np.memmap(path, np.dtype("<f4"), "r", _PAGE, (count, dim)))
+def _lists_of(index: Any) -> Any:
+    return _faiss.downcast_InvertedLists(index.invlists)
+
+
+def _checksums(index: Any, lists: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """CRC-32 of vectors and places of lists, in FAISS's own mapping."""
+    mapped = _lists_of(index)
+    content = _faiss.rev_swig_ptr(mapped.ptr, mapped.totsize)
+    found = np.empty(len(lists), np.uint32)
+    for at, number in enumerate(lists.tolist()):
+        entry = mapped.lists.at(number)
+        found[at] = zlib.crc32(content[entry.offset : entry.offset + entry.size * (4 * index.d + 8)])
+    return found
+
+
+def rows_of(flat: Any) -> NDArray[np.float32]:
+    """The vectors of a flat index, (N, C), for as long as it is not added to."""
+    if not flat.ntotal:
+        return np.zeros((0, flat.d), np.float32)
+    found = _faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
+    return np.asarray(found, dtype=np.float32).reshape(flat.ntotal, flat.d)

@@ -30,7 +30,7 @@ class SearchMeasure:
 
     Attributes:
         search: `exact` or `lists`.
-        effort: So many times the vectors that were measured to suffice; None if exact.
+        effort: So many times the lists that were measured to suffice; None if exact.
         recall: Share of the true k nearest that were found.
         alone_ms: Milliseconds for a query on its own, the median.
         per_second: Queries a second if all are asked at once.
@@ -67,13 +67,12 @@ def measure_search(
         raise InvalidInputError(f"k is {k} and queries {queries}; they have to be at least 1")
     if len(index) < 2:
         raise InvalidInputError(f"{len(index)} vectors are too few to search among")
-    if index.lists is not None or not make_lists:
+    if index.effort is not None or not make_lists:
         return _measured(index, k, queries, seed)
     with tempfile.TemporaryDirectory(prefix="birdsearch-") as folder:
         path = Path(folder) / "lists"
         index.verify()
-        sha256 = write_index(index, path, 0)
-        base = read_snapshot(path, sha256, index.dim, len(index))
+        base = read_snapshot(path, write_index(index, path, 0), index.dim)
         return _measured(VectorIndex(index.dim, index.model_id, index.seq, base), k, queries, seed)
 
 
@@ -84,7 +83,7 @@ def _measured(index: VectorIndex, k: int, queries: int, seed: int) -> list[Searc
     unit = index.take(index.positions(ids))
     truth = nearest(index, unit, k + 1, exact=True).view_ids
     efforts: list[float | None] = [None]
-    if index.lists is not None and not index.lists.beyond(k + 1):
+    if index.effort is not None and index.effort.lists_for(k + 1) is not None:
         efforts += EFFORTS
     alone: dict[float | None, list[float]] = {effort: [] for effort in efforts}
     together: dict[float | None, list[float]] = {effort: [] for effort in efforts}

@@ -1,4 +1,4 @@
-"""k-nearest neighbours over a vector index, filtered before the search: exact, or by lists of near vectors."""
+"""k-nearest neighbours over a vector index, filtered before the search: exact, or in lists of near vectors."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.vectors import VectorIndex
-from birdsearch.search.scan import Look, MovedError, Picked, picked
-from birdsearch.search.scan_lists import look_at
+from birdsearch.indexer.vectors_file import error_bound, scan
 
 __all__ = ["Neighbours", "nearest"]
 
-# Candidates fetched beyond k, so that near-ties at the k-th place are mostly settled by one search.
-_SPARE = 32
-# Numbers of candidates' vectors held at a time, 32 MB in float64; queries at a time; candidates ranked at a time.
-_NUMBERS, _QUERIES, _RANKED = 1 << 22, 512, 8192
+# Candidates fetched beyond k, so that near-ties at the k-th place are mostly settled by one search; and how many
+# times as many are fetched where they are not.
+_SPARE, _MORE = 32, 8
+# Numbers of candidates' vectors held at a time, 32 MB in float64, and queries at a time.
+_NUMBERS, _QUERIES = 1 << 22, 512
+# From so many queries on, or where fewer than one vector in so many may be found, comparing everything by matrix
+# products is faster than having FAISS look into every list.
+_TOGETHER, _FEW = 8, 16
+# Where more than one list in so many would have to be looked into, everything is looked at.
+_MOST = 4
+# How a filter goes with the lists is judged by so many of the positions that it leaves; what it leaves in the lists
+# looked into may be so many standard deviations less than what chance would.
+_JUDGED, _LESS = 100_000, 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,16 +53,16 @@ def nearest(
 ) -> Neighbours:
     """The k most similar views of each query, among the allowed ones.
 
-    Which views are looked at: all that are allowed, if the index has no lists, if few are allowed, if many
-    neighbours are asked for, or if `exact`. Else those of the nearest lists, so many as were measured to hold
-    0.99 of the true neighbours. Where a share s of the vectors in these lists is allowed, the k nearest of them
-    are among about k / s nearest of all, and so many more lists are looked into.
+    Which views are looked at: all that are allowed, if the index is not in lists of near ones, if few are allowed,
+    if many neighbours are asked for, or if `exact`. Else those in the nearest lists, as many as were measured to
+    hold 0.99 of the true neighbours. Where a share s of the vectors is allowed, the k nearest of them are among
+    about k / s nearest of all, and so many more lists are looked into; unless the filter leaves less in the lists of
+    a query than chance would. Then it leaves out what is like the query, and all that is allowed is looked at.
 
     Candidates are found in float32, whose last bits depend on the size of the batch and on the number of threads.
     Every candidate that could be among the k best of those looked at, given the error bound of a float32 inner
-    product (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1), is scored again in
-    float64, summed in one order and rounded to float32 once. So similarities are exact, and a query has the same
-    answer alone and in a batch.
+    product, is scored again in float64, summed in one order and rounded to float32 once. So similarities are exact,
+    and a query has the same answer alone and in a batch.
 
     Args:
         index: Unit-norm vectors.
@@ -63,7 +71,7 @@ def nearest(
         allowed: View ids to search, or None for all. Ids that the index does not hold are ignored.
         exclude: View ids left out for every query.
         exact: Look at all allowed views, however many.
-        effort: So many times the vectors that were measured to suffice, above 0.
+        effort: So many times the lists that were measured to suffice, above 0.
 
     Returns:
         Ordered by falling similarity, equal ones by rising view id. `k'` is the lesser of `k` and the number
@@ -82,89 +90,163 @@ def nearest(
         raise InvalidInputError(f"effort must be above 0, got {effort}")
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     while True:
-        mended = index.mended
         try:
-            found = _nearest(index, queries, k, picked(index, allowed, exclude), exact=exact, effort=effort)
-        except MovedError:
+            return _Search(index, k, allowed, exclude, np.inf if exact else effort).answer(queries)
+        except _MovedError:
             continue
-        # Another thread may have found damage after what is searched was picked.
-        if index.mended == mended:
-            return found
 
 
-def _nearest(
-    index: VectorIndex, queries: NDArray[np.float32], k: int, chosen: Picked, *, exact: bool, effort: float
-) -> Neighbours:
-    width = min(k, len(chosen))
-    view_ids = np.empty((len(queries), width), np.int64)
-    similarities = np.empty(view_ids.shape, np.float32)
-    if not view_ids.size:
+class _MovedError(Exception):
+    """The snapshot was damaged, and all was read from the catalog: vectors have other positions now."""
+
+
+class _Search:
+    """One search: what may be found, and where it is looked for."""
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        k: int,
+        allowed: NDArray[np.int64] | None,
+        exclude: NDArray[np.int64] | None,
+        effort: float,
+    ) -> None:
+        self._index = index
+        end = len(index.gone)
+        # Which positions may be found; None for all.
+        self._mask = _mask(index, allowed, exclude)
+        self._count = end if self._mask is None else int(np.count_nonzero(self._mask))
+        self._width = min(k, self._count)
+        self._effort = effort
+        self._kept = self._held = np.zeros(0, np.int64)
+        if index.base is not None and index.base.effort is not None and self._mask is not None:
+            # Of some vectors, how many are in each list, and how many of these may be found.
+            step = max(1, self._count // _JUDGED)
+            among, mask = index.base.list_of[::step], self._mask[: index.start : step]
+            self._held = np.bincount(among, minlength=index.base.lists)
+            self._kept = np.bincount(among[mask], minlength=index.base.lists)
+
+    def answer(self, queries: NDArray[np.float32]) -> Neighbours:
+        """The answer to (Q, C) queries."""
+        view_ids = np.empty((len(queries), self._width), np.int64)
+        similarities = np.empty(view_ids.shape, np.float32)
+        pending, fetch = np.arange(len(queries)), min(self._count, self._width + _SPARE)
+        slack = error_bound(self._index.dim)
+        while view_ids.size and len(pending):
+            unsure = []
+            step = max(1, min(_QUERIES, _NUMBERS // (fetch * self._index.dim)))
+            for start in range(0, len(pending), step):
+                rows = pending[start : start + step]
+                lowest, ids, exactly = self._ranked(queries[rows], fetch)
+                view_ids[rows], similarities[rows] = ids[:, : self._width], exactly[:, : self._width]
+                # Where something was left out that may be as near as the k-th.
+                unsure.append(rows[lowest >= similarities[rows, -1] - slack])
+            if fetch >= self._count:
+                break
+            pending, fetch = np.concatenate(unsure), min(self._count, _MORE * fetch)
         return Neighbours(view_ids, similarities)
-    fetch = min(len(chosen), k + _SPARE)
-    look = look_at(index, chosen, width, exact=exact, effort=effort)
-    step = max(1, min(_QUERIES, _NUMBERS // (fetch * index.dim)))
-    slack = _error_bound(index.dim)
-    for start in range(0, len(queries), step):
-        some = queries[start : start + step]
-        scores, places = look.best(some, fetch)
-        ids, exactly = _ranked(index, some, places)
-        lowest = scores.min(axis=1)
-        # Where something was left out that may be as near as the k-th.
-        unsure = np.flatnonzero(lowest >= exactly[:, width - 1] - slack) if fetch < len(chosen) else ()
-        view_ids[start : start + step], similarities[start : start + step] = (
-            ids[:, :width],
-            exactly[:, :width],
+
+    def _ranked(
+        self, queries: NDArray[np.float32], fetch: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+        """The lowest score fetched (Q,), and views (Q, fetch) with their exact similarities, best first."""
+        scores, places = self._found(queries, fetch)
+        scores[places < 0] = -np.inf
+        exactly = np.empty(places.shape, np.float32)
+        step = max(1, _NUMBERS // (len(queries) * self._index.dim))
+        for start in range(0, places.shape[1], step):
+            some = np.maximum(places[:, start : start + step], 0)
+            # (Q * n, C) -> (Q, n, C)
+            vectors = self._index.take(some.ravel()).reshape(*some.shape, self._index.dim)
+            # Products of two float32 are exact in float64; a sum along contiguous rows has one order whatever
+            # their number, which a matrix product does not promise.
+            products = vectors.astype(np.float64)
+            products *= queries[:, None, :]
+            exactly[:, start : start + step] = np.clip(products.sum(axis=2), -1.0, 1.0)
+        exactly[places < 0] = -np.inf
+        view_ids = self._index.ids_at(places)
+        order = np.lexsort((view_ids, -exactly), axis=1)
+        return (
+            scores.min(axis=1),
+            np.take_along_axis(view_ids, order, 1),
+            np.take_along_axis(exactly, order, 1),
         )
-        for row in unsure:
-            threshold = float(exactly[row, width - 1]) - slack
-            found = _above(look, some[row], threshold)
-            ids_of, exact_of = _ranked_in_parts(index, some[row], found)
-            view_ids[start + row], similarities[start + row] = ids_of[:width], exact_of[:width]
-    return Neighbours(view_ids, similarities)
+
+    def _everything(
+        self, queries: NDArray[np.float32], fetch: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores and positions among all that may be found."""
+        index, base = self._index, self._index.base
+        self._verify(None)
+        if base is None or len(queries) >= _TOGETHER or self._count * _FEW < len(index.gone):
+            return scan(queries, self._positions(0), index.take, fetch)
+        every = np.tile(np.arange(base.lists), (len(queries), 1))
+        found = base.search(queries, fetch, every, self._base_mask)
+        return scan(queries, self._positions(index.start), index.take, fetch, found)
+
+    def _found(
+        self, queries: NDArray[np.float32], fetch: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores and positions among what may be found in the nearest lists and beside them, or everywhere."""
+        index, base = self._index, self._index.base
+        scores = np.empty((len(queries), fetch), np.float32)
+        places = np.empty((len(queries), fetch), np.int64)
+        is_far = np.ones(len(queries), bool)
+        # Those asked for are among so many nearest of all, if chance decides what may be found.
+        share = self._count / len(index.gone)
+        lists = self._lists_for(self._width / share)
+        if base is not None and lists is not None:
+            visited = base.nearest_lists(queries, lists)
+            is_far[:] = False
+            if self._mask is not None:
+                expected = share * self._held[visited].sum(axis=1)
+                is_far = self._kept[visited].sum(axis=1) < expected - _LESS * np.sqrt(expected)
+            near = np.flatnonzero(~is_far)
+            if len(near):
+                self._verify(visited[near])
+                found = base.search(queries[near], fetch, visited[near], self._base_mask)
+                found = scan(queries[near], self._positions(index.start), index.take, fetch, found)
+                scores[near], places[near] = found
+                is_far[near] = (found[1] >= 0).sum(axis=1) < self._width
+        far = np.flatnonzero(is_far)
+        if len(far):
+            scores[far], places[far] = self._everything(queries[far], fetch)
+        return scores, places
+
+    def _lists_for(self, neighbours: float) -> int | None:
+        """Into how many lists to look; None for everything."""
+        base = self._index.base
+        if base is None or base.effort is None:
+            return None
+        lists = base.effort.lists_for(neighbours)
+        needed = np.inf if lists is None else max(self._effort * lists, 1.0)
+        return None if needed * _MOST > base.lists else int(np.ceil(needed))
+
+    @property
+    def _base_mask(self) -> NDArray[np.bool_] | None:
+        return None if self._mask is None else self._mask[: self._index.start]
+
+    def _positions(self, start: int) -> NDArray[np.int64]:
+        """Positions, from one on, that may be found."""
+        if self._mask is None:
+            return np.arange(start, len(self._index.gone))
+        return start + np.flatnonzero(self._mask[start:])
+
+    def _verify(self, lists: NDArray[np.int64] | None) -> None:
+        if not self._index.verify(lists):
+            raise _MovedError
 
 
-def _error_bound(dim: int) -> float:
-    """How far a float32 score of two unit vectors may lie from the rounded exact one."""
-    unit = float(np.finfo(np.float32).eps) / 2
-    # One more term for the final rounding, and room for norms that are 1 only to float32's precision.
-    return 2 * (dim + 4) * unit
-
-
-def _ranked(
-    index: VectorIndex, queries: NDArray[np.float32], places: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Views at places (Q, n) with their exact similarities, best first; last those at place -1."""
-    # (Q * n, C) -> (Q, n, C)
-    vectors = index.take(np.maximum(places, 0).ravel()).reshape(*places.shape, index.dim)
-    # Products of two float32 are exact in float64; a sum along contiguous rows has one order whatever their
-    # number, which a matrix product does not promise.
-    products = vectors.astype(np.float64)
-    products *= queries[:, None, :]
-    exactly = np.clip(products.sum(axis=2), -1.0, 1.0).astype(np.float32)
-    exactly[places < 0] = -np.inf
-    view_ids = index.ids_at(places)
-    order = np.lexsort((view_ids, -exactly), axis=1)
-    return np.take_along_axis(view_ids, order, 1), np.take_along_axis(exactly, order, 1)
-
-
-def _ranked_in_parts(
-    index: VectorIndex, query: NDArray[np.float32], places: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    parts = [
-        _ranked(index, query[None], places[None, start : start + _RANKED])
-        for start in range(0, len(places), _RANKED)
-    ]
-    view_ids = np.concatenate([ids[0] for ids, _ in parts])
-    exactly = np.concatenate([exact[0] for _, exact in parts])
-    order = np.lexsort((view_ids, -exactly))
-    return view_ids[order], exactly[order]
-
-
-def _above(look: Look, query: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
-    """Positions of all whose score may be that high."""
-    found = []
-    for positions, rows, columns in look.blocks(query):
-        scores = rows @ query
-        scores = scores if columns is None else scores[columns]
-        found.append(positions[scores >= threshold])
-    return np.concatenate(found)
+def _mask(
+    index: VectorIndex, allowed: NDArray[np.int64] | None, exclude: NDArray[np.int64] | None
+) -> NDArray[np.bool_] | None:
+    barred = np.zeros(0, np.int64) if exclude is None else index.positions(exclude)
+    if allowed is None and not len(barred) and not index.gone.any():
+        return None
+    if allowed is None:
+        mask = ~index.gone
+    else:
+        mask = np.zeros(len(index.gone), bool)
+        mask[index.positions(allowed)] = True
+    mask[barred] = False
+    return mask

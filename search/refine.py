@@ -140,7 +140,8 @@ class RefinedVectors:
     def __init__(self, plain: VectorIndex, vectors: NDArray[np.float32]) -> None:
         self.plain = plain
         self.index = VectorIndex.of(plain.view_ids, vectors, plain.model_id, plain.seq)
-        self.background = background_cosine(plain.vectors)
+        self._unit = plain.vectors
+        self.background = background_cosine(self._unit)
 
     @classmethod
     def open(cls, store: CatalogStore, plain: VectorIndex) -> RefinedVectors:
@@ -160,12 +161,13 @@ class RefinedVectors:
             return cls(plain, stored)
         # In the order of the ids, so that the answer does not depend on the order in which they were added.
         order = np.argsort(plain.view_ids, kind="stable")
-        vectors = np.empty(plain.vectors.shape, np.float32)
-        vectors[order] = refined_vectors(np.ascontiguousarray(plain.vectors[order]))
+        vectors = plain.vectors
+        moved = np.empty(vectors.shape, np.float32)
+        moved[order] = refined_vectors(np.ascontiguousarray(vectors[order]))
         if store.writable:
             with contextlib.suppress(OSError, CatalogReadOnlyError):
-                _save(store, plain, vectors)
-        return cls(plain, vectors)
+                _save(store, plain, moved)
+        return cls(plain, moved)
 
     def plain_cosines(self, query: NDArray[np.float32], view_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Cosines of a query, (C,) float32 unit-norm, to the plain vectors of views that the index holds: (N,)."""
@@ -175,7 +177,7 @@ class RefinedVectors:
 
     def queries(self, unit: NDArray[np.float32]) -> NDArray[np.float32]:
         """Queries moved towards their neighbours: (Q, C) float32 unit-norm -> the same."""
-        return expand(unit, self.plain.vectors, self.background)
+        return expand(unit, self._unit, self.background)
 
 
 def _parameters() -> str:

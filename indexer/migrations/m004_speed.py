@@ -9,4 +9,5 @@ STATEMENTS = (
     "ALTER TABLE embedding ADD COLUMN run_id INTEGER REFERENCES run (id)",
     "ALTER TABLE snapshot ADD COLUMN lists INTEGER",
     "ALTER TABLE snapshot ADD COLUMN recall FLOAT",
+    "ALTER TABLE snapshot ADD COLUMN effort TEXT",
 )
