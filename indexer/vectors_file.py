@@ -1,4 +1,4 @@
-"""The file of a vector index: a FAISS inverted file, mapped rather than read, and verified list by list as it is used.
+"""The file of a vector index: FAISS's inverted file, mapped, and verified list by list as it is used.
 
     FAISS's head: centroids, sizes, where each vector is | vectors and places, list by list | view ids, checksums
 

@@ -56,8 +56,8 @@ def nearest(
     Which views are looked at: all that are allowed, if the index is not in lists of near ones, if few are allowed,
     if many neighbours are asked for, or if `exact`. Else those in the nearest lists, as many as were measured to
     hold 0.99 of the true neighbours. Where a share s of the vectors is allowed, the k nearest of them are among
-    about k / s nearest of all, and so many more lists are looked into; unless the filter leaves less in the lists of
-    a query than chance would. Then it leaves out what is like the query, and all that is allowed is looked at.
+    about k / s nearest of all, and so many more lists are looked into; unless the filter leaves less in the lists
+    of a query than chance would. Then it leaves out what is like the query, and all that is allowed is looked at.
 
     Candidates are found in float32, whose last bits depend on the size of the batch and on the number of threads.
     Every candidate that could be among the k best of those looked at, given the error bound of a float32 inner
