@@ -19,20 +19,19 @@ import hashlib
 import io
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from timing import machine
 
 SIZES = (1_000, 10_000, 100_000)
 WRITTEN = 1_000_000
@@ -204,8 +203,7 @@ def _sizes(catalog: Path, count: int) -> dict[str, float]:
     }
 
 
-def main() -> int:
-    """Print what each size took, and how it compares with the smallest."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -217,12 +215,11 @@ def main() -> int:
     parser.add_argument("--weights", help="a real network instead of none")
     parser.add_argument("--scratch", type=Path, help="where archives and catalogs are made")
     parser.add_argument("--one", choices=("indexed", "written"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
-            measure = indexed if options.one == "indexed" else written
-            print(json.dumps(measure(options.sizes[0], Path(scratch), options)))
-        return 0
+    return parser
+
+
+def run(options: argparse.Namespace, folder: Path) -> None:
+    """Print what each size took, and how it compares with the smallest."""
     results: dict[str, list[dict[str, float]]] = {"indexed": [], "written": []}
     for kind, count in [*(("indexed", size) for size in options.sizes), ("written", options.written)]:
         if not count:
@@ -239,21 +236,14 @@ def main() -> int:
             print(f"  a photo against {first['photos']:<15.0f} {ratio:13.3f} times")
         results[kind].append(found)
         sys.stdout.flush()
-    folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
-    record = {
-        "title": "growth",
-        "arguments": sys.argv[1:],
-        "machine": {
-            "system": platform.platform(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-        },
-        "versions": {name: metadata.version(name) for name in ("numpy", "pillow", "sqlalchemy")},
-        **results,
-    }
-    (folder / "growth.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
-    return 0
+    record = {"title": "growth", "arguments": vars(options), "machine": machine(), **results}
+    (folder / "growth.json").write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
+
+
+def main(folder: Path, scratch: Path) -> None:
+    """All sizes with the usual settings, for `run.py`."""
+    run(_parser().parse_args(["--scratch", str(scratch)]), folder)
 
 
 def _passed_on(options: argparse.Namespace) -> list[str]:
@@ -265,4 +255,10 @@ def _passed_on(options: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    asked = _parser().parse_args()
+    if asked.one:
+        with tempfile.TemporaryDirectory(dir=asked.scratch) as made_here:
+            measure = indexed if asked.one == "indexed" else written
+            print(json.dumps(measure(asked.sizes[0], Path(made_here), asked)))
+    else:
+        run(asked, Path(__file__).parent / "results")

@@ -15,7 +15,7 @@ from birdsearch.errors import CatalogError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, now
 
-__all__ = ["VectorSettings", "finish_run", "recorded_run", "start_run", "vector_settings"]
+__all__ = ["VectorSettings", "decode_mode", "finish_run", "recorded_run", "start_run", "vector_settings"]
 
 # What vectors hang on in their last bits only.
 _MINOR = ("batch_size",)
@@ -115,6 +115,31 @@ def vector_settings(store: CatalogStore, model_id: int) -> list[VectorSettings]:
             for count, run_id in connection.execute(counted):
                 made[ways.get(run_id, _way(None))] += count
     return [VectorSettings(json.loads(way), count) for way, count in made.most_common() if count]
+
+
+def decode_mode(store: CatalogStore, model_id: int) -> str:
+    """How the photos of the newest index run were decoded: what a query is decoded like, so that they compare.
+
+    Args:
+        store: An open catalog.
+        model_id: The model of the run.
+
+    Returns:
+        One of `birdsearch.model.scaling.DECODE_MODES`; `full` for runs from before there was a choice, `scaled`
+        if there was none.
+    """
+    run = tables.run.c
+    with store.reading() as connection:
+        newest = connection.execute(
+            sa.select(run.settings)
+            .where(run.model_id == model_id, run.command == "index")
+            .order_by(run.settings.is_(None), run.id.desc())
+            .limit(1)
+        ).first()
+    if newest is None:
+        return "scaled"
+    mode: str = "full" if newest.settings is None else json.loads(newest.settings)["decode"]
+    return mode
 
 
 def _way(settings: str | None) -> str:

@@ -18,6 +18,7 @@ from birdsearch.errors import CatalogError, CatalogReadOnlyError, InvalidInputEr
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.model_source import ModelSource
 from birdsearch.indexer.records import Box, ModelRecord
+from birdsearch.indexer.runs import decode_mode
 from birdsearch.indexer.vectors import VectorIndex, normalised
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, file_sha256, resolve_weights
@@ -393,13 +394,14 @@ class Catalog:
                 waiting.clear()
 
         limits = PhotoLimits()
+        mode = "scaled" if record is None else decode_mode(self.store, record.id)
         for photo in photos:
             try:
                 found = find_photo(self.store, photo, box, limits)
                 stored = self._stored(record, found)
                 if stored is None:
                     size = self._loaded(record, given).input_size
-                    waiting.append((len(vectors), network_input(found, size, limits)))
+                    waiting.append((len(vectors), network_input(found, size, limits, mode)))
                     stored = np.zeros(0, np.float32)
             except PhotoError as error:
                 if on_error is None:

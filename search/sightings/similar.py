@@ -13,6 +13,7 @@ from birdsearch.errors import CatalogError, InvalidInputError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.embeddings import normalised, unit_vectors
 from birdsearch.indexer.records import ModelRecord
+from birdsearch.indexer.runs import decode_mode
 from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.search.catalog_model import catalog_model
@@ -189,7 +190,7 @@ def _asked(
     if unit.any():
         return found.query.path, members, unit
     model = catalog_model(record, None, settings or Settings.from_environment(), device)
-    pixels = network_input(found, model.input_size, limits)
+    pixels = network_input(found, model.input_size, limits, decode_mode(store, record.id))
     return found.query.path, members, normalised(model.infer_pixels(pixels[None]).embeddings)
 
 

@@ -26,6 +26,7 @@ from birdsearch.errors import (
     WeightsError,
 )
 from birdsearch.indexer import tables
+from birdsearch.indexer.decode import decode_photo
 from birdsearch.indexer.records import Box
 from birdsearch.indexer.vectors import normalised
 from birdsearch.search import QueryResult, Where
@@ -440,3 +441,23 @@ def test_the_answer_as_json_types_has_the_documented_keys(catalog: Catalog, arch
     assert list(evidence) == ["name", "rank", "probability", "lambda", "calibrated", "neighbours"]
     assert (evidence["lambda"], evidence["calibrated"], evidence["neighbours"]) == (0.0, False, [])
     assert birdsearch.Catalog is Catalog
+
+
+@pytest.mark.parametrize("decode", ["scaled", "full"])
+def test_a_query_is_decoded_as_the_catalog_was(
+    decode: str, tmp_path: Path, tiny_model: Model, make_photo: MakePhoto
+) -> None:
+    make_photo(tmp_path / "archive" / "large.jpg", 90, size=(1600, 1200), quality=90)
+    # The same picture in another file: its content is not known, so that it is decoded.
+    content = (tmp_path / "archive" / "large.jpg").read_bytes()
+    (tmp_path / "same.jpg").write_bytes(content + b"\0")
+    with Catalog.open(tmp_path / "catalog", "create") as catalog:
+        catalog.index([tmp_path / "archive"], model=tiny_model, decode=decode)
+        assert catalog.query(tmp_path / "same.jpg", model=tiny_model).hits[0].similarity == 1.0
+        # The two ways do differ here, or nothing above would mean anything.
+        other = "full" if decode == "scaled" else "scaled"
+        assert _pixels(tmp_path / "same.jpg", decode) != _pixels(tmp_path / "same.jpg", other)
+
+
+def _pixels(path: Path, decode: str) -> bytes:
+    return decode_photo(path.read_bytes(), input_size=(32, 32), decode=decode).pixels.tobytes()
