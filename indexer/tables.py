@@ -197,7 +197,8 @@ change = Table(
 
 # A vector index on disk: it holds what `change` said up to `seq`, and its head hashes to `sha256`. `lists` is how
 # many lists its vectors lie in, 0 if a search looks at all of them, empty for files of a format that is no longer
-# read; `recall` is the measured share of the true nearest that a search finds.
+# read; `recall` is the measured share of the true nearest that a search finds, `effort` (JSON) into how many lists
+# it has to look for that.
 snapshot = Table(
     "snapshot",
     metadata,

@@ -28,6 +28,7 @@ from birdsearch.indexer.embeddings import normalised, read_vectors
 from birdsearch.indexer.vectors_build import EXACT_UP_TO, write_index
 from birdsearch.indexer.vectors_effort import Effort
 from birdsearch.indexer.vectors_file import Snapshot, Written, read_snapshot, rows_of
+from birdsearch.indexer.vectors_places import Places
 
 __all__ = ["EXACT_UP_TO", "SnapshotState", "VectorIndex", "normalised", "snapshot_state"]
 
@@ -39,8 +40,6 @@ _FOLDER = "vectors"
 _ROWS = 8192
 # A snapshot is written anew once one vector in so many has changed; what is fewer is replayed at every opening.
 _CHANGED = 100
-# Ids up to so many times the number of vectors are looked up in a table.
-_SPARSE = 16
 
 
 class VectorIndex:
@@ -73,7 +72,7 @@ class VectorIndex:
         self._added = _faiss.IndexFlatIP(self.dim)
         self._ids = np.zeros(0, np.int64) if base is None else base.ids
         self._gone = np.zeros(len(self._ids), bool)
-        self._places: _Places | None = None
+        self._places: Places | None = None
 
     @classmethod
     def of(
@@ -233,13 +232,9 @@ class VectorIndex:
         start, added = self.start, rows_of(self._added)
         is_added = positions >= start
         if self.base is None or is_added.all():
-            if (
-                len(positions)
-                and len(positions) == positions[-1] - positions[0] + 1
-                and _is_rising(positions)
-            ):
-                return added[positions[0] - start : positions[-1] - start + 1]
-            return added[positions - start]
+            places = positions - start
+            is_run = len(places) > 0 and bool((np.diff(places) == 1).all())
+            return added[places[0] : places[-1] + 1] if is_run else added[places]
         if not is_added.any():
             return self.base.take(positions)
         vectors = np.empty((len(positions), self.dim), np.float32)
@@ -250,7 +245,7 @@ class VectorIndex:
     def positions(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions of views, in the order of their ids as given; those that it does not hold are left out."""
         if self._places is None:
-            self._places = _Places(self._ids, np.flatnonzero(~self._gone))
+            self._places = Places(self._ids, np.flatnonzero(~self._gone))
         found = self._places.of(np.asarray(view_ids, np.int64))
         return found[found >= 0]
 
@@ -403,30 +398,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _is_rising(positions: NDArray[np.int64]) -> bool:
-    return bool((np.diff(positions) > 0).all())
-
-
-class _Places:
-    """Where each view is: a table as long as the highest id, or a sorted list where ids are too sparse."""
-
-    def __init__(self, view_ids: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
-        ids = view_ids[positions]
-        self._highest = int(ids.max(initial=-1))
-        self._table: NDArray[np.int32] | None = None
-        if self._highest < _SPARSE * (len(ids) + _ROWS):
-            self._table = np.full(self._highest + 2, -1, np.int32)
-            self._table[ids] = positions
-        else:
-            order = np.argsort(ids, kind="stable")
-            self._ids, self._positions = ids[order], positions[order]
-
-    def of(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Positions of views, -1 for those that are nowhere."""
-        inside = np.where((view_ids >= 0) & (view_ids <= self._highest), view_ids, self._highest + 1)
-        if self._table is not None:
-            return self._table[inside].astype(np.int64)
-        places = np.minimum(np.searchsorted(self._ids, inside), len(self._ids) - 1)
-        return np.where(self._ids[places] == inside, self._positions[places], -1)

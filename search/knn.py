@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -89,11 +92,23 @@ def nearest(
     if not effort > 0:
         raise InvalidInputError(f"effort must be above 0, got {effort}")
     queries = np.ascontiguousarray(queries, dtype=np.float32)
-    while True:
-        try:
-            return _Search(index, k, allowed, exclude, np.inf if exact else effort).answer(queries)
-        except _MovedError:
-            continue
+    with contextlib.nullcontext() if len(queries) > 1 else _one_thread():
+        while True:
+            try:
+                return _Search(index, k, allowed, exclude, np.inf if exact else effort).answer(queries)
+            except _MovedError:
+                continue
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """FAISS shares out queries; threads that have none only make a single one wait where the machine is busy."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 class _MovedError(Exception):
