@@ -28,7 +28,7 @@ _LISTS, _GROWN = 4, 2
 # So many vectors train a list, in so many rounds; so many others measure, half of them to choose and half to state.
 _TRAINED, _ROUNDS, _MEASURED, _SEED = 40, 10, 2000, 1
 # Neighbours for which the effort is measured; a search for more looks at everything.
-_NEIGHBOURS = (20, 50, 100, 200, 500, 1000, 2000, 5000)
+_NEIGHBOURS = (20, 50, 100, 200, 500)
 # The recall that the effort is chosen for on one half of the sample: a little above the 0.99 that it has to have on
 # the other half.
 _RECALL = 0.993
@@ -64,17 +64,29 @@ def write_index(held: VectorIndex, path: Path, exact_up_to: int = EXACT_UP_TO) -
     count = max(min(int(_LISTS * len(ids) ** 0.5), len(ids) // 4), 1)
     training, measuring = training_rows(ids, count)
     known = None if held.base is None else held.base.effort
+    # In which list each is, -1 where that is still to be found out.
+    numbers = np.full(len(live), -1, np.int64)
     if (
         held.base is not None
         and known is not None
         and len(ids) / _GROWN <= known.trained_on <= len(ids) * _GROWN
     ):
         centroids, trained_on = held.base.centroids, known.trained_on
+        is_listed = live < held.start
+        numbers[is_listed] = held.base.list_of[live[is_listed]]
     else:
         centroids, trained_on = _trained(held.take(live[training]), count), len(ids)
     nearest = _faiss.IndexFlatIP(held.dim)
     nearest.add(centroids)
-    _write(path, centroids, held, live, lambda _, vectors: nearest.assign(vectors, 1)[:, 0])
+
+    def key(rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+        found = numbers[rows]
+        is_new = found < 0
+        if is_new.any():
+            found[is_new] = nearest.assign(np.ascontiguousarray(vectors[is_new]), 1)[:, 0]
+        return found
+
+    _write(path, centroids, held, live, key)
     return seal_snapshot(path, ids, lambda base: _measured(base, measuring, trained_on))
 
 

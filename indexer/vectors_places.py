@@ -32,7 +32,9 @@ class Places:
 
     def of(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions of views, -1 for those that are nowhere."""
-        inside = np.where((view_ids >= 0) & (view_ids <= self._highest), view_ids, self._highest + 1)
+        inside = view_ids
+        if len(inside) and not 0 <= int(inside.min()) <= int(inside.max()) <= self._highest:
+            inside = np.where((view_ids >= 0) & (view_ids <= self._highest), view_ids, self._highest + 1)
         if self._table is not None:
             return self._table[inside].astype(np.int64)
         places = np.minimum(np.searchsorted(self._ids, inside), len(self._ids) - 1)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.vectors import VectorIndex
-from birdsearch.indexer.vectors_file import error_bound, scan
+from birdsearch.indexer.vectors_file import Snapshot, error_bound, scan
 
 __all__ = ["Neighbours", "nearest"]
 
@@ -23,12 +23,13 @@ _SPARE, _MORE = 32, 8
 _NUMBERS, _QUERIES = 1 << 22, 512
 # From so many queries on, or where fewer than one vector in so many may be found, comparing everything by matrix
 # products is faster than having FAISS look into every list.
-_TOGETHER, _FEW = 8, 16
-# Where more than one list in so many would have to be looked into, everything is looked at.
+_TOGETHER, _FEW = 8, 6
+# Where more than one list in so many would have to be looked into, or where these hold more than may be found,
+# everything that may be found is looked at.
 _MOST = 4
 # How a filter goes with the lists is judged by so many of the positions that it leaves; what it leaves in the lists
 # looked into may be so many standard deviations less than what chance would.
-_JUDGED, _LESS = 100_000, 2.0
+_JUDGED, _LESS = 100_000, 3.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,13 +134,7 @@ class _Search:
         self._count = end if self._mask is None else int(np.count_nonzero(self._mask))
         self._width = min(k, self._count)
         self._effort = effort
-        self._kept = self._held = np.zeros(0, np.int64)
-        if index.base is not None and index.base.effort is not None and self._mask is not None:
-            # Of some vectors, how many are in each list, and how many of these may be found.
-            step = max(1, self._count // _JUDGED)
-            among, mask = index.base.list_of[::step], self._mask[: index.start : step]
-            self._held = np.bincount(among, minlength=index.base.lists)
-            self._kept = np.bincount(among[mask], minlength=index.base.lists)
+        self._judged: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def answer(self, queries: NDArray[np.float32]) -> Neighbours:
         """The answer to (Q, C) queries."""
@@ -214,8 +209,9 @@ class _Search:
             visited = base.nearest_lists(queries, lists)
             is_far[:] = False
             if self._mask is not None:
-                expected = share * self._held[visited].sum(axis=1)
-                is_far = self._kept[visited].sum(axis=1) < expected - _LESS * np.sqrt(expected)
+                held, kept = self._in_each_list(base, self._mask)
+                expected = share * held[visited].sum(axis=1)
+                is_far = kept[visited].sum(axis=1) < expected - _LESS * np.sqrt(expected)
             near = np.flatnonzero(~is_far)
             if len(near):
                 self._verify(visited[near])
@@ -235,7 +231,21 @@ class _Search:
             return None
         lists = base.effort.lists_for(neighbours)
         needed = np.inf if lists is None else max(self._effort * lists, 1.0)
-        return None if needed * _MOST > base.lists else int(np.ceil(needed))
+        most = min(base.lists / _MOST, base.lists * self._count / len(self._index.gone))
+        return None if needed > most else int(np.ceil(needed))
+
+    def _in_each_list(
+        self, base: Snapshot, mask: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of some vectors, how many are in each list, and how many of these may be found: (L,) each."""
+        if self._judged is None:
+            step = max(1, self._count // _JUDGED)
+            among, is_kept = base.list_of[::step], mask[: len(base) : step]
+            self._judged = (
+                np.bincount(among, minlength=base.lists),
+                np.bincount(among[is_kept], minlength=base.lists),
+            )
+        return self._judged
 
     @property
     def _base_mask(self) -> NDArray[np.bool_] | None:
