@@ -6,7 +6,9 @@ them. Importing this module loads none of the libraries.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import os
 import sys
 import threading
@@ -19,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import BirdsearchError, InvalidInputError
+from birdsearch.model.exports import read_sealed, write_sealed
+from birdsearch.model.machine import machine_key
 from birdsearch.model.runtimes import RUNTIMES
 
 __all__ = ["CHUNK", "Engine", "can_export", "installed_runtimes", "open_engine"]
@@ -35,8 +39,15 @@ _MOST_STREAMS = 16
 class Engine(Protocol):
     """Runs the network. Calls from several threads are safe."""
 
+    @property
+    def is_proven(self) -> bool:
+        """True if it is, to the last bit, what was verified and kept on this machine before."""
+
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed a batch of at least one photo: (B, H, W, 3) uint8 -> (B, C) float32."""
+
+    def keep(self) -> None:
+        """Keep what was compiled, after it was verified, so that it need not be compiled and verified again."""
 
 
 def installed_runtimes() -> tuple[str, ...]:
@@ -57,7 +68,7 @@ def open_engine(name: str, graph: bytes, cache: Path | None) -> Engine:
     Args:
         name: A runtime other than `torch`.
         graph: The network, as `birdsearch.model.graph.build_graph` writes it.
-        cache: Folder for what the runtime compiled, so that it need not do so again; None keeps nothing.
+        cache: Folder in which `Engine.keep` may have put what the runtime compiled; None if there is none.
 
     Returns:
         The engine.
@@ -93,6 +104,11 @@ class _Parallel(ABC):
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_cores(), thread_name_prefix="birdsearch-network")
+        self.is_proven = False
+
+    @abstractmethod
+    def keep(self) -> None:
+        """See `Engine.keep`."""
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Engine.embed`."""
@@ -122,6 +138,9 @@ class _OnnxRuntime(_Parallel):
         options.log_severity_level = 3
         self._session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
+    def keep(self) -> None:
+        """See `Engine.keep`: a session is ready as fast as it could be read."""
+
     def _run(self, chunk: NDArray[np.uint8]) -> NDArray[np.float32]:
         found: NDArray[np.float32] = self._session.run(["embedding"], {"pixels": chunk})[0]
         return found
@@ -133,27 +152,36 @@ class _OpenVino(_Parallel):
         super().__init__()
         cores = _cores()
         core: Any = openvino.Core()
+        options = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+            "NUM_STREAMS": str(cores),
+            "INFERENCE_NUM_THREADS": cores,
+            # Decoders want the cores as well; a thread that may not move waits for its own.
+            "ENABLE_CPU_PINNING": False,
+        }
         if precision != "float32" and not _has_bfloat16(core):
             raise InvalidInputError(
                 "runtime 'openvino-bf16': this processor has no bfloat16 arithmetic; use 'openvino'"
             )
-        if cache is not None:
-            core.set_property({"CACHE_DIR": str(cache)})
-        network = core.read_model(graph, b"")
-        _, *rest = network.input(0).get_partial_shape()
-        network.reshape({0: [CHUNK, *(side.get_length() for side in rest)]})
-        self._compiled: Any = core.compile_model(
-            network,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-                "NUM_STREAMS": str(cores),
-                "INFERENCE_NUM_THREADS": cores,
-                # Decoders want the cores as well; a thread that may not move waits for its own.
-                "ENABLE_CPU_PINNING": False,
-            },
-        )
+        self._blob = None if cache is None else cache / f"openvino-{precision}-{machine_key()}.blob"
+        content = None if self._blob is None else read_sealed(self._blob)
+        self._compiled: Any = None
+        if content is not None:
+            # What it cannot take back, such as that of an update in place, is compiled again.
+            with contextlib.suppress(RuntimeError):
+                self._compiled = core.import_model(io.BytesIO(content), "CPU", options)
+                self.is_proven = True
+        if self._compiled is None:
+            network = core.read_model(graph, b"")
+            _, *rest = network.input(0).get_partial_shape()
+            network.reshape({0: [CHUNK, *(side.get_length() for side in rest)]})
+            self._compiled = core.compile_model(network, "CPU", options)
         self._requests = threading.local()
+
+    def keep(self) -> None:
+        """See `Engine.keep`."""
+        if self._blob is not None:
+            write_sealed(self._blob, self._compiled.export_model().getvalue())
 
     def _run(self, chunk: NDArray[np.uint8]) -> NDArray[np.float32]:
         if not hasattr(self._requests, "mine"):

@@ -1,8 +1,8 @@
 """What is kept of a checkpoint so that it can be run again without torch: its graph, its head, its facts.
 
 An export lies in the cache in a folder named after the weights' SHA-256. It can be thrown away at any time. Every
-file's hash is checked before it is used, and the embedding of a check picture, as torch computed it, is kept beside
-the graph: a runtime proves itself on it each time it is loaded.
+file's hash is checked before it is used. The embeddings of a few check pictures, as torch computed them, are kept
+beside the graph: whatever a runtime makes of the graph is tried on them before it is used, or kept.
 """
 
 from __future__ import annotations
@@ -25,10 +25,20 @@ from PIL import Image
 from birdsearch.config import Settings
 from birdsearch.model.config import RgbStats
 
-__all__ = ["Export", "Facts", "check_pictures", "export_folder", "read_export", "write_export"]
+__all__ = [
+    "Export",
+    "Facts",
+    "check_pictures",
+    "export_folder",
+    "read_export",
+    "read_sealed",
+    "write_export",
+    "write_sealed",
+]
 
 # Raised whenever an export comes to hold something else than before, or graphs come out otherwise.
 _VERSION = 1
+_SEAL = hashlib.sha256().digest_size
 _FACTS, _GRAPH, _ARRAYS = "facts.json", "graph.onnx", "arrays.npz"
 
 
@@ -173,6 +183,24 @@ def write_export(
     except OSError:
         return Export(facts, graph, expected, None)
     return Export(facts, graph, expected, folder)
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """What `write_sealed` wrote; None if it is not there or not whole."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    seal, data = content[:_SEAL], content[_SEAL:]
+    return data if hashlib.sha256(data).digest() == seal else None
+
+
+def write_sealed(path: Path, data: bytes) -> None:
+    """Write a file that begins with the hash of its content; one that cannot be written is done without."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        temporary.write_bytes(hashlib.sha256(data).digest() + data)
+        temporary.replace(path)
 
 
 def _sha256(data: bytes) -> str:

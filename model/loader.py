@@ -126,6 +126,8 @@ class EngineLoader:
     def _verified(self, runtime: str, export: Export) -> Engine:
         """An engine that was seen to compute what torch does, up to its precision."""
         engine = open_engine(runtime, export.graph, export.folder)
+        if engine.is_proven:
+            return engine
         cosine = least_cosine(engine.embed(check_pictures(export.facts.size)), export.expected)
         limit = RUNTIMES[runtime].min_cosine
         if cosine < limit:
@@ -133,6 +135,7 @@ class EngineLoader:
                 f"runtime {runtime!r} computes something else than torch on this machine (cosine {cosine:.6f}, at "
                 f"least {limit:g} is needed); use the runtime 'torch'"
             )
+        engine.keep()
         return engine
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 
 from birdsearch.model.engines import Engine
 from birdsearch.model.exports import check_pictures
+from birdsearch.model.machine import machine_key
 from birdsearch.model.runtimes import RUNTIMES
 
 __all__ = ["Rate", "fastest", "least_cosine", "measure", "read_rates", "write_rates"]
@@ -106,7 +104,7 @@ def read_rates(folder: Path | None) -> list[Rate] | None:
     try:
         held = json.loads((folder / _FILE).read_bytes())
         rates = [Rate(**rate) for rate in held["rates"]]
-        known = held["machine"] == _machine() and all(rate.runtime in RUNTIMES for rate in rates)
+        known = held["machine"] == machine_key() and all(rate.runtime in RUNTIMES for rate in rates)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return rates if known and any(rate.is_faithful for rate in rates) else None
@@ -116,26 +114,8 @@ def write_rates(folder: Path | None, rates: list[Rate]) -> None:
     """Remember rates; a cache that cannot be written remembers nothing."""
     if folder is None:
         return
-    text = json.dumps({"machine": _machine(), "rates": [asdict(rate) for rate in rates]}, indent=1)
+    text = json.dumps({"machine": machine_key(), "rates": [asdict(rate) for rate in rates]}, indent=1)
     temporary = folder / f".{_FILE}.{os.getpid()}"
     with contextlib.suppress(OSError):
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(folder / _FILE)
-
-
-def _machine() -> str:
-    """What a rate depends on besides the network: processor, cores and libraries."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    parts = [platform.machine(), _processor(), str(len(affinity(0)) if affinity else os.cpu_count())]
-    for library in sorted({spec.library for spec in RUNTIMES.values()}):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            parts.append(f"{library} {metadata.version(library)}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line
-    return platform.processor()

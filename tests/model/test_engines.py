@@ -151,6 +151,36 @@ def test_a_damaged_export_is_made_again(name: str, harm: str, weights_file: Path
     assert path.read_bytes() == content or name == "arrays.npz"
 
 
+def test_what_was_compiled_is_kept_and_gives_the_same(weights_file: Path, settings: Settings) -> None:
+    first = load_model(weights_file, runtime="openvino", settings=settings)
+    export = read_export(settings, first.sha256)
+    assert export is not None
+    [blob] = export_folder(settings, first.sha256).glob("openvino-*.blob")
+    engine = open_engine("openvino", export.graph, export.folder)
+    assert engine.is_proven
+    pixels = _pixels(5, seed=75)
+    expected = first.infer_pixels(pixels).embeddings
+    assert np.array_equal(engine.embed(pixels), expected)
+    whole = blob.read_bytes()
+    for harmed in (whole[:-1], whole[: len(whole) // 2], whole[:40] + b"?" + whole[41:], b""):
+        blob.write_bytes(harmed)
+        assert not open_engine("openvino", export.graph, export.folder).is_proven
+        again = load_model(weights_file, runtime="openvino", settings=settings)
+        assert np.array_equal(again.infer_pixels(pixels).embeddings, expected)
+        # Compiled, verified and kept anew.
+        assert open_engine("openvino", export.graph, export.folder).is_proven
+
+
+def test_what_was_compiled_elsewhere_is_not_used(
+    weights_file: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = load_model(weights_file, runtime="openvino", settings=settings).sha256
+    export = read_export(settings, sha256)
+    assert export is not None
+    monkeypatch.setattr("birdsearch.model.machine._processor", lambda: "another")
+    assert not open_engine("openvino", export.graph, export.folder).is_proven
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(weights_file: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder would be")
     settings = Settings(tmp_path / "catalog", tmp_path / "cache", None)
@@ -199,7 +229,7 @@ def test_auto_remembers_what_it_measured(
     assert len(measured) == 1
     assert first.runtime == second.runtime
     # Another processor, or another version of a library: what was measured says nothing any more.
-    monkeypatch.setattr("birdsearch.model.rates._processor", lambda: "another")
+    monkeypatch.setattr("birdsearch.model.machine._processor", lambda: "another")
     load_model(weights_file, runtime="auto", settings=settings)
     assert len(measured) == 2
 
