@@ -220,6 +220,7 @@ def load_model(
     settings: Settings | None = None,
     download: bool = True,
     progress: Progress | None = None,
+    sha256: str | None = None,
 ) -> Model:
     """Load a model: find its weights, verify them, and make the network ready to run.
 
@@ -235,6 +236,7 @@ def load_model(
         settings: Where weights are looked for; by default what the environment says.
         download: Whether published weights that are not on this machine may be fetched.
         progress: Called while downloading.
+        sha256: SHA-256 of the file, if the caller has just found it to be that.
 
     Returns:
         The model.
@@ -255,7 +257,7 @@ def load_model(
             raise InvalidInputError(f"runtime {runtime!r} runs on the device 'cpu' only; a GPU needs 'torch'")
         runtime = "torch"
     path = resolve_weights(name_or_path, settings, download=download, progress=progress)
-    sha256 = file_sha256(path)
+    sha256 = file_sha256(path) if sha256 is None else sha256
     refuse_superseded(path, sha256)
     name = canonical_name(name_or_path) or path.stem
     facts, engine, runtime = EngineLoader(path, sha256, settings, device).load(runtime)

@@ -80,9 +80,11 @@ def catalog_model(
         source: str | os.PathLike[str] = given
     else:
         source = DEFAULT_WEIGHTS if record is None else _last_known(record, settings)
+    # Both have read the file and found it to be the record's.
+    sha256 = None if record is None else record.sha256
     from birdsearch.model.runtime import load_model
 
-    model = load_model(source, settings=settings, download=False, device=device)
+    model = load_model(source, settings=settings, download=False, device=device, sha256=sha256)
     check_given(record, model, settings)
     return model
 
