@@ -181,7 +181,7 @@ class _Worker:
                 data = read_file(task.path, task, self._limits)
                 digest = file_digest(data)
         except Exception as error:
-            return _failure(error, "read")
+            return _failure(error)
         self._files.append((task, data))
         return {"kind": "digest", "digest": digest.hex()}
 
@@ -200,7 +200,7 @@ class _Worker:
                     decode=self._decode_mode,
                 )
         except Exception as error:
-            return _failure(error, "decode")
+            return _failure(error)
         size = photo.pixels.nbytes
         self._memory[task.slot * size : (task.slot + 1) * size] = photo.pixels.data.cast("B")
         return {
@@ -217,7 +217,7 @@ class _Worker:
         }
 
 
-def _failure(error: Exception, doing: str) -> dict[str, Any]:
+def _failure(error: Exception) -> dict[str, Any]:
     if isinstance(error, MemoryError):
         error = PhotoError("decode", "out-of-memory", "not enough memory for this file")
     if not isinstance(error, PhotoError):
@@ -226,7 +226,6 @@ def _failure(error: Exception, doing: str) -> dict[str, Any]:
         error = PhotoError("decode", "corrupt", reason)
     return {
         "kind": "failed",
-        "doing": doing,
         "stage": error.stage,
         "code": error.code,
         "reason": error.reason,

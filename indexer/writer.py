@@ -198,8 +198,7 @@ class CatalogWriter:
 
     def _file_row(self, item: Outcome, photo_id: int | None) -> tuple[object, ...]:
         """Values of `statements.FILE_COLUMNS`."""
-        found = item.task.found
-        status = (found.size, found.mtime_ns, found.ctime_ns, _signed(found.device), _signed(found.inode))
+        status = stat_values(item.task.found).values()
         if isinstance(item, FailedFile):
             error = item.error
             # A failure that says nothing about the content leaves the photo findable.
@@ -350,7 +349,7 @@ def _photo_row(photo_id: int, item: EmbeddedFile, run_id: int) -> tuple[object, 
 
 
 def stat_values(found: FoundFile) -> dict[str, object]:
-    """The columns of `file` that say how a file was found."""
+    """The columns of `file` that say how a file was found, in the order of `statements.FILE_COLUMNS`."""
     return {
         "size": found.size,
         "mtime_ns": found.mtime_ns,

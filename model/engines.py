@@ -25,7 +25,7 @@ from birdsearch.model.exports import read_sealed, write_sealed
 from birdsearch.model.machine import machine_key
 from birdsearch.model.runtimes import RUNTIMES
 
-__all__ = ["CHUNK", "Engine", "can_export", "installed_runtimes", "open_engine"]
+__all__ = ["CHUNK", "Engine", "GraphEngine", "can_export", "installed_runtimes", "open_engine"]
 
 CHUNK = 4
 """Photos that a graph is compiled for: on a core, the largest batch that its cache holds."""
@@ -39,12 +39,16 @@ _MOST_STREAMS = 16
 class Engine(Protocol):
     """Runs the network. Calls from several threads are safe."""
 
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed a batch of at least one photo: (B, H, W, 3) uint8 -> (B, C) float32."""
+
+
+class GraphEngine(Engine, Protocol):
+    """Runs a graph that another library than torch made ready."""
+
     @property
     def is_proven(self) -> bool:
         """True if it is, to the last bit, what was verified and kept on this machine before."""
-
-    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed a batch of at least one photo: (B, H, W, 3) uint8 -> (B, C) float32."""
 
     def keep(self) -> None:
         """Keep what was compiled, after it was verified, so that it need not be compiled and verified again."""
@@ -62,13 +66,13 @@ def can_export() -> bool:
     return importlib.util.find_spec("onnx") is not None and installed_runtimes() != ("torch",)
 
 
-def open_engine(name: str, graph: bytes, cache: Path | None) -> Engine:
+def open_engine(name: str, graph: bytes, cache: Path | None) -> GraphEngine:
     """Make a graph ready to run.
 
     Args:
         name: A runtime other than `torch`.
         graph: The network, as `birdsearch.model.graph.build_graph` writes it.
-        cache: Folder in which `Engine.keep` may have put what the runtime compiled; None if there is none.
+        cache: Folder in which `GraphEngine.keep` may have put what the runtime compiled; None if there is none.
 
     Returns:
         The engine.
@@ -108,7 +112,7 @@ class _Parallel(ABC):
 
     @abstractmethod
     def keep(self) -> None:
-        """See `Engine.keep`."""
+        """See `GraphEngine.keep`."""
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Engine.embed`."""
@@ -139,7 +143,7 @@ class _OnnxRuntime(_Parallel):
         self._session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def keep(self) -> None:
-        """See `Engine.keep`: a session is ready as fast as it could be read."""
+        """See `GraphEngine.keep`: a session is ready as fast as it could be read."""
 
     def _run(self, chunk: NDArray[np.uint8]) -> NDArray[np.float32]:
         found: NDArray[np.float32] = self._session.run(["embedding"], {"pixels": chunk})[0]
@@ -179,7 +183,7 @@ class _OpenVino(_Parallel):
         self._requests = threading.local()
 
     def keep(self) -> None:
-        """See `Engine.keep`."""
+        """See `GraphEngine.keep`."""
         if self._blob is not None:
             write_sealed(self._blob, self._compiled.export_model().getvalue())
 

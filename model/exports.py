@@ -32,6 +32,7 @@ __all__ = [
     "export_folder",
     "read_export",
     "read_sealed",
+    "write_cached",
     "write_export",
     "write_sealed",
 ]
@@ -197,9 +198,14 @@ def read_sealed(path: Path) -> bytes | None:
 
 def write_sealed(path: Path, data: bytes) -> None:
     """Write a file that begins with the hash of its content; one that cannot be written is done without."""
+    write_cached(path, hashlib.sha256(data).digest() + data)
+
+
+def write_cached(path: Path, content: bytes) -> None:
+    """Write a file of the cache, whole or not at all; one that cannot be written is done without."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
-        temporary.write_bytes(hashlib.sha256(data).digest() + data)
+        temporary.write_bytes(content)
         temporary.replace(path)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import statistics
 import time
 from collections.abc import Mapping
@@ -15,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.model.engines import Engine
-from birdsearch.model.exports import check_pictures
+from birdsearch.model.exports import check_pictures, write_cached
 from birdsearch.model.machine import machine_key
 from birdsearch.model.runtimes import RUNTIMES
 
@@ -115,7 +113,4 @@ def write_rates(folder: Path | None, rates: list[Rate]) -> None:
     if folder is None:
         return
     text = json.dumps({"machine": machine_key(), "rates": [asdict(rate) for rate in rates]}, indent=1)
-    temporary = folder / f".{_FILE}.{os.getpid()}"
-    with contextlib.suppress(OSError):
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / _FILE)
+    write_cached(folder / _FILE, text.encode())

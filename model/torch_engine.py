@@ -53,8 +53,6 @@ def facts_of(checkpoint: Checkpoint) -> Facts:
 class TorchEngine:
     """Runs a checkpoint's network eagerly in float32; see `birdsearch.model.engines.Engine`."""
 
-    is_proven = True
-
     def __init__(self, checkpoint: Checkpoint, device: str) -> None:
         self.network = checkpoint.network.to(device)
         self._stats, self._size, self._device = checkpoint.stats, checkpoint.size, device
@@ -75,9 +73,6 @@ class TorchEngine:
             for part in self.run(self.network.embedding, pixels[start : start + size])
         ]
         return _joined(parts)
-
-    def keep(self) -> None:
-        """Nothing is compiled."""
 
     def features(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Feature maps after each stage: (B, H, W, 3) uint8 -> `stage1`..., each (B, C, H/p, W/p) float32.

@@ -6,8 +6,7 @@ cosine to everything and the ranking does not depend on FAISS's batches or threa
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.search.threads import one_thread
 
 __all__ = ["KnnGraph", "Progress", "knn_graph", "near_pairs"]
 
@@ -90,7 +90,8 @@ def knn_graph(
         places, cosines = _searched(rows, k, None, told)
         recall = 1.0
     else:
-        with _one_thread():
+        # FAISS's k-means may add in another order with other numbers of threads.
+        with one_thread():
             index = _inverted_file(rows)
         recall = _tune(index, rows, k)
         places, cosines = _searched(rows, k, index, told)
@@ -132,17 +133,6 @@ def _distinct(unit: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.
     _, first, numbers = np.unique(keys, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))
     return np.sort(first), rank[numbers]
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """FAISS's k-means may add in another order with other numbers of threads."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def _inverted_file(rows: NDArray[np.float32]) -> Any:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.indexer.vectors_file import Snapshot, error_bound, scan
+from birdsearch.search.threads import one_thread
 
 __all__ = ["Neighbours", "nearest"]
 
@@ -93,23 +92,13 @@ def nearest(
     if not effort > 0:
         raise InvalidInputError(f"effort must be above 0, got {effort}")
     queries = np.ascontiguousarray(queries, dtype=np.float32)
-    with contextlib.nullcontext() if len(queries) > 1 else _one_thread():
+    # FAISS shares out queries; threads that have none only make a single one wait where the machine is busy.
+    with contextlib.nullcontext() if len(queries) > 1 else one_thread():
         while True:
             try:
                 return _Search(index, k, allowed, exclude, np.inf if exact else effort).answer(queries)
             except _MovedError:
                 continue
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """FAISS shares out queries; threads that have none only make a single one wait where the machine is busy."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 class _MovedError(Exception):
