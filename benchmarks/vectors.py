@@ -1,6 +1,6 @@
 """The vector index of a catalog as it grows: search, filters, opening, adding, building; beside HNSW indexes.
 
-Usage: python benchmarks/vectors.py [N ...] [--dim 128] [--runs 5] [--others-up-to 100000]
+Usage: python benchmarks/vectors.py [N ...] [--dim 128] [--runs 5] [--others-up-to 100000] [--seed 0]
 
 The vectors are those of `scale.py`: few species, bursts, copies. The queries are of the same species and bursts,
 and are not in the catalog. What is timed is `nearest` on a real catalog, so everything from the query's embedding
@@ -287,7 +287,7 @@ def _print(result: dict[str, Any]) -> None:
 
 def _sized(size: int, options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     path = scratch / f"catalog-{size}"
-    unit, truth, _ = made(size + _QUERIES + _ADDED, options.dim, 0)
+    unit, truth, _ = made(size + _QUERIES + _ADDED, options.dim, options.seed)
     started = time.perf_counter()
     make_catalog(path, unit[:size])
     print(
@@ -329,6 +329,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--others-up-to", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,22 +95,37 @@ def _write(
     path: Path, centroids: NDArray[np.float32], held: VectorIndex, live: NDArray[np.int64], key: Any
 ) -> None:
     """Have FAISS write vectors; `key` says in which list, given rows and vectors."""
+    keys = np.empty(len(live), np.int64)
+    for start in range(0, len(live), _ROWS):
+        rows = np.arange(start, min(start + _ROWS, len(live)))
+        keys[rows] = key(rows, held.take(live[rows]))
     quantizer = _faiss.IndexFlatIP(held.dim)
     quantizer.add(centroids)
     index = _faiss.IndexIVFFlat(quantizer, held.dim, len(centroids), faiss.METRIC_INNER_PRODUCT)
     index.is_trained = True
+    # A list at a time and all at once, so that FAISS allots what it holds and no more.
+    order = np.argsort(keys, kind="stable")
+    ends = np.cumsum(np.bincount(keys, minlength=len(centroids)))
     at = _faiss.swig_ptr
-    for start in range(0, len(live), _ROWS):
-        rows = np.arange(start, min(start + _ROWS, len(live)))
+    for number, rows in enumerate(np.split(order, ends[:-1])):
         vectors = np.ascontiguousarray(held.take(live[rows]))
-        keys = np.ascontiguousarray(key(rows, vectors), np.int64)
-        index.add_core(len(rows), at(vectors), at(rows), at(keys))
+        index.invlists.add_entries(number, len(rows), at(rows), at(vectors.view(np.uint8)))
+    index.ntotal = len(live)
     # Where each vector is, so that it can be taken by its position.
     index.make_direct_map(True)
     try:
         _faiss.write_index(index, str(path))
     except RuntimeError as error:
         raise OSError(f"FAISS cannot write it ({error})") from error
+    del index
+    _give_back_memory()
+
+
+def _give_back_memory() -> None:
+    """Have glibc return what was freed: it keeps pieces as small as a list, and next the file is mapped."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _trained(sample: NDArray[np.float32], count: int) -> NDArray[np.float32]:

@@ -32,8 +32,8 @@ _faiss: Any = faiss
 BLOCK = 8192
 """Vectors in a list where a search looks at all of them."""
 
-# Rows compared at a time, 32 MB of 128 numbers each.
-_ROWS = 65_536
+# Rows compared at a time: 4 MB of 128 numbers each, which a cache holds between gathering and comparing them.
+_ROWS = 8192
 # Lists fetched beyond those asked for, to settle which are the nearest.
 _SPARE = 8
 
@@ -74,6 +74,7 @@ class Snapshot:
         self._index, self._checksums = index, checksums
         self._is_verified = np.zeros(len(checksums), bool)
         self._list_of: NDArray[np.int32] | None = None
+        self._sizes: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,6 +97,13 @@ class Snapshot:
             where = _faiss.vector_to_array(self._index.direct_map.array)
             self._list_of = (where >> 32).astype(np.int32)
         return self._list_of
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(L,) int64: how many vectors are in each list."""
+        if self._sizes is None:
+            self._sizes = np.bincount(self.list_of, minlength=self.lists)
+        return self._sizes
 
     def is_sound(self, lists: NDArray[np.int64] | None = None) -> bool:
         """Say whether lists, all if None, are what was written; each is read once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,13 +118,16 @@ class _Search:
         effort: float,
     ) -> None:
         self._index = index
-        end = len(index.gone)
-        # Which positions may be found; None for all.
-        self._mask = _mask(index, allowed, exclude)
-        self._count = end if self._mask is None else int(np.count_nonzero(self._mask))
+        self._barred = np.zeros(0, np.int64) if exclude is None else index.positions(exclude)
+        # The positions that may be found, rising; None for all that are not barred or gone.
+        self._kept = None if allowed is None else self._among(index.positions(allowed))
+        if self._kept is not None:
+            self._count = len(self._kept)
+        else:
+            self._count = len(index.gone) if self._mask is None else int(np.count_nonzero(self._mask))
         self._width = min(k, self._count)
         self._effort = effort
-        self._judged: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._judged: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
 
     def answer(self, queries: NDArray[np.float32]) -> Neighbours:
         """The answer to (Q, C) queries."""
@@ -197,8 +201,8 @@ class _Search:
         if base is not None and lists is not None:
             visited = base.nearest_lists(queries, lists)
             is_far[:] = False
-            if self._mask is not None:
-                held, kept = self._in_each_list(base, self._mask)
+            if self._kept is not None:
+                held, kept = self._in_each_list(base, self._kept)
                 expected = share * held[visited].sum(axis=1)
                 is_far = kept[visited].sum(axis=1) < expected - _LESS * np.sqrt(expected)
             near = np.flatnonzero(~is_far)
@@ -224,17 +228,33 @@ class _Search:
         return None if needed > most else int(np.ceil(needed))
 
     def _in_each_list(
-        self, base: Snapshot, mask: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        self, base: Snapshot, kept: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Of some vectors, how many are in each list, and how many of these may be found: (L,) each."""
         if self._judged is None:
-            step = max(1, self._count // _JUDGED)
-            among, is_kept = base.list_of[::step], mask[: len(base) : step]
-            self._judged = (
-                np.bincount(among, minlength=base.lists),
-                np.bincount(among[is_kept], minlength=base.lists),
-            )
+            step = max(1, len(kept) // _JUDGED)
+            among = base.list_of[kept[: np.searchsorted(kept, len(base)) : step]]
+            self._judged = (base.sizes / step, np.bincount(among, minlength=base.lists))
         return self._judged
+
+    def _among(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions without those that are barred, rising and distinct."""
+        if not (positions[1:] > positions[:-1]).all():
+            positions = np.unique(positions)
+        return positions[~np.isin(positions, self._barred)] if len(self._barred) else positions
+
+    @cached_property
+    def _mask(self) -> NDArray[np.bool_] | None:
+        """Which positions may be found; None for all."""
+        if self._kept is not None:
+            mask = np.zeros(len(self._index.gone), bool)
+            mask[self._kept] = True
+            return mask
+        if not len(self._barred) and not self._index.gone.any():
+            return None
+        mask = ~self._index.gone
+        mask[self._barred] = False
+        return mask
 
     @property
     def _base_mask(self) -> NDArray[np.bool_] | None:
@@ -242,25 +262,12 @@ class _Search:
 
     def _positions(self, start: int) -> NDArray[np.int64]:
         """Positions, from one on, that may be found."""
-        if self._mask is None:
-            return np.arange(start, len(self._index.gone))
-        return start + np.flatnonzero(self._mask[start:])
+        if self._kept is not None:
+            return self._kept[np.searchsorted(self._kept, start) :]
+        if self._mask is not None:
+            return start + np.flatnonzero(self._mask[start:])
+        return np.arange(start, len(self._index.gone))
 
     def _verify(self, lists: NDArray[np.int64] | None) -> None:
         if not self._index.verify(lists):
             raise _MovedError
-
-
-def _mask(
-    index: VectorIndex, allowed: NDArray[np.int64] | None, exclude: NDArray[np.int64] | None
-) -> NDArray[np.bool_] | None:
-    barred = np.zeros(0, np.int64) if exclude is None else index.positions(exclude)
-    if allowed is None and not len(barred) and not index.gone.any():
-        return None
-    if allowed is None:
-        mask = ~index.gone
-    else:
-        mask = np.zeros(len(index.gone), bool)
-        mask[index.positions(allowed)] = True
-    mask[barred] = False
-    return mask
