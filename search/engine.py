@@ -24,7 +24,7 @@ from birdsearch.model.photo import PhotoLimits
 from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, file_sha256, resolve_weights
 from birdsearch.search.catalog_model import catalog_model, check_given
 from birdsearch.search.filters import Where, allowed_views
-from birdsearch.search.inputs import Photo, ReadPhoto, check_box, find_photo, network_input
+from birdsearch.search.inputs import Photo, ReadPhoto, find_photo, network_input, region_of
 from birdsearch.search.labels.estimator import LabelEstimator, state_of
 from birdsearch.search.labels.fusion import top_labels
 from birdsearch.search.refine import RefinedVectors
@@ -289,7 +289,7 @@ class Catalog:
             raise InvalidInputError("photos must be a list; use `query` for a single photo")
         if k < 0:
             raise InvalidInputError(f"k must be at least 0, got {k}")
-        region = _region(box)
+        region = region_of(box)
         store = self.store
         record = store.active_model()
         if model is not None:
@@ -460,17 +460,3 @@ class Catalog:
         else:
             index.replay(self.store)
         return index
-
-
-def _region(box: Box | Sequence[float] | None) -> Box | None:
-    """A checked region, or None for the whole frame."""
-    if box is None:
-        return None
-    if not isinstance(box, Box):
-        try:
-            x, y, w, h = (float(value) for value in box)
-        except (TypeError, ValueError):
-            raise InvalidInputError(f"box must be four numbers x, y, w, h, got {box!r}") from None
-        box = Box(x, y, w, h)
-    checked = check_box(box)
-    return None if checked.is_whole else checked

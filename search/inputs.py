@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,19 @@ from birdsearch.model.preprocess import resize, resize_loaded
 from birdsearch.model.scaling import Need, check_mode
 from birdsearch.search.results import QueryPhoto
 
-__all__ = ["Photo", "ReadPhoto", "check_box", "crop", "find_photo", "network_input", "parse_box"]
+__all__ = [
+    "Photo",
+    "ReadPhoto",
+    "check_box",
+    "crop",
+    "find_photo",
+    "network_input",
+    "parse_box",
+    "photo_id_of",
+    "photo_name",
+    "read_file",
+    "region_of",
+]
 
 Photo = str | os.PathLike[str] | Image.Image | int
 """A photo: its path, a Pillow image, or the id of a photo in the catalog (`12` or `"#12"`)."""
@@ -85,6 +98,24 @@ def check_box(box: Box) -> Box:
     return Box(x, y, min(box.w, 1.0 - x), min(box.h, 1.0 - y))
 
 
+def region_of(box: Box | Sequence[float] | None) -> Box | None:
+    """A checked region, or None for the whole frame.
+
+    Raises:
+        InvalidInputError: It is not four numbers, or not a region of the frame.
+    """
+    if box is None:
+        return None
+    if not isinstance(box, Box):
+        try:
+            x, y, w, h = (float(value) for value in box)
+        except (TypeError, ValueError):
+            raise InvalidInputError(f"box must be four numbers x, y, w, h, got {box!r}") from None
+        box = Box(x, y, w, h)
+    checked = check_box(box)
+    return None if checked.is_whole else checked
+
+
 def crop(image: Image.Image, box: Box) -> Image.Image:
     """Cut a region out of an upright photo.
 
@@ -130,21 +161,36 @@ def find_photo(store: CatalogStore, photo: Photo, box: Box | None, limits: Photo
         InvalidInputError: It is none of what a photo can be.
     """
     if isinstance(photo, Image.Image):
-        name = getattr(photo, "filename", "")
-        return ReadPhoto(QueryPhoto(display_path(os.fsencode(name)) if name else "image", None, box), photo)
-    match = _PHOTO_ID.fullmatch(photo) if isinstance(photo, str) else None
-    if match is not None:
-        return _by_id(store, int(match.group(1)), box)
+        return ReadPhoto(QueryPhoto(photo_name(photo), None, box), photo)
+    named = photo_id_of(photo)
+    if named is not None:
+        return _by_id(store, named, box)
+    file = os.fsencode(photo)
+    content = read_file(file, limits)
+    photo_id = next(iter(store.photo_ids(digests=[file_digest(content)]).values()), None)
+    return ReadPhoto(QueryPhoto(display_path(file), photo_id, box, file), content)
+
+
+def photo_id_of(photo: Photo) -> int | None:
+    """The id that names a photo, or None where a path does.
+
+    Raises:
+        InvalidInputError: It is neither an id nor a path.
+    """
     if isinstance(photo, int) and not isinstance(photo, bool):
-        return _by_id(store, photo, box)
+        return photo
     if not isinstance(photo, str | os.PathLike):
         raise InvalidInputError(
             f"a photo must be a path, a Pillow image or a photo id, got {type(photo).__name__}"
         )
-    file = os.fsencode(photo)
-    content = _read(file, limits)
-    photo_id = next(iter(store.photo_ids(digests=[file_digest(content)]).values()), None)
-    return ReadPhoto(QueryPhoto(display_path(file), photo_id, box, file), content)
+    match = _PHOTO_ID.fullmatch(photo) if isinstance(photo, str) else None
+    return None if match is None else int(match.group(1))
+
+
+def photo_name(image: Image.Image) -> str:
+    """What a Pillow image is called: the path of its file, escaped for people, or `image`."""
+    name = getattr(image, "filename", "")
+    return display_path(os.fsencode(name)) if name else "image"
 
 
 def _by_id(store: CatalogStore, photo_id: int, box: Box | None) -> ReadPhoto:
@@ -181,7 +227,7 @@ def network_input(
     need = Need(size, check_mode(decode), (1.0, 1.0) if box is None else (box.w, box.h))
     file = query.file or b""
     if content is None:
-        content = _read(file, limits)
+        content = read_file(file, limits)
     try:
         if isinstance(content, Image.Image):
             image = upright_rgb(content)
@@ -194,7 +240,12 @@ def network_input(
     return np.array(resize_loaded(loaded, size, region, exact=decode == "full"))
 
 
-def _read(file: bytes, limits: PhotoLimits) -> bytes:
+def read_file(file: bytes, limits: PhotoLimits) -> bytes:
+    """Read a query photo's file.
+
+    Raises:
+        PhotoError: It cannot be read; the reason names it.
+    """
     try:
         return read_photo(file, limits)
     except PhotoError as error:
