@@ -34,6 +34,7 @@ COMMANDS = {
     "status": "birdsearch.cli.catalog:status",
     "check": "birdsearch.cli.catalog:check",
     "rebuild": "birdsearch.cli.catalog:rebuild",
+    "serve": "birdsearch.cli.serve:serve",
     "bench": "birdsearch.cli.bench:bench",
     "model": "birdsearch.cli.model:model",
     "demo": "birdsearch.cli.demo:demo",

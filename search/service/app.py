@@ -1,0 +1,82 @@
+"""The service as an ASGI app."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+
+import anyio.to_thread
+from fastapi import FastAPI, Request
+from starlette.concurrency import run_in_threadpool
+
+from birdsearch import __version__
+from birdsearch.search.service import problems, security
+from birdsearch.search.service.limits import BodyLimit, HeadAsGet, RangeLimit, RequestLimit
+from birdsearch.search.service.metrics import CountRequests
+from birdsearch.search.service.options import ServeOptions
+from birdsearch.search.service.routes import health
+from birdsearch.search.service.state import Service
+from birdsearch.search.service.static_files import gallery
+
+__all__ = ["create_app"]
+
+# Fewer than the catalog has connections for reading (15), so that none waits for another's.
+_THREADS = 10
+
+_DESCRIPTION = """Photos of a birdsearch catalog: find similar ones, name them, verify, group and tidy.
+
+Everything is JSON but uploads (multipart) and pictures. Errors are `application/problem+json` (RFC 9457)."""
+
+_ROUTERS = (health.router, security.router)
+
+
+def create_app(options: ServeOptions) -> FastAPI:
+    """Make the app; the catalog is opened when it starts and closed when it stops.
+
+    Args:
+        options: What is served and how.
+
+    Returns:
+        The app. While it runs, `app.state.service` is its `Service`.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        service = await run_in_threadpool(Service, options)
+        app.state.service = service
+        try:
+            yield
+        finally:
+            await run_in_threadpool(service.close)
+
+    app = FastAPI(
+        title="birdsearch",
+        version=__version__,
+        description=_DESCRIPTION,
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.options = options
+    problems.install(app, _known_paths)
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.router.routes.append(gallery())
+    # The first to be added is the innermost.
+    app.add_middleware(problems.UnexpectedErrors)
+    app.add_middleware(RangeLimit)
+    app.add_middleware(BodyLimit, max_bytes=options.max_upload_mb * 1_000_000)
+    app.add_middleware(RequestLimit, at_once=options.max_requests)
+    app.add_middleware(security.Guard, options=options)
+    app.add_middleware(CountRequests, metrics=lambda scope: scope["app"].state.service.metrics)
+    app.add_middleware(security.SafeHeaders)
+    app.add_middleware(HeadAsGet)
+    return app
+
+
+def _known_paths(request: Request) -> Mapping[str, str] | None:
+    service: Service = request.app.state.service
+    return service.paths.known()

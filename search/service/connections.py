@@ -1,0 +1,116 @@
+"""Connections of the service: cut when headers do not end, or answers are not read."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from birdsearch.search.service.problems import ProblemResponse
+
+__all__ = ["ConnectionLimits", "protocol"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What one connection, and all of them together, may take.
+
+    Attributes:
+        headers_s: Seconds for the headers of a request, from the connection or their first byte on.
+        idle_s: Seconds that a connection is kept between requests.
+        unread_s: Seconds that an answer may wait to be read on.
+        header_bytes: Size of a request line with its headers.
+        at_once: Open connections.
+    """
+
+    headers_s: float = 10.0
+    idle_s: int = 30
+    unread_s: float = 60.0
+    header_bytes: int = 32 << 10
+    at_once: int = 256
+
+
+def protocol(limits: ConnectionLimits) -> Callable[..., asyncio.Protocol]:
+    """What makes uvicorn's connections, with these limits."""
+    return functools.partial(_Connection, limits)
+
+
+class _Connection(H11Protocol):
+    # NOTE: uvicorn bounds the size of headers, but waits for their end without end.
+
+    def __init__(self, limits: ConnectionLimits, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limits = limits
+        self._headers_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.at_once:
+            self._refuse(503, "too many connections are open", {"Retry-After": "1"})
+            return
+        self._watch_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._headers_timer = _cancelled(self._headers_timer)
+        self._unread_timer = _cancelled(self._unread_timer)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_headers()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch_headers(is_idle=self.timeout_keep_alive_task is not None)
+
+    def _watch_headers(self, *, is_idle: bool = False) -> None:
+        """Start the clock when a request is awaited, stop it when its headers are there."""
+        is_awaited = self.conn.their_state is h11.IDLE and not is_idle and not self.transport.is_closing()
+        if not is_awaited:
+            self._headers_timer = _cancelled(self._headers_timer)
+        elif self._headers_timer is None:
+            self._headers_timer = self.loop.call_later(self._limits.headers_s, self._headers_late)
+
+    def _headers_late(self) -> None:
+        self._headers_timer = None
+        if not self.transport.is_closing():
+            self._refuse(408, f"the headers took longer than {self._limits.headers_s:g} s")
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            # An answer is under way: nothing can be said any more.
+            self.transport.abort()
+            return
+        self._refuse(
+            400, f"this is not an HTTP request, or its headers are too large ({msg.rstrip('.').lower()})"
+        )
+
+    def _refuse(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+        """Answer without the app, and close."""
+        answer = ProblemResponse(status, detail, headers={"Connection": "close", **(headers or {})})
+        head = h11.Response(status_code=status, headers=answer.raw_headers)
+        for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread_timer = _cancelled(self._unread_timer)
+        self._unread_timer = self.loop.call_later(self._limits.unread_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._unread_timer = _cancelled(self._unread_timer)
+        super().resume_writing()
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """No timer, after this one was stopped."""
+    if timer is not None:
+        timer.cancel()
+    return None

@@ -1,0 +1,246 @@
+"""Errors as the service tells them: one shape, `application/problem+json` (RFC 9457), without secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from birdsearch.errors import (
+    BirdsearchError,
+    CatalogError,
+    CatalogLockedError,
+    CatalogReadOnlyError,
+    InvalidInputError,
+    MissingFilesError,
+    PhotoError,
+    WeightsError,
+)
+
+__all__ = [
+    "MEDIA_TYPE",
+    "Problem",
+    "ProblemResponse",
+    "UnexpectedErrors",
+    "as_problem",
+    "install",
+    "responses",
+    "without_paths",
+]
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+# How long a client is asked to wait for whoever writes to the catalog, in seconds.
+_RETRY_LOCKED = 5
+
+_PATH = re.compile(r"(?<![\w.~/-])/(?:[^\s/:;,'\"()]+/)*[^\s/:;,'\"()]+")
+
+
+class Fault(BaseModel):
+    """One value of a request that was not accepted."""
+
+    where: str = Field(description="Where the value is, such as `body.k` or `query.limit`.")
+    message: str
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "no photo 12"}
+        }
+    )
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] | None = None
+
+
+class ProblemResponse(Response):
+    """A problem as a response.
+
+    Args:
+        status: HTTP status.
+        detail: One sentence for a person.
+        errors: The values that were not accepted, if that is the problem.
+        headers: More headers.
+    """
+
+    media_type = MEDIA_TYPE
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        content: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "detail": detail,
+        }
+        if errors:
+            content["errors"] = [dict(error) for error in errors]
+        body = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        super().__init__(body, status, headers)
+
+
+_DESCRIPTIONS = {
+    202: "Started; the job says how it goes.",
+    400: "The request cannot be understood, or names a host that this service is not.",
+    401: "A token is needed.",
+    403: "Not allowed here.",
+    404: "There is no such thing.",
+    406: "Not available in what the client accepts.",
+    409: "Another process writes to the catalog, or the state does not allow it now.",
+    413: "The body is larger than the service takes.",
+    415: "The body is of a type that the service does not take.",
+    416: "The range is outside the file.",
+    422: "A value was not accepted.",
+    500: "The service failed; the reason is in its log.",
+    503: "Too many requests at once, or the catalog or its network cannot be used now.",
+}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route: those statuses and the ones that any route of the API can give."""
+    every = sorted({*statuses, 400, 401, 403, 500, 503})
+    return {
+        status: {
+            "description": _DESCRIPTIONS[status],
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in every
+    }
+
+
+def without_paths(text: str, known: Mapping[str, str] | None = None) -> str:
+    """A message with no absolute path in it: of each, only what may be shown.
+
+    Args:
+        text: The message.
+        known: What is shown for folders that are known, by absolute path. Any other path becomes its last part.
+
+    Returns:
+        The message to show.
+    """
+    for path in sorted(known or (), key=len, reverse=True):
+        if len(path) > 1:
+            text = text.replace(path, (known or {})[path])
+    return _PATH.sub(lambda found: found[0].rpartition("/")[2], text)
+
+
+def as_problem(error: BirdsearchError, known: Mapping[str, str] | None = None) -> ProblemResponse:
+    """How an error of birdsearch is told.
+
+    Args:
+        error: The error.
+        known: As `without_paths`; None shows paths as they are.
+
+    Returns:
+        The response.
+    """
+    detail = str(error) if known is None else without_paths(str(error), known)
+    if isinstance(error, CatalogLockedError):
+        return ProblemResponse(409, detail, headers={"Retry-After": str(_RETRY_LOCKED)})
+    if isinstance(error, InvalidInputError | PhotoError):
+        return ProblemResponse(422, detail)
+    if isinstance(error, CatalogReadOnlyError):
+        return ProblemResponse(403, detail)
+    if isinstance(error, MissingFilesError):
+        return ProblemResponse(409, detail)
+    if isinstance(error, CatalogError | WeightsError):
+        return ProblemResponse(503, detail)
+    log.error("an error that has no status of its own", exc_info=error)
+    return ProblemResponse(500, "internal error")
+
+
+def install(app: FastAPI, known: Callable[[Request], Mapping[str, str] | None]) -> None:
+    """Make an app tell every error as a problem.
+
+    Args:
+        app: The app.
+        known: The folders of a request's service as `without_paths` takes them; None where paths are shown.
+    """
+
+    def on_birdsearch_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, BirdsearchError)
+        return as_problem(error, known(request))
+
+    def on_http_exception(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_allowed(app, request.scope)) or headers.get("Allow", "GET, HEAD")
+        if error.status_code in (204, 304):
+            return Response(status_code=error.status_code, headers=headers)
+        return ProblemResponse(error.status_code, str(error.detail), headers=headers)
+
+    def on_invalid_request(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        errors = [
+            {"where": ".".join(str(part) for part in item["loc"]), "message": item["msg"]}
+            for item in error.errors()
+        ]
+        first = f"{errors[0]['where']}: {errors[0]['message']}" if errors else "a value was not accepted"
+        return ProblemResponse(422, first, errors)
+
+    app.add_exception_handler(BirdsearchError, on_birdsearch_error)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(RequestValidationError, on_invalid_request)
+
+
+def _allowed(app: FastAPI, scope: Scope) -> list[str]:
+    """Methods that the path of a request takes, over all the routes that have this path."""
+    methods: set[str] = set()
+    for route in app.router.routes:
+        match, _ = route.matches(scope)
+        if match is Match.PARTIAL:
+            methods |= set(getattr(route, "methods", None) or ())
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
+
+
+class UnexpectedErrors:
+    """Tells an error that nobody foresaw as a problem of status 500, and logs it.
+
+    It is inside the other middlewares, so that this response passes through them as any other.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app."""
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                # Too late for a status: the connection is closed, which tells the client that it has not all.
+                raise
+            log.exception("%s %s failed", scope["method"], scope["path"], exc_info=error)
+            await ProblemResponse(500, "internal error")(scope, receive, send)

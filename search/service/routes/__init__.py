@@ -1,0 +1,3 @@
+"""The endpoints, one module a resource."""
+
+from __future__ import annotations

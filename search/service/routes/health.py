@@ -1,0 +1,48 @@
+"""Whether the service lives, whether it can answer, and what it has counted."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+from starlette.responses import PlainTextResponse
+
+from birdsearch.errors import BirdsearchError
+from birdsearch.search.service.problems import ProblemResponse, responses
+from birdsearch.search.service.state import ServiceDep
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["health"])
+
+
+class Health(BaseModel):
+    """The service lives."""
+
+    status: Literal["ok"] = "ok"
+
+
+# NOTE: `async`, so that it is answered while every thread is busy.
+@router.get("/healthz")
+async def healthz() -> Health:
+    """Say that the service lives."""
+    return Health()
+
+
+@router.get("/readyz", response_model=Health, responses=responses(503))
+def readyz(service: ServiceDep) -> Health | Response:
+    """Say whether the catalog can be read and the service is not about to stop."""
+    if service.stopping.is_set():
+        return ProblemResponse(503, "the service is stopping")
+    try:
+        service.store.roots()
+    except BirdsearchError:
+        return ProblemResponse(503, "the catalog cannot be read")
+    return Health()
+
+
+@router.get("/metrics", response_class=PlainTextResponse, responses=responses())
+def metrics(service: ServiceDep) -> Response:
+    """What was counted, as Prometheus reads it."""
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
