@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from birdsearch.client import Client
     from birdsearch.search.engine import Catalog
 
-__all__ = ["Catalog", "__version__"]
+__all__ = ["Catalog", "Client", "__version__"]
 
 __version__ = "0.1.0"
 
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> object:
         from birdsearch.search.engine import Catalog
 
         return Catalog
+    if name == "Client":
+        from birdsearch.client import Client
+
+        return Client
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

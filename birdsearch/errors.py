@@ -16,6 +16,7 @@ __all__ = [
     "MissingFilesError",
     "ModelMismatchError",
     "PhotoError",
+    "ServiceError",
     "WeightsError",
 ]
 
@@ -54,6 +55,18 @@ class ModelMismatchError(CatalogError):
 
 class MissingFilesError(BirdsearchError):
     """A root is absent, empty, or most of it is gone: nothing was changed."""
+
+
+class ServiceError(BirdsearchError):
+    """A service could not be reached, or refused for another reason than the values it was sent.
+
+    Attributes:
+        status: HTTP status, or None if there was no answer.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class PhotoError(BirdsearchError):

@@ -28,9 +28,9 @@ __all__ = [
     "check_box",
     "crop",
     "find_photo",
+    "id_or_path",
     "network_input",
     "parse_box",
-    "photo_id_of",
     "photo_name",
     "read_file",
     "region_of",
@@ -162,17 +162,16 @@ def find_photo(store: CatalogStore, photo: Photo, box: Box | None, limits: Photo
     """
     if isinstance(photo, Image.Image):
         return ReadPhoto(QueryPhoto(photo_name(photo), None, box), photo)
-    named = photo_id_of(photo)
-    if named is not None:
-        return _by_id(store, named, box)
-    file = os.fsencode(photo)
+    file = id_or_path(photo)
+    if isinstance(file, int):
+        return _by_id(store, file, box)
     content = read_file(file, limits)
     photo_id = next(iter(store.photo_ids(digests=[file_digest(content)]).values()), None)
     return ReadPhoto(QueryPhoto(display_path(file), photo_id, box, file), content)
 
 
-def photo_id_of(photo: Photo) -> int | None:
-    """The id that names a photo, or None where a path does.
+def id_or_path(photo: str | os.PathLike[str] | int) -> int | bytes:
+    """The id that names a photo, or its path.
 
     Raises:
         InvalidInputError: It is neither an id nor a path.
@@ -184,7 +183,7 @@ def photo_id_of(photo: Photo) -> int | None:
             f"a photo must be a path, a Pillow image or a photo id, got {type(photo).__name__}"
         )
     match = _PHOTO_ID.fullmatch(photo) if isinstance(photo, str) else None
-    return None if match is None else int(match.group(1))
+    return os.fsencode(photo) if match is None else int(match.group(1))
 
 
 def photo_name(image: Image.Image) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from birdsearch.indexer.records import Box
 
@@ -44,6 +46,19 @@ class LabelEstimate:
             **_flag_item(self.flag),
         }
 
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> LabelEstimate:
+        """The estimate that `to_dict` wrote."""
+        return cls(
+            name=value["name"],
+            scientific_name=value["scientific_name"],
+            rank=value["rank"],
+            probability=value["probability"],
+            p_model=value["p_model"],
+            p_knn=value["p_knn"],
+            flag=value.get("flag"),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Voter:
@@ -69,6 +84,11 @@ class Voter:
             "similarity": self.similarity,
             "label": self.label,
         }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Voter:
+        """The voter that `to_dict` wrote."""
+        return cls(value["photo_id"], value["path"], value["similarity"], value["label"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +124,19 @@ class LabelEvidence:
             "neighbours": [voter.to_dict() for voter in self.voters],
             **_flag_item(self.flag),
         }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> LabelEvidence:
+        """The evidence that `to_dict` wrote."""
+        return cls(
+            name=value["name"],
+            rank=value["rank"],
+            probability=value["probability"],
+            knn_weight=value["lambda"],
+            is_calibrated=value["calibrated"],
+            voters=tuple(Voter.from_dict(voter) for voter in value["neighbours"]),
+            flag=value.get("flag"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +193,29 @@ class Hit:
             "lon": self.longitude,
         }
 
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Hit:
+        """The hit that the service sends, which is what `to_dict` writes and more.
+
+        Of what `to_dict` wrote alone, `view_id` is 0 and `label_probability` and `camera` are None.
+        """
+        return cls(
+            rank=value["rank"],
+            similarity=value["similarity"],
+            path=value["path"],
+            photo_id=value["photo_id"],
+            view_id=value.get("view_id", 0),
+            view=value["view"],
+            box=Box(*value["box"]),
+            label=value["label"],
+            label_probability=value.get("label_probability"),
+            captured_at=value["captured_at"],
+            latitude=value["lat"],
+            longitude=value["lon"],
+            camera=value.get("camera"),
+            flag=value.get("flag"),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class QueryPhoto:
@@ -184,6 +240,11 @@ class QueryPhoto:
             "photo_id": self.photo_id,
             "box": None if self.box is None else _box_list(self.box),
         }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> QueryPhoto:
+        """The query that `to_dict` wrote."""
+        return cls(value["path"], value["photo_id"], None if value["box"] is None else Box(*value["box"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +276,19 @@ class QueryResult:
             "hits": [hit.to_dict() for hit in self.hits],
             "evidence": None if self.evidence is None else self.evidence.to_dict(),
         }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> QueryResult:
+        """The answer that `to_dict` or the service wrote; `hits` and `warnings` may be missing."""
+        evidence = value["evidence"]
+        return cls(
+            query=QueryPhoto.from_dict(value["query"]),
+            hits=tuple(Hit.from_dict(hit) for hit in value.get("hits", ())),
+            labels=tuple(LabelEstimate.from_dict(label) for label in value["labels"]),
+            unknown=value["unknown"],
+            warnings=tuple(value.get("warnings", ())),
+            evidence=None if evidence is None else LabelEvidence.from_dict(evidence),
+        )
 
 
 def _box_list(box: Box) -> list[float]:

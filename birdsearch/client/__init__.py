@@ -1,0 +1,47 @@
+"""The Python client of `birdsearch serve`: asks a service what `Catalog` answers on this machine."""
+
+from __future__ import annotations
+
+from birdsearch.client.client import Client
+from birdsearch.client.records import (
+    CatalogInfo,
+    CatalogPhoto,
+    Cluster,
+    ClusterMember,
+    ClusterRun,
+    CopyFile,
+    CopyGroup,
+    Duplicates,
+    Job,
+    NetworkInfo,
+    PhotoFile,
+    PhotoLabel,
+    PhotoView,
+    Recorded,
+    ReviewItem,
+    StoredSighting,
+    Taxon,
+    VerifiedLabel,
+)
+
+__all__ = [
+    "CatalogInfo",
+    "CatalogPhoto",
+    "Client",
+    "Cluster",
+    "ClusterMember",
+    "ClusterRun",
+    "CopyFile",
+    "CopyGroup",
+    "Duplicates",
+    "Job",
+    "NetworkInfo",
+    "PhotoFile",
+    "PhotoLabel",
+    "PhotoView",
+    "Recorded",
+    "ReviewItem",
+    "StoredSighting",
+    "Taxon",
+    "VerifiedLabel",
+]

@@ -1,0 +1,122 @@
+"""What a client sends: photos as uploads, conditions and regions as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date
+from typing import Any
+
+from PIL import Image
+
+from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.records import Box
+from birdsearch.model.photo import PhotoLimits, upright_rgb
+from birdsearch.search.filters import Where
+from birdsearch.search.inputs import Photo, id_or_path, photo_name, read_file, region_of
+from birdsearch.search.results import QueryPhoto
+
+__all__ = ["Body", "box_json", "photo_body", "where_json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The body of a request and its content type."""
+
+    content: bytes
+    media_type: str
+
+    @classmethod
+    def json(cls, value: object) -> Body:
+        """A body of JSON.
+
+        Raises:
+            InvalidInputError: It holds text that is not Unicode, such as a path that is not UTF-8.
+        """
+        try:
+            return cls(json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), "application/json")
+        except ValueError as error:
+            raise InvalidInputError(f"this cannot be sent as JSON: {error}") from None
+
+
+def photo_body(photo: Photo, request: Mapping[str, object]) -> tuple[Body, QueryPhoto | None]:
+    """The body that asks about a photo.
+
+    Args:
+        photo: A path, whose file is sent; a Pillow image, which is sent upright as PNG; or an id.
+        request: What is asked about it.
+
+    Returns:
+        The body, and how the photo is called here; None for an id.
+
+    Raises:
+        PhotoError: The file cannot be read; the message names it.
+        InvalidInputError: It is none of what a photo can be.
+    """
+    if isinstance(photo, Image.Image):
+        file = io.BytesIO()
+        upright_rgb(photo).save(file, "PNG", compress_level=1)
+        return _form("image.png", file.getvalue(), request), QueryPhoto(photo_name(photo))
+    named = id_or_path(photo)
+    if isinstance(named, int):
+        return Body.json({**request, "photo_id": named}), None
+    query = QueryPhoto(display_path(named), file=named)
+    return _form(query.path.rpartition("/")[2], read_file(named, PhotoLimits()), request), query
+
+
+def _form(name: str, content: bytes, request: Mapping[str, object]) -> Body:
+    """A form with a file `photo` and a field `request` (RFC 7578)."""
+    boundary = secrets.token_hex(16)
+    # As browsers escape names in forms.
+    escaped = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    parts = [
+        ('name="request"', "application/json", Body.json(request).content),
+        (f'name="photo"; filename="{escaped}"', "application/octet-stream", content),
+    ]
+    lines = [
+        line
+        for about, media_type, value in parts
+        for line in (
+            f"--{boundary}".encode(),
+            f"Content-Disposition: form-data; {about}".encode(),
+            f"Content-Type: {media_type}".encode(),
+            b"",
+            value,
+        )
+    ]
+    body = b"\r\n".join([*lines, f"--{boundary}--".encode(), b""])
+    return Body(body, f"multipart/form-data; boundary={boundary}")
+
+
+def where_json(where: Where | None) -> dict[str, Any]:
+    """Conditions as requests take them, those that are given."""
+    if where is None:
+        return {}
+    given: dict[str, Any] = {}
+    for each in fields(where):
+        value = getattr(where, each.name)
+        if value is None or value == ():
+            continue
+        if isinstance(value, date):
+            value = value.isoformat()
+        elif each.name in ("near", "bbox"):
+            value = ",".join(repr(float(number)) for number in value)
+        elif each.name in ("under", "exclude_under"):
+            value = [os.fsdecode(folder) for folder in value]
+        given[each.name] = value
+    return given
+
+
+def box_json(box: Box | Sequence[float] | None) -> list[float] | None:
+    """A region as requests take it.
+
+    Raises:
+        InvalidInputError: It is not four numbers, or reaches out of the frame.
+    """
+    checked = region_of(box)
+    return None if checked is None else [checked.x, checked.y, checked.w, checked.h]
