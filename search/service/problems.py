@@ -70,6 +70,9 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[Fault] | None = None
+    error: str | None = Field(None, description="The error that the Python interface raises for this.")
+    stage: str | None = Field(None, description="Of a photo: where it failed, such as `decode`.")
+    code: str | None = Field(None, description="Of a photo: what failed, such as `truncated`.")
 
 
 class ProblemResponse(Response):
@@ -80,6 +83,7 @@ class ProblemResponse(Response):
         detail: One sentence for a person.
         errors: The values that were not accepted, if that is the problem.
         headers: More headers.
+        error: The error behind it, which clients in Python raise again.
     """
 
     media_type = MEDIA_TYPE
@@ -90,6 +94,7 @@ class ProblemResponse(Response):
         detail: str,
         errors: Sequence[Mapping[str, str]] = (),
         headers: Mapping[str, str] | None = None,
+        error: BirdsearchError | None = None,
     ) -> None:
         content: dict[str, Any] = {
             "type": "about:blank",
@@ -98,7 +103,11 @@ class ProblemResponse(Response):
             "detail": detail,
         }
         if errors:
-            content["errors"] = [dict(error) for error in errors]
+            content["errors"] = [dict(fault) for fault in errors]
+        if error is not None:
+            content["error"] = type(error).__name__
+        if isinstance(error, PhotoError):
+            content |= {"stage": error.stage, "code": error.code}
         body = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
         super().__init__(body, status, headers)
 
@@ -160,15 +169,15 @@ def as_problem(error: BirdsearchError, known: Mapping[str, str] | None = None) -
     """
     detail = str(error) if known is None else without_paths(str(error), known)
     if isinstance(error, CatalogLockedError):
-        return ProblemResponse(409, detail, headers={"Retry-After": str(_RETRY_LOCKED)})
+        return ProblemResponse(409, detail, headers={"Retry-After": str(_RETRY_LOCKED)}, error=error)
     if isinstance(error, InvalidInputError | PhotoError):
-        return ProblemResponse(422, detail)
+        return ProblemResponse(422, detail, error=error)
     if isinstance(error, CatalogReadOnlyError):
-        return ProblemResponse(403, detail)
+        return ProblemResponse(403, detail, error=error)
     if isinstance(error, MissingFilesError):
-        return ProblemResponse(409, detail)
+        return ProblemResponse(409, detail, error=error)
     if isinstance(error, CatalogError | WeightsError):
-        return ProblemResponse(503, detail)
+        return ProblemResponse(503, detail, error=error)
     log.error("an error that has no status of its own", exc_info=error)
     return ProblemResponse(500, "internal error")
 
