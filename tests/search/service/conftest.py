@@ -134,17 +134,7 @@ def _verify_half(archive: Path, catalog: Path) -> None:
     ):
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows(rows)
-    command = [
-        "annotate",
-        "import",
-        str(labels),
-        "--taxonomy",
-        str(taxa),
-        "--who",
-        "demo",
-        "--catalog",
-        str(catalog),
-    ]
+    files = [str(labels), "--taxonomy", str(taxa), "--catalog", str(catalog)]
     cli.main(["annotate", "import", *files, "--who", "demo"], standalone_mode=False)
 
 
