@@ -14,7 +14,7 @@ from birdsearch.search.service import problems, security
 from birdsearch.search.service.limits import BodyLimit, HeadAsGet, RangeLimit, RequestLimit
 from birdsearch.search.service.metrics import CountRequests
 from birdsearch.search.service.options import ServeOptions
-from birdsearch.search.service.routes import health
+from birdsearch.search.service.routes import health, jobs
 from birdsearch.search.service.state import Service
 from birdsearch.search.service.static_files import gallery
 
@@ -27,7 +27,7 @@ _DESCRIPTION = """Photos of a birdsearch catalog: find similar ones, name them, 
 
 Everything is JSON but uploads (multipart) and pictures. Errors are `application/problem+json` (RFC 9457)."""
 
-_ROUTERS = (health.router, security.router)
+_ROUTERS = (health.router, security.router, jobs.router)
 
 
 def create_app(options: ServeOptions) -> FastAPI:

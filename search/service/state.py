@@ -9,17 +9,17 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from birdsearch.errors import CatalogLockedError, CatalogReadOnlyError
+from birdsearch.errors import CatalogReadOnlyError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.search.engine import Catalog
+from birdsearch.search.service.jobs import Jobs
 from birdsearch.search.service.metrics import Metrics
 from birdsearch.search.service.options import ServeOptions
 from birdsearch.search.service.paths import ShownPaths
+from birdsearch.search.service.problems import without_paths
+from birdsearch.search.service.writing import SharedWriter
 
 __all__ = ["Service", "ServiceDep", "service_of"]
-
-# How long a request waits for another one that writes; more than any label takes, less than an index run.
-_WAIT_TO_WRITE_S = 5.0
 
 
 class Service:
@@ -33,6 +33,7 @@ class Service:
         catalog: The catalog, opened for reading.
         metrics: What is counted.
         paths: How paths are shown.
+        jobs: Long work.
         stopping: Set when the service is asked to stop; what streams or waits ends then.
 
     Raises:
@@ -42,12 +43,12 @@ class Service:
     def __init__(self, options: ServeOptions) -> None:
         self.options = options
         self.stopping = threading.Event()
-        self._writing = threading.Lock()
-        self._writes = ""
+        self._writer = SharedWriter(options.catalog)
         with contextlib.ExitStack() as closing:
             self.catalog = closing.enter_context(Catalog.open(options.catalog, "read"))
             self.metrics = Metrics()
             self.paths = ShownPaths(self.store, absolute=options.show_paths)
+            self.jobs = closing.enter_context(contextlib.closing(Jobs(self.paths.known)))
             self._closing = closing.pop_all()
 
     @property
@@ -57,36 +58,48 @@ class Service:
 
     @contextlib.contextmanager
     def writing(self, purpose: str) -> Iterator[CatalogStore]:
-        """The catalog opened for writing for as long as the block runs, by one at a time.
+        """The catalog opened for writing by a request for as long as the block runs; by one at a time.
 
         Args:
-            purpose: What is written, shown to those who find the catalog taken.
+            purpose: What is written, shown to other processes that find the catalog taken.
 
         Raises:
             CatalogReadOnlyError: The service changes nothing.
-            CatalogLockedError: Another process, or a job of this one, writes to it.
+            CatalogLockedError: Another process writes to it, or another request for too long.
+        """
+        self.check_writable()
+        with self._writer.for_request(purpose) as store:
+            yield store
+
+    @contextlib.contextmanager
+    def writing_beside(self, purpose: str) -> Iterator[CatalogStore]:
+        """The catalog opened for writing by the job that runs, while requests write too; see `writing`."""
+        self.check_writable()
+        with self._writer.for_job(purpose) as store:
+            yield store
+
+    def check_writable(self) -> None:
+        """Refuse what would change the catalog where nothing is to be changed.
+
+        Raises:
+            CatalogReadOnlyError: The service changes nothing.
         """
         if self.options.read_only:
             raise CatalogReadOnlyError("this service is read-only: it was started with --read-only")
-        if not self._writing.acquire(timeout=_WAIT_TO_WRITE_S):
-            raise CatalogLockedError(f"{self._writes or purpose} of this service is writing; try again later")
-        try:
-            self._writes = purpose
-            with CatalogStore.open(
-                self.options.catalog, "write", purpose=f"birdsearch serve: {purpose}"
-            ) as store:
-                yield store
-        finally:
-            self._writes = ""
-            self._writing.release()
 
     def path_of(self, path: bytes) -> str:
         """A photo's absolute path as clients see it."""
         return self.paths.shown(path)
 
+    def text_of(self, text: str) -> str:
+        """A message as clients see it: with no path in it but those that are shown."""
+        known = self.paths.known()
+        return text if known is None else without_paths(text, known)
+
     def stop(self) -> None:
         """Ask what streams or waits to end."""
         self.stopping.set()
+        self.jobs.stop()
 
     def close(self) -> None:
         """Close everything; the service cannot be used afterwards."""
