@@ -7,7 +7,7 @@ WEIGHTS ?=
 CATALOG ?=
 DEMO ?= birdsearch-demo
 
-.PHONY: help demo index dev test test-photos check format docs docs-check bench soak wheel wheel-test clean
+.PHONY: help demo index dev test test-browser test-photos chromium check format docs docs-check bench soak wheel wheel-test clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -34,7 +34,30 @@ index: $(VENV)/.run ## Index a folder: make index PHOTOS=./archive [WEIGHTS=file
 dev: $(VENV)/.dev ## Install everything that working on birdsearch needs
 
 test: $(VENV)/.dev ## Run the tests, some at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not photos" -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not photos and not browser" -n auto --maxprocesses 4 --dist worksteal
+
+test-browser: $(VENV)/.dev tests/browser/node_modules/.installed chromium ## Use the gallery in Chromium
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser tests/browser
+
+# Without npm the pages are not looked through for barriers, and the tests say so.
+tests/browser/node_modules/.installed: tests/browser/package-lock.json
+	@if command -v npm >/dev/null; then \
+		npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel=error; \
+	else \
+		echo "no npm: the pages are not checked for accessibility"; \
+	fi
+	@mkdir -p $(@D) && touch $@
+
+chromium:
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then \
+		:; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "there is no Chromium: installing the system's with apt-get"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null || \
+			echo "apt-get could not install it: the browser tests are skipped"; \
+	else \
+		echo "there is no Chromium: the browser tests are skipped; install the package chromium"; \
+	fi
 
 test-photos: $(VENV)/.dev ## Run the tests on real photos that BIRDSEARCH_TEST_PHOTOS and _WEIGHTS name
 	$(BIN)/python -m pytest -q -s -m photos
