@@ -1,0 +1,213 @@
+"""Verified labels: recording them, taking them back, and what was said of a photo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import sqlalchemy as sa
+from fastapi import APIRouter, HTTPException, Path, Query, Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from birdsearch.indexer import tables
+from birdsearch.indexer.annotations import AnnotationItem, history, preview, record, undo
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.taxa import catalog_taxonomy, new_taxon
+from birdsearch.search.annotate.names import Matched, NameMatcher
+from birdsearch.search.service.problems import ProblemResponse, responses
+from birdsearch.search.service.state import ServiceDep
+
+__all__ = ["Id", "Name", "router"]
+
+router = APIRouter(prefix="/api/annotations", tags=["labels"])
+
+_SOURCE = "gallery"
+_MOST_ITEMS = 5000
+
+Id = Annotated[int, Field(ge=1, le=2**53)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class AnnotationRequest(BaseModel):
+    """A label on a photo, or on one view of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    photo_id: Id | None = Field(None, description="The photo, as a whole.")
+    view_id: Id | None = Field(None, description="The view; give this or `photo_id`.")
+    taxon: Name = Field(description="Any name of a species: common, scientific or alternative.")
+    verdict: Literal["positive", "negative", "uncertain"] = "positive"
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> AnnotationRequest:
+        if (self.photo_id is None) == (self.view_id is None):
+            raise ValueError("give either photo_id or view_id")
+        return self
+
+
+class AnnotationsRequest(BaseModel):
+    """Labels to record, all of them or none."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"items": [{"photo_id": 12, "taxon": "Eurasian hoopoe", "verdict": "positive"}]}]
+        },
+    )
+
+    items: list[AnnotationRequest] = Field(min_length=1, max_length=_MOST_ITEMS)
+    who: Name | None = Field(None, description="Who says so; by default what the service was started with.")
+    new_taxa: bool = Field(False, description="Record names that are not known, as new taxa.")
+
+
+class Recorded(BaseModel):
+    """What came of recording labels."""
+
+    run_id: int | None = Field(description="Takes the labels back; null if nothing was recorded.")
+    recorded: int
+    replaced: int = Field(description="Labels that were in force before and were ended by these.")
+    unchanged: int = Field(description="Labels that were in force already.")
+    new_taxa: list[str] = Field(description="Names that are known from now on.")
+
+
+class Undone(BaseModel):
+    """What came of taking labels back."""
+
+    run_id: int = Field(description="The run that did it.")
+    undone: int = Field(description="Labels that count no more.")
+    restored: int = Field(description="Labels that these had ended and that are in force again.")
+
+
+class HistoryItem(BaseModel):
+    """A label, and what became of it."""
+
+    annotation_id: int
+    photo_id: int
+    view_id: int
+    taxon: str
+    scientific_name: str
+    verdict: str
+    who: str
+    at: str
+    source: str
+    run_id: int
+    in_force: bool
+    replaces: int | None = Field(description="The label that it ended.")
+    undone_by: int | None = Field(description="The run that took it back.")
+
+
+class History(BaseModel):
+    """Every label that a photo ever had, in the order in which they were recorded."""
+
+    history: list[HistoryItem]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=Recorded,
+    responses={
+        **responses(404, 409, 422),
+        200: {"model": Recorded, "description": "All of it was in force already; nothing was recorded."},
+    },
+)
+def post_annotations(
+    service: ServiceDep, request: AnnotationsRequest, response: Response
+) -> Recorded | Response:
+    """Record labels. A name that is not known is refused with the names that are near it."""
+    with service.writing("labels") as store:
+        matcher = NameMatcher(catalog_taxonomy(store), new_taxon if request.new_taxa else None)
+        view_ids = _view_ids(store, request.items)
+        items: list[AnnotationItem] = []
+        faults: list[dict[str, str]] = []
+        for place, (item, view_id) in enumerate(zip(request.items, view_ids, strict=True)):
+            match = matcher.match(item.taxon)
+            if isinstance(match, Matched):
+                items.append(AnnotationItem(view_id, match.taxon, item.verdict))
+            else:
+                faults.append({"where": f"body.items.{place}.taxon", "message": match.reason})
+        if faults:
+            return ProblemResponse(422, faults[0]["message"], faults)
+        planned = preview(store, items)
+        if not planned.added:
+            response.status_code = 200
+            return Recorded(run_id=None, recorded=0, replaced=0, unchanged=planned.unchanged, new_taxa=[])
+        done = record(store, items, request.who or service.options.who, _SOURCE)
+    return Recorded(
+        run_id=done.run_id,
+        recorded=done.added,
+        replaced=done.replaced,
+        unchanged=done.unchanged,
+        new_taxa=[taxon.common_name for taxon in matcher.new],
+    )
+
+
+@router.delete("/{run_id}", responses=responses(404, 409, 422))
+def delete_annotations(service: ServiceDep, run_id: Annotated[int, Path(ge=1, le=2**53)]) -> Undone:
+    """Take back what a run recorded; what its labels had ended is in force again. Nothing is deleted."""
+    with service.writing("labels") as store:
+        row = tables.annotation.c
+        with store.reading() as connection:
+            undone_by = connection.execute(
+                sa.select(row.undone_run_id).where(row.run_id == run_id).limit(1)
+            ).first()
+        if undone_by is None:
+            raise HTTPException(404, f"run {run_id} recorded no labels")
+        if undone_by.undone_run_id is not None:
+            raise HTTPException(409, f"run {run_id} was taken back already, by run {undone_by.undone_run_id}")
+        summary = undo(store, run_id)
+    # Of a run that was written, the summary has the id.
+    return Undone(run_id=summary.run_id or 0, undone=summary.undone, restored=summary.restored)
+
+
+@router.get("", responses=responses(404, 422))
+def get_annotations(
+    service: ServiceDep,
+    photo_id: Annotated[int, Query(ge=1, le=2**53, description="The photo whose labels are asked for.")],
+) -> History:
+    """Every label that a photo ever had, those that were replaced or taken back included."""
+    view = tables.view.c
+    with service.store.reading() as connection:
+        views = connection.execute(sa.select(view.id).where(view.photo_id == photo_id)).scalars().all()
+    if not views:
+        raise HTTPException(404, f"no photo {photo_id}")
+    entries = sorted(history(service.store, views), key=lambda entry: entry.label.annotation_id)
+    return History(
+        history=[
+            HistoryItem(
+                annotation_id=entry.label.annotation_id,
+                photo_id=entry.label.photo_id,
+                view_id=entry.label.view_id,
+                taxon=entry.label.name,
+                scientific_name=entry.label.scientific_name,
+                verdict=entry.label.verdict,
+                who=entry.label.who,
+                at=entry.label.at,
+                source=service.text_of(entry.label.source),
+                run_id=entry.run_id,
+                in_force=entry.in_force,
+                replaces=entry.replaces,
+                undone_by=entry.undone_run_id,
+            )
+            for entry in entries
+        ]
+    )
+
+
+def _view_ids(store: CatalogStore, items: Sequence[AnnotationRequest]) -> list[int]:
+    """The view that each label is about.
+
+    Raises:
+        HTTPException: There is no such photo or view (404).
+    """
+    whole = store.whole_views(sorted({item.photo_id for item in items if item.photo_id is not None}))
+    known = store.views(sorted({item.view_id for item in items if item.view_id is not None}))
+    found: list[int] = []
+    for item in items:
+        view_id = item.view_id if item.photo_id is None else whole.get(item.photo_id)
+        if view_id is None:
+            raise HTTPException(404, f"no photo {item.photo_id}")
+        if item.photo_id is None and view_id not in known:
+            raise HTTPException(404, f"no view {view_id}")
+        found.append(view_id)
+    return found
