@@ -512,16 +512,19 @@ def history(store: CatalogStore, view_ids: Sequence[int] | None = None) -> list[
     return entries
 
 
-def labelled_photos(taxon_ids: Sequence[int] | None = None) -> sa.Select[tuple[int]]:
-    """SQL: the photos that a view of has a positive label in force.
+def labelled_photos(
+    taxon_ids: Sequence[int] | None = None, *, verdicts: Sequence[Verdict] = ("positive",)
+) -> sa.Select[tuple[int]]:
+    """SQL: the photos that a view of has a label in force.
 
     Args:
         taxon_ids: Rows of `taxon` that the label names, or None for any.
+        verdicts: What the label may say.
     """
     row, view = tables.annotation, tables.view
     statement = (
         sa.select(view.c.photo_id)
         .join(row, row.c.view_id == view.c.id)
-        .where(row.c.verdict == "positive", _in_force(row))
+        .where(row.c.verdict.in_(verdicts), _in_force(row))
     )
     return statement if taxon_ids is None else statement.where(row.c.taxon_id.in_(taxon_ids))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import fnmatch
 import math
 import os
-import re
-from calendar import monthrange
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -20,6 +19,10 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import labelled_photos
 from birdsearch.indexer.catalog import CatalogStore, chunks, live_file
 from birdsearch.indexer.taxa import clade_taxon_ids, find_clade, read_taxonomy
+from birdsearch.search.moments import Moment, first_and_last
+
+if TYPE_CHECKING:
+    from birdsearch.search.places import SensitivePhotos
 
 __all__ = [
     "Folder",
@@ -30,18 +33,16 @@ __all__ = [
     "parse_bbox",
     "parse_near",
     "photos_of",
+    "rows_allowed",
+    "views_allowed",
 ]
-
-Moment = str | date | datetime
-"""A local wall-clock time: a datetime, a date, or text such as `2023`, `2023-05`, `2023-05-14T06:30`."""
 
 Folder = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 """A folder (or a single file), absolute or relative to the current folder."""
 
 _EARTH_RADIUS_KM = 6371.0088  # IUGG mean radius.
-_MOMENT = re.compile(
-    r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(\.\d{1,6})?)?)?)?)?", re.ASCII
-)
+# More than half a cell of `birdsearch.search.places`, in degrees.
+_COARSE_SLACK = 0.051
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,9 @@ class Where:
         taxon: Name of a species, genus, family or order: a verified positive label in force says that the photo
             shows it, or what belongs to it.
         verified: True for photos with a verified positive label in force, False for those without one.
+        coarse_by: No condition. Tells the photos of sensitive species, whose places `near` and `bbox` then see as
+            they are told to others, coarsened to 0.1 degree: nobody learns by asking again and again where such
+            a photo was taken. None to look at all places as they are.
 
     Raises:
         InvalidInputError: A value is outside its limits.
@@ -77,6 +81,7 @@ class Where:
     exclude_under: Sequence[Folder] = ()
     taxon: str | None = None
     verified: bool | None = None
+    coarse_by: SensitivePhotos | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         earliest, latest = self.span
@@ -100,55 +105,14 @@ class Where:
     def span(self) -> tuple[datetime | None, datetime | None]:
         """The first and the last moment that `since` and `until` admit."""
         return (
-            None if self.since is None else _first_and_last(self.since, "since")[0],
-            None if self.until is None else _first_and_last(self.until, "until")[1],
+            None if self.since is None else first_and_last(self.since, "since")[0],
+            None if self.until is None else first_and_last(self.until, "until")[1],
         )
 
     @property
     def is_empty(self) -> bool:
         """True if there are no conditions."""
         return self == Where()
-
-
-def _first_and_last(value: Moment, name: str) -> tuple[datetime, datetime]:
-    """First and last moment of what a value names."""
-    if isinstance(value, datetime):
-        if value.tzinfo is not None:
-            raise InvalidInputError(
-                f"{name} {value.isoformat()} has a UTC offset; photos carry local times, so leave it off"
-            )
-        return value, value
-    if isinstance(value, date):
-        start = datetime(value.year, value.month, value.day)
-        return start, start.replace(hour=23, minute=59, second=59, microsecond=999999)
-    match = _MOMENT.fullmatch(value.strip())
-    try:
-        if match is None:
-            raise ValueError("it has another form")
-        year, month, day, hour, minute, second = (
-            None if part is None else int(part) for part in match.groups()[:6]
-        )
-        fraction = match.group(7)
-        micros = 0 if fraction is None else int(fraction[1:].ljust(6, "0"))
-        start = datetime(year or 0, month or 1, day or 1, hour or 0, minute or 0, second or 0, micros)
-    except ValueError as error:
-        raise InvalidInputError(
-            f"{name} {value!r} is not a time ({error}); write a year, month, day or local time such as 2023, "
-            "2023-05, 2023-05-14 or 2023-05-14T06:30, without a UTC offset"
-        ) from error
-    # Set, not computed by adding a day: the last day of 9999 has no successor.
-    if fraction is not None:
-        return start, start
-    if second is not None:
-        return start, start.replace(microsecond=999999)
-    if minute is not None:
-        return start, start.replace(second=59, microsecond=999999)
-    if day is None:
-        last_month = month or 12
-        start_of_last_day = start.replace(month=last_month, day=monthrange(start.year, last_month)[1])
-    else:
-        start_of_last_day = start
-    return start, start_of_last_day.replace(hour=23, minute=59, second=59, microsecond=999999)
 
 
 def parse_near(text: str) -> tuple[float, float, float]:
@@ -248,45 +212,86 @@ def allowed_views(store: CatalogStore, model_id: int, where: Where) -> NDArray[n
     Raises:
         InvalidInputError: Nothing bears the name of the taxon, or more than one species does.
     """
-    view, photo, file, embedding = tables.view.c, tables.photo.c, tables.file.c, tables.embedding.c
     with store.reading() as connection:
+        return views_allowed(connection, model_id, where)
+
+
+def views_allowed(connection: sa.Connection, model_id: int, where: Where) -> NDArray[np.int64]:
+    """As `allowed_views`, in a transaction that is open."""
+    view, photo, embedding = tables.view.c, tables.photo.c, tables.embedding.c
+    rows = rows_allowed(
+        connection,
+        sa.select(photo.id, view.id)
+        .join(tables.view, view.photo_id == photo.id)
+        .join(tables.embedding, embedding.view_id == view.id)
+        .where(embedding.model_id == model_id)
+        .order_by(view.id),
+        where,
+    )
+    return np.fromiter((row[1] for row in rows), dtype=np.int64, count=len(rows))
+
+
+def rows_allowed(
+    connection: sa.Connection, statement: sa.Select[Any], where: Where
+) -> Sequence[Sequence[Any]]:
+    """The rows of a statement whose photos meet the conditions and are not all missing.
+
+    Args:
+        connection: An open transaction.
+        statement: It reads `photo`, and the photo's id is its first column.
+        where: The conditions.
+
+    Returns:
+        The rows in the statement's order; columns after its own are not to be looked at.
+
+    Raises:
+        InvalidInputError: Nothing bears the name of the taxon, or more than one species does.
+    """
+    photo, file = tables.photo.c, tables.file.c
+    in_folders = live_file
+    if where.under or where.exclude_under:
         roots = [
             (row.id, row.path) for row in connection.execute(sa.select(tables.root.c.id, tables.root.c.path))
         ]
-        in_folders = live_file
         if where.under:
             in_folders = sa.and_(in_folders, _is_under(roots, where.under))
         if where.exclude_under:
             in_folders = sa.and_(in_folders, sa.not_(_is_under(roots, where.exclude_under)))
-        conditions = [
-            embedding.model_id == model_id,
-            sa.exists().where(file.photo_id == photo.id, in_folders),
-            *_time_conditions(where),
-            *_place_conditions(where),
-            *_label_conditions(connection, where),
-        ]
-        if where.camera is not None:
-            known = connection.execute(
-                sa.select(photo.camera).where(photo.camera.is_not(None)).distinct()
-            ).scalars()
-            # In Python: SQLite folds the case of ASCII only.
-            conditions.append(
-                photo.camera.in_([name for name in known if _camera_matches(where.camera, name)])
-            )
-        rows = connection.execute(
-            sa.select(view.id, photo.latitude, photo.longitude)
-            .join(tables.photo, photo.id == view.photo_id)
-            .join(tables.embedding, embedding.view_id == view.id)
-            .where(*conditions)
-            .order_by(view.id)
-        ).all()
-    view_ids = np.fromiter((row.id for row in rows), dtype=np.int64, count=len(rows))
-    if where.near is None:
-        return view_ids
-    lat, lon, km = where.near
-    lats = np.fromiter((row.latitude for row in rows), dtype=np.float64, count=len(rows))
-    lons = np.fromiter((row.longitude for row in rows), dtype=np.float64, count=len(rows))
-    return view_ids[great_circle_km(lat, lon, lats, lons) <= km]
+    conditions = [
+        sa.exists().where(file.photo_id == photo.id, in_folders),
+        *_time_conditions(where),
+        *_place_conditions(where),
+        *_label_conditions(connection, where),
+    ]
+    if where.camera is not None:
+        known = connection.execute(
+            sa.select(photo.camera).where(photo.camera.is_not(None)).distinct()
+        ).scalars()
+        # In Python: SQLite folds the case of ASCII only.
+        conditions.append(photo.camera.in_([name for name in known if _camera_matches(where.camera, name)]))
+    statement = statement.where(*conditions)
+    if where.near is None and (where.bbox is None or where.coarse_by is None):
+        return connection.execute(statement).all()
+    rows = connection.execute(statement.add_columns(photo.latitude, photo.longitude)).all()
+    photo_ids = np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+    lats = np.fromiter((row[-2] for row in rows), dtype=np.float64, count=len(rows))
+    lons = np.fromiter((row[-1] for row in rows), dtype=np.float64, count=len(rows))
+    if where.coarse_by is not None:
+        lats, lons = where.coarse_by.as_told(connection, photo_ids, lats, lons)
+    return [row for row, met in zip(rows, _in_place(where, lats, lons).tolist(), strict=True) if met]
+
+
+def _in_place(where: Where, lats: NDArray[np.float64], lons: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N,) bool: the places within what `near` and `bbox` say."""
+    met = np.ones(len(lats), dtype=bool)
+    if where.near is not None:
+        lat, lon, km = where.near
+        met &= great_circle_km(lat, lon, lats, lons) <= km
+    if where.bbox is not None:
+        south, west, north, east = where.bbox
+        met &= (south <= lats) & (lats <= north)
+        met &= np.logical_or.reduce([(low <= lons) & (lons <= high) for low, high in _spans(west, east)])
+    return met
 
 
 def _time_conditions(where: Where) -> list[sa.ColumnElement[bool]]:
@@ -304,20 +309,28 @@ def _time_conditions(where: Where) -> list[sa.ColumnElement[bool]]:
 def _place_conditions(where: Where) -> list[sa.ColumnElement[bool]]:
     latitude, longitude = tables.photo.c.latitude, tables.photo.c.longitude
     conditions: list[sa.ColumnElement[bool]] = []
+    # A place that is told coarsely may be told as one that lies half a cell away.
+    slack = 0.0 if where.coarse_by is None else _COARSE_SLACK
     if where.near is not None:
         lat, _, km = where.near
         # A little wider than the circle, so that rounding never loses a place on its rim.
-        reach = math.degrees(km / _EARTH_RADIUS_KM) * (1 + 1e-9) + 1e-9
+        reach = math.degrees(km / _EARTH_RADIUS_KM) * (1 + 1e-9) + 1e-9 + slack
         conditions += [latitude.between(lat - reach, lat + reach), longitude.is_not(None)]
     if where.bbox is not None:
         south, west, north, east = where.bbox
-        conditions.append(latitude.between(south, north))
-        spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
-        # 180 and -180 are one meridian.
-        spans += [(-180.0, -180.0)] if any(high == 180.0 for _, high in spans) else []
-        spans += [(180.0, 180.0)] if any(low == -180.0 for low, _ in spans) else []
-        conditions.append(sa.or_(*(longitude.between(low, high) for low, high in spans)))
+        conditions += [latitude.between(south - slack, north + slack), longitude.is_not(None)]
+        if where.coarse_by is None:
+            conditions.append(sa.or_(*(longitude.between(low, high) for low, high in _spans(west, east))))
     return conditions
+
+
+def _spans(west: float, east: float) -> list[tuple[float, float]]:
+    """The ranges of longitudes from west to east."""
+    spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    # 180 and -180 are one meridian.
+    spans += [(-180.0, -180.0)] if any(high == 180.0 for _, high in spans) else []
+    spans += [(180.0, 180.0)] if any(low == -180.0 for low, _ in spans) else []
+    return spans
 
 
 def _label_conditions(connection: sa.Connection, where: Where) -> list[sa.ColumnElement[bool]]:

@@ -69,12 +69,14 @@ class Voter:
         path: Absolute path, escaped for people.
         similarity: Cosine of its embedding and the query's, -1..1; higher is more alike.
         label: What it was verified to be.
+        file: Absolute path, as the file system has it.
     """
 
     photo_id: int
     path: str
     similarity: float
     label: str
+    file: bytes = field(default=b"", repr=False, compare=False)
 
     def to_dict(self) -> dict[str, object]:
         """The voter as JSON types."""
@@ -158,7 +160,11 @@ class Hit:
         longitude: Degrees east, or None.
         camera: Make and model, or None.
         file: Absolute path, as the file system has it.
+        width: Pixels of the upright photo, 0 where it was not asked.
+        height: As `width`.
         flag: What a checklist says against `label` at the time and place of this photo; see `LabelEstimate`.
+        is_coarse: True if the place was coarsened to 0.1 degree, as the species is sensitive; see
+            `birdsearch.search.places`.
     """
 
     rank: int
@@ -175,7 +181,10 @@ class Hit:
     longitude: float | None
     camera: str | None
     file: bytes = field(default=b"", repr=False)
+    width: int = 0
+    height: int = 0
     flag: str | None = None
+    is_coarse: bool = False
 
     def to_dict(self) -> dict[str, object]:
         """The hit as JSON types; the box is `[x, y, w, h]`, and `flag` is there with a checklist only."""
@@ -191,6 +200,7 @@ class Hit:
             "captured_at": self.captured_at,
             "lat": self.latitude,
             "lon": self.longitude,
+            **({"coarse": True} if self.is_coarse else {}),
         }
 
     @classmethod
@@ -214,6 +224,7 @@ class Hit:
             longitude=value["lon"],
             camera=value.get("camera"),
             flag=value.get("flag"),
+            is_coarse=value.get("coarse", False),
         )
 
 

@@ -20,6 +20,7 @@ from birdsearch.indexer.records import ModelRecord
 from birdsearch.model.species import Taxonomy
 from birdsearch.search.filters import Where, allowed_views, photos_of
 from birdsearch.search.labels.estimator import LabelEstimator
+from birdsearch.search.places import SensitiveNames, SensitivePhotos, coarse
 from birdsearch.search.sightings.build import BuiltParts, Taxa, build_parts, read_taxa, site_codes
 from birdsearch.search.sightings.deployed import Assignment, assign
 from birdsearch.search.sightings.deployments import read_deployments
@@ -29,9 +30,6 @@ from birdsearch.search.sightings.labels import FusedLabel, bird_sizes, fused_lab
 from birdsearch.search.sightings.parts import Joined, SightingRules, merge_parts
 
 __all__ = ["EventReason", "FoundSightings", "Sighting", "find_sightings", "ids_of_groups", "number_sightings"]
-
-# Of a place of a sensitive species so much is shown: a cell of about 11 km from north to south.
-_COARSE_DEGREES = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +191,15 @@ def find_sightings(
             store, estimator, frames, grouping.events, sightings, grouping.bursts, rows, confidence
         )
     best = representatives(sightings, rows, (frames.sharpness, bird_sizes(store, frames), sure))
-    found = _Listing(frames, grouping, taxa, sites, site_names, built, part_labels, why, sightings)
     taxonomy = Taxonomy.load() if estimator is None else estimator.taxonomy
-    numbers, listed = found.list_all(labels, best, taxonomy, exact_places=exact_places)
+    if exact_places:
+        hidden, names = frozenset[int](), SensitiveNames(())
+    else:
+        hidden, names = SensitivePhotos(store).among(frames.photo_ids), SensitiveNames(taxonomy)
+    found = _Listing(
+        frames, grouping, taxa, sites, site_names, built, part_labels, why, sightings, hidden, names
+    )
+    numbers, listed = found.list_all(labels, best)
     return FoundSightings(frames, grouping, assignment, sightings, numbers, sites, site_names, listed)
 
 
@@ -228,9 +232,11 @@ class _Listing:
     part_labels: NDArray[np.int64]
     joined: dict[int, Joined]
     sightings: NDArray[np.int64]
+    hidden: frozenset[int]
+    sensitive: SensitiveNames
 
     def list_all(
-        self, labels: dict[int, FusedLabel], best: dict[int, int], taxonomy: Taxonomy, *, exact_places: bool
+        self, labels: dict[int, FusedLabel], best: dict[int, int]
     ) -> tuple[NDArray[np.int64], tuple[Sighting, ...]]:
         """The number of each frame's sighting, and the sightings by number."""
         numbers = number_sightings(self.frames, self.sightings)
@@ -239,8 +245,7 @@ class _Listing:
         names = ids_of_groups(self.frames.photo_ids, self.grouping.events)
         members = np.split(order, starts[1:]) if len(order) else []
         return numbers, tuple(
-            self._one(number, some, names, labels, best, taxonomy, exact_places=exact_places)
-            for number, some in enumerate(members, start=1)
+            self._one(number, some, names, labels, best) for number, some in enumerate(members, start=1)
         )
 
     def _one(
@@ -250,9 +255,6 @@ class _Listing:
         names: NDArray[np.int64],
         labels: dict[int, FusedLabel],
         best: dict[int, int],
-        taxonomy: Taxonomy,
-        *,
-        exact_places: bool,
     ) -> Sighting:
         frames, grouping = self.frames, self.grouping
         sighting = int(self.sightings[some[0]])
@@ -262,9 +264,12 @@ class _Listing:
         name = verified if verified is not None else (None if fused is None else fused.name)
         species = verified if verified is not None else (None if fused is None else fused.species)
         place = self._place(some)
-        is_coarse = not exact_places and place is not None and _is_sensitive(taxonomy, name, species)
+        is_coarse = place is not None and (
+            self.sensitive.any_of(name, species)
+            or not self.hidden.isdisjoint(frames.photo_ids[some].tolist())
+        )
         if place is not None and is_coarse:
-            place = _coarse(place[0]), _coarse(place[1])
+            place = coarse(place[0]), coarse(place[1])
         _, sizes = np.unique(grouping.bursts[leads], return_counts=True)
         cameras = grouping.cameras[leads]
         # Frames of no deployment may have been joined to those of one.
@@ -335,16 +340,6 @@ class _Listing:
 def _text(moment: np.datetime64) -> str:
     text = str(moment.astype("datetime64[us]"))
     return text.removesuffix(".000000")
-
-
-def _coarse(degrees: float) -> float:
-    return round(round(degrees / _COARSE_DEGREES) * _COARSE_DEGREES, 1)
-
-
-def _is_sensitive(taxonomy: Taxonomy, *names: str | None) -> bool:
-    """Whether a sighting's name, or what it most likely is, is a species whose places are not to be told."""
-    taxa = [taxonomy.find(name) for name in names if name is not None]
-    return any(taxon is not None and taxon.sensitive for taxon in taxa)
 
 
 def ids_of_groups(photo_ids: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
