@@ -211,7 +211,7 @@ def _in_order(ranks: dict[str, int]) -> list[str]:
 
 def _suggest(store: CatalogStore, count: int, where: Where, checklist: Checklist | None, fmt: str) -> None:
     from birdsearch.search.labels.checklist import flag_predictions
-    from birdsearch.search.labels.predict import suggest
+    from birdsearch.search.labels.suggest import suggest
 
     found = suggest(store, _estimator(store), count, where)
     if checklist is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import sqlalchemy as sa
@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.embeddings import stored_vectors, unit_vectors
+from birdsearch.indexer.embeddings import stored_vectors
 from birdsearch.indexer.runs import finish_run, start_run
 from birdsearch.search.filters import Where, allowed_views
-from birdsearch.search.groups import vote_groups
 from birdsearch.search.labels.calibration import Calibration, fit, save_calibration
 from birdsearch.search.labels.checklist import FLAGS, Checklist, flag_predictions
 from birdsearch.search.labels.estimator import Answers, LabelEstimator
@@ -24,20 +23,20 @@ from birdsearch.search.labels.fusion import References
 
 __all__ = [
     "Doubt",
+    "Grouped",
     "LabelSummary",
     "Prediction",
+    "answered",
     "fit_catalog",
     "label_catalog",
     "last_predictions",
     "mislabelled",
+    "predict",
     "predictions",
-    "suggest",
 ]
 
 # Views that are labelled at a time: bounds memory (a few tens of MB at 400 labels), not the answer.
 _CHUNK = 2048
-# Of the most doubtful photos so many times what is asked for are looked at for variety.
-_POOL = 10
 
 Progress = Callable[[int, int], None]
 """Told how many views are done, and of how many."""
@@ -140,7 +139,7 @@ def label_catalog(
     done = 0
     with store.writing() as connection:
         run_id = start_run(connection, "label", record.id)
-    for chunk in _predicted(store, estimator, view_ids, _grouped(store, estimator), confidence):
+    for chunk in predict(store, estimator, view_ids, Grouped.read(store, estimator), confidence):
         if checklist is not None:
             chunk = flag_predictions(store, checklist, chunk)
             flags.update(one.flags for one in chunk)
@@ -170,35 +169,66 @@ def label_catalog(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Groups:
-    """Every searchable view with its group: what is of one group does not depend on which views are labelled."""
+class Grouped:
+    """Every searchable view with its group: what is of one group does not depend on which views are labelled.
+
+    Attributes:
+        references: The verified photos that vote, with their groups.
+        view_ids: (N,) int64, rising.
+        groups: (N,) int64.
+    """
 
     references: References
     view_ids: NDArray[np.int64]
     groups: NDArray[np.int64]
 
+    @classmethod
+    def read(cls, store: CatalogStore, estimator: LabelEstimator) -> Grouped:
+        """The groups of an open catalog."""
+        view_ids = allowed_views(store, estimator.record.id, Where())
+        references, groups = estimator.groups_for(store, view_ids.tolist(), with_links=False)
+        return cls(references, view_ids, groups)
+
     def of(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The groups of some of the views."""
         return self.groups[np.searchsorted(self.view_ids, view_ids)]
 
 
-def _grouped(store: CatalogStore, estimator: LabelEstimator) -> _Groups:
-    view_ids = allowed_views(store, estimator.record.id, Where())
-    references, groups = estimator.groups_for(store, view_ids.tolist(), with_links=False)
-    return _Groups(references, view_ids, groups)
-
-
-def _predicted(
+def answered(
     store: CatalogStore,
     estimator: LabelEstimator,
     view_ids: NDArray[np.int64],
-    grouped: _Groups,
+    grouped: Grouped,
     confidence: float,
-) -> Iterator[list[Prediction]]:
+) -> Iterator[tuple[NDArray[np.int64], Answers]]:
+    """Label stored views, some at a time, so that memory is bounded.
+
+    Args:
+        store: An open catalog.
+        estimator: Its label estimate.
+        view_ids: (N,) int64, searchable views.
+        grouped: The groups of the catalog.
+        confidence: What a rank has to reach, 0..1.
+
+    Yields:
+        Views, in the order given, with their labels; views whose stored vector is damaged are left out.
+    """
     for start in range(0, len(view_ids), _CHUNK):
         ids, embeddings, _ = _stored(store, estimator, view_ids[start : start + _CHUNK])
         if len(ids):
-            answers = estimator.answer(embeddings, grouped.of(ids), confidence, grouped.references)
-            yield [_prediction(estimator, answers, row, view_id) for row, view_id in enumerate(ids.tolist())]
+            yield ids, estimator.answer(embeddings, grouped.of(ids), confidence, grouped.references)
+
+
+def predict(
+    store: CatalogStore,
+    estimator: LabelEstimator,
+    view_ids: NDArray[np.int64],
+    grouped: Grouped,
+    confidence: float,
+) -> Iterator[list[Prediction]]:
+    """What `answered` gives, as predictions."""
+    for ids, answers in answered(store, estimator, view_ids, grouped, confidence):
+        yield [_prediction(estimator, answers, row, view_id) for row, view_id in enumerate(ids.tolist())]
 
 
 def _stored(
@@ -283,7 +313,7 @@ def fit_catalog(store: CatalogStore, estimator: LabelEstimator, on: Where | None
     Raises:
         InvalidInputError: Too few photos are verified.
     """
-    references = _grouped(store, estimator).references
+    references = Grouped.read(store, estimator).references
     ids, embeddings, _ = _stored(store, estimator, references.view_ids)
     if len(ids) < len(references):
         references = references.where(np.isin(references.view_ids, ids))
@@ -334,7 +364,7 @@ def mislabelled(store: CatalogStore, estimator: LabelEstimator, least: float = 0
         The doubts; of equally sure ones the lower view first. A label that the model has no class for and that no
         photo of another group has cannot be judged, and is none.
     """
-    references = _grouped(store, estimator).references
+    references = Grouped.read(store, estimator).references
     found: list[Doubt] = []
     for start in range(0, len(references), _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -361,57 +391,3 @@ def mislabelled(store: CatalogStore, estimator: LabelEstimator, least: float = 0
             for row in np.flatnonzero(is_doubtful).tolist()
         ]
     return sorted(found, key=lambda one: (one.p_label - one.p_better, one.view_id))
-
-
-def suggest(
-    store: CatalogStore, estimator: LabelEstimator, count: int, where: Where | None = None
-) -> list[Prediction]:
-    """Photos whose verification would teach the most: doubtful ones, and not the same one twice.
-
-    Of the photos with no verified label, the doubtful ones (a small margin between the two likeliest labels, or a
-    bird that is likely of no known label) are gone through greedily: each next one is the most doubtful after
-    what it has in common with those already taken is taken off. One of a group (event, copies) is enough.
-
-    Args:
-        store: An open catalog.
-        estimator: Its label estimate.
-        count: How many.
-        where: Conditions on the photos.
-
-    Returns:
-        At most `count` predictions, in the order in which to verify them.
-
-    Raises:
-        InvalidInputError: `count` is below 1.
-    """
-    if count < 1:
-        raise InvalidInputError(f"suggest is {count}; ask for 1 photo or more")
-    view_ids = allowed_views(store, estimator.record.id, Where() if where is None else where)
-    taken = np.isin(view_ids, estimator.references.view_ids)
-    grouped = _grouped(store, estimator)
-    if not len(grouped.references):
-        # Nobody votes, so that nobody's group was needed so far.
-        grouped = replace(grouped, groups=vote_groups(store, estimator.record.id, grouped.view_ids))
-    spoken_for = set(grouped.references.groups.tolist())
-    group_of = dict(zip(grouped.view_ids.tolist(), grouped.groups.tolist(), strict=True))
-    best: dict[int, tuple[float, Prediction]] = {}
-    for chunk in _predicted(store, estimator, view_ids[~taken], grouped, 0.0):
-        for one in chunk:
-            group = group_of[one.view_id]
-            doubt = 1.0 - one.margin * (1.0 - one.unknown)
-            if group not in spoken_for and (group not in best or doubt > best[group][0]):
-                best[group] = (doubt, one)
-    pool = sorted(best.values(), key=lambda item: (-item[0], item[1].view_id))[: _POOL * count]
-    if not pool:
-        return []
-    unit, _ = unit_vectors(store, estimator.record.id, [one.view_id for _, one in pool])
-    doubts = np.array([doubt for doubt, _ in pool])
-    common = np.zeros(len(pool))
-    is_left = np.ones(len(pool), bool)
-    chosen: list[Prediction] = []
-    for _ in range(min(count, len(pool))):
-        place = int(np.argmax(np.where(is_left, doubts * (1.0 - common), -1.0)))
-        chosen.append(pool[place][1])
-        is_left[place] = False
-        common = np.maximum(common, np.clip(unit @ unit[place], 0.0, 1.0))
-    return chosen

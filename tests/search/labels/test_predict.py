@@ -30,8 +30,8 @@ from birdsearch.search.labels.predict import (
     label_catalog,
     mislabelled,
     predictions,
-    suggest,
 )
+from birdsearch.search.labels.suggest import suggest
 
 DIM = 16
 SPECIES = ("crow", "wren", "rook", "ghost finch", "moss owl")
