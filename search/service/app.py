@@ -10,11 +10,12 @@ from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
 from birdsearch import __version__
-from birdsearch.search.service import problems, security
+from birdsearch.search.service import openapi, problems, security
 from birdsearch.search.service.limits import BodyLimit, HeadAsGet, RangeLimit, RequestLimit
 from birdsearch.search.service.metrics import CountRequests
 from birdsearch.search.service.options import ServeOptions
 from birdsearch.search.service.routes import health, jobs
+from birdsearch.search.service.routes.annotations import router as annotations_router
 from birdsearch.search.service.state import Service
 from birdsearch.search.service.static_files import gallery
 
@@ -27,7 +28,7 @@ _DESCRIPTION = """Photos of a birdsearch catalog: find similar ones, name them, 
 
 Everything is JSON but uploads (multipart) and pictures. Errors are `application/problem+json` (RFC 9457)."""
 
-_ROUTERS = (health.router, security.router, jobs.router)
+_ROUTERS = (health.router, security.router, jobs.router, annotations_router)
 
 
 def create_app(options: ServeOptions) -> FastAPI:
@@ -65,12 +66,13 @@ def create_app(options: ServeOptions) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     app.router.routes.append(gallery())
+    app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     # The first to be added is the innermost.
     app.add_middleware(problems.UnexpectedErrors)
     app.add_middleware(RangeLimit)
-    app.add_middleware(BodyLimit, max_bytes=options.max_upload_mb * 1_000_000)
     app.add_middleware(RequestLimit, at_once=options.max_requests)
     app.add_middleware(security.Guard, options=options)
+    app.add_middleware(BodyLimit, max_bytes=options.max_upload_mb * 1_000_000)
     app.add_middleware(CountRequests, metrics=lambda scope: scope["app"].state.service.metrics)
     app.add_middleware(security.SafeHeaders)
     app.add_middleware(HeadAsGet)

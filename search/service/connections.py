@@ -12,6 +12,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from birdsearch.search.service.problems import ProblemResponse
+from birdsearch.search.service.security import SAFE_HEADERS
 
 __all__ = ["ConnectionLimits", "protocol"]
 
@@ -93,7 +94,8 @@ class _Connection(H11Protocol):
 
     def _refuse(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
         """Answer without the app, and close."""
-        answer = ProblemResponse(status, detail, headers={"Connection": "close", **(headers or {})})
+        every = {**SAFE_HEADERS, "Connection": "close", "Cache-Control": "no-store"}
+        answer = ProblemResponse(status, detail, headers={**every, **(headers or {})})
         head = h11.Response(status_code=status, headers=answer.raw_headers)
         for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")

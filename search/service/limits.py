@@ -28,6 +28,8 @@ _MAX_RANGE_LENGTH = 128
 class BodyLimit:
     """Ends a request whose body is too large or stands still, whether it says its length or not.
 
+    What is answered before the body has arrived whole closes the connection, so it is outside of all that refuses.
+
     Args:
         app: What reads the bodies.
         max_bytes: Largest body.
@@ -44,59 +46,54 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        said = Headers(scope=scope).get("content-length", "0")
-        if said.isascii() and said.isdigit() and int(said) > self._max_bytes:
-            await _answer_early(self._too_large(), scope, receive, send)
-            return
-        received, is_whole, is_over = 0, False, False
-
-        async def counted() -> Message:
-            nonlocal received, is_whole, is_over
-            if is_whole:
-                return await receive()
-            try:
-                message = await asyncio.wait_for(receive(), self._idle_s)
-            except TimeoutError:
-                is_over = True
-                raise HTTPException(408, f"the body stood still for {self._idle_s:g} s") from None
-            received += len(message.get("body", b""))
-            is_whole = not message.get("more_body", False)
-            if received > self._max_bytes:
-                is_over = True
-                raise HTTPException(413, self._detail)
-            return message
-
-        async def closing(message: Message) -> None:
-            # What is left of the body is not wanted, so the connection cannot be used again.
-            if is_over and message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
-            if is_over and message["type"] == "http.response.body" and not message.get("more_body", False):
-                await send({**message, "more_body": True})
-                await _drain(receive)
-                message = {"type": "http.response.body", "body": b"", "more_body": False}
-            await send(message)
-
-        await self._app(scope, counted, closing)
-
-    @property
-    def _detail(self) -> str:
-        return f"the body is larger than {self._max_bytes / 1e6:g} MB, which is the limit (--max-upload-mb)"
-
-    def _too_large(self) -> ProblemResponse:
-        return ProblemResponse(413, self._detail, headers={"Connection": "close"})
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "0")
+        body = _Body(receive, send, self._max_bytes, self._idle_s)
+        body.is_whole = length == "0" and "transfer-encoding" not in headers
+        # Python's int takes more than digits; what is no number, the connection has refused before.
+        too_large = length.isdecimal() and int(length) > self._max_bytes
+        app = ProblemResponse(413, body.too_large) if too_large else self._app
+        await app(scope, body.receive, body.send)
 
 
-async def _answer_early(response: ProblemResponse, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send a response before the body has been read, and read what is in flight before closing."""
+class _Body:
+    """The body of one request on its way in, and the answer on its way out."""
 
-    async def closing(message: Message) -> None:
-        if message["type"] == "http.response.body":
-            await send({**message, "more_body": True})
-            await _drain(receive)
+    def __init__(self, receive: Receive, send: Send, max_bytes: int, idle_s: float) -> None:
+        self._receive = receive
+        self._send = send
+        self._max_bytes = max_bytes
+        self._idle_s = idle_s
+        self._received = 0
+        self._is_late = False
+        self.is_whole = False
+        self.too_large = (
+            f"the body is larger than {max_bytes / 1e6:g} MB, which is the limit (--max-upload-mb)"
+        )
+
+    async def receive(self) -> Message:
+        if self.is_whole:
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), self._idle_s)
+        except TimeoutError:
+            raise HTTPException(408, f"the body stood still for {self._idle_s:g} s") from None
+        self._received += len(message.get("body", b""))
+        if self._received > self._max_bytes:
+            raise HTTPException(413, self.too_large)
+        self.is_whole = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and not self.is_whole:
+            # The rest of the body is not wanted, so the connection cannot be used again.
+            self._is_late = True
+            message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+        if self._is_late and message["type"] == "http.response.body" and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await _drain(self._receive)
             message = {"type": "http.response.body", "body": b"", "more_body": False}
-        await send(message)
-
-    await response(scope, receive, closing)
+        await self._send(message)
 
 
 async def _drain(receive: Receive) -> None:
@@ -158,11 +155,11 @@ class RangeLimit:
         """Run the app."""
         if scope["type"] == "http":
             ranges = [value for name, value in scope["headers"] if name == b"range"]
-            if ranges and (
-                len(ranges) > 1 or len(ranges[0]) > _MAX_RANGE_LENGTH or ranges[0].count(b",") >= _MAX_RANGES
-            ):
-                headers = [pair for pair in scope["headers"] if pair[0] not in (b"range", b"if-range")]
-                scope = {**scope, "headers": headers}
+            size = sum(map(len, ranges))
+            if len(ranges) > 1 or size > _MAX_RANGE_LENGTH or b"".join(ranges).count(b",") >= _MAX_RANGES:
+                scope["headers"] = [
+                    pair for pair in scope["headers"] if pair[0] not in (b"range", b"if-range")
+                ]
         await self._app(scope, receive, send)
 
 

@@ -213,7 +213,8 @@ class CountRequests:
             await self._app(scope, receive, watched)
         finally:
             # The pattern of the route, never the path: a client must not be able to make series without end.
-            route = getattr(scope.get("route"), "path", "none")
+            other = "gallery" if "endpoint" in scope else "none"
+            route = getattr(scope.get("route"), "path", other)
             method = scope["method"] if scope["method"] in self._METHODS else "other"
             metrics.leave(route, method, status, time.perf_counter() - begun)
 

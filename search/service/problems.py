@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from birdsearch.errors import (
@@ -45,6 +45,8 @@ MEDIA_TYPE = "application/problem+json"
 
 # How long a client is asked to wait for whoever writes to the catalog, in seconds.
 _RETRY_LOCKED = 5
+
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 _PATH = re.compile(r"(?<![\w.~/-])/(?:[^\s/:;,'\"()]+/)*[^\s/:;,'\"()]+")
 
@@ -219,11 +221,12 @@ def install(app: FastAPI, known: Callable[[Request], Mapping[str, str] | None]) 
 
 def _allowed(app: FastAPI, scope: Scope) -> list[str]:
     """Methods that the path of a request takes, over all the routes that have this path."""
-    methods: set[str] = set()
-    for route in app.router.routes:
-        match, _ = route.matches(scope)
-        if match is Match.PARTIAL:
-            methods |= set(getattr(route, "methods", None) or ())
+    methods = {
+        method
+        for method in _METHODS
+        for route in app.router.routes
+        if not isinstance(route, Mount) and route.matches({**scope, "method": method})[0] is Match.FULL
+    }
     return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 

@@ -15,9 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from birdsearch.search.service.options import ServeOptions, is_loopback
 from birdsearch.search.service.problems import ProblemResponse, responses
 
-__all__ = ["Guard", "SafeHeaders", "router"]
+__all__ = ["COOKIE", "SAFE_HEADERS", "Guard", "SafeHeaders", "router"]
 
-_COOKIE = "birdsearch_session"
+COOKIE = "birdsearch_session"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # What may be asked without a token: it holds nothing of the catalog.
 _OPEN = frozenset({"/healthz", "/readyz", "/api/session"})
@@ -35,7 +35,7 @@ _POLICY = "; ".join(
         "manifest-src 'self'",
     )
 )
-_HEADERS = {
+SAFE_HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -68,7 +68,7 @@ class SafeHeaders:
         async def safe(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in SAFE_HEADERS.items():
                     headers[name] = value
                 if not _is_static(scope["path"]):
                     headers.setdefault("Cache-Control", "no-store")
@@ -129,7 +129,7 @@ class Guard:
         if scheme.lower() == "bearer" and _same(given.strip(), token):
             return True
         try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
+            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
         except CookieError:
             return False
         return morsel is not None and _same(morsel.value, session_of(token))
@@ -179,7 +179,7 @@ def start_session(request: Request, body: SessionRequest) -> Response:
         )
     response = Response(status_code=204)
     response.set_cookie(
-        _COOKIE,
+        COOKIE,
         session_of(token),
         path="/",
         httponly=True,
@@ -193,5 +193,5 @@ def start_session(request: Request, body: SessionRequest) -> Response:
 def end_session() -> Response:
     """End the browser's session."""
     response = Response(status_code=204)
-    response.delete_cookie(_COOKIE, path="/", httponly=True, samesite="strict")
+    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
     return response
