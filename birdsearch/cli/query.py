@@ -76,6 +76,9 @@ def _sheet_path(_ctx: click.Context, _param: click.Parameter, value: Path | None
 )
 @runtime_option
 @click.option(
+    "--exact-places", is_flag=True, help="Do not coarsen places of sensitive species to 0.1 degree."
+)
+@click.option(
     "--sheet",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -95,6 +98,7 @@ def query(
     include_self: bool,
     weights: Path | None,
     settings: Settings,
+    exact_places: bool,
     sheet: Path | None,
     fmt: str,
     **conditions: Any,
@@ -103,10 +107,11 @@ def query(
 
     PHOTO is a file, or "#12" for the photo of the catalog with this id. Conditions such as --since hold for
     the hits and are applied before the search. A checklist flags the labels of PHOTO by its time and place, and
-    each hit's label by those of the hit.
+    each hit's label by those of the hit. Places of hits that show a sensitive species are coarsened.
     """
     from birdsearch.search.engine import Catalog
     from birdsearch.search.inputs import parse_box
+    from birdsearch.search.places import SensitivePhotos, with_coarse_places
 
     where = build_where(**conditions)
     region = None if box is None else parse_box(box)
@@ -126,8 +131,17 @@ def query(
             from birdsearch.search.labels.checklist import flag_result
 
             results = [flag_result(opened.store, listed, result) for result in results]
+        if not exact_places:
+            results = with_coarse_places(SensitivePhotos(opened.store), results)
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         click.echo(f"Warning: {warning}", err=True)
+    coarse = len({hit.photo_id for result in results for hit in result.hits if hit.is_coarse})
+    if coarse:
+        click.echo(
+            f"places of {coarse} {'photo' if coarse == 1 else 'photos'} of sensitive species are coarsened to 0.1 "
+            "degree; --exact-places shows them",
+            err=True,
+        )
     _print(results, fmt, _nothing(k, where), is_flagged=checklist is not None)
     if sheet is not None and results:
         from birdsearch.search.sheet import write_sheet
@@ -218,7 +232,6 @@ def _nothing(k: int, where: Where) -> str:
 
 
 def _table_row(hit: Hit) -> dict[str, object]:
-    has_place = hit.latitude is not None and hit.longitude is not None
     return {
         "rank": hit.rank,
         "similarity": f"{hit.similarity:.4f}",
@@ -226,5 +239,15 @@ def _table_row(hit: Hit) -> dict[str, object]:
         "flag": hit.flag,
         "path": hit.path,
         "time": None if hit.captured_at is None else hit.captured_at[:16].replace("T", " "),
-        "place": f"{hit.latitude:.4f}, {hit.longitude:.4f}" if has_place else None,
+        "place": _place(hit),
     }
+
+
+def _place(hit: Hit) -> str | None:
+    if hit.latitude is None or hit.longitude is None:
+        return None
+    return (
+        f"{hit.latitude:.1f}, {hit.longitude:.1f}"
+        if hit.is_coarse
+        else f"{hit.latitude:.4f}, {hit.longitude:.4f}"
+    )
