@@ -19,8 +19,9 @@ import sqlalchemy as sa
 from birdsearch.errors import CatalogError, CatalogReadOnlyError
 from birdsearch.indexer import database, tables
 from birdsearch.indexer.lock import WriterLock
+from birdsearch.indexer.lookups import read_photos, read_views
 from birdsearch.indexer.migrations import SCHEMA_VERSION
-from birdsearch.indexer.records import Box, CatalogCounts, FailureRecord, ModelRecord, PhotoRecord, ViewRecord
+from birdsearch.indexer.records import CatalogCounts, FailureRecord, ModelRecord, PhotoRecord, ViewRecord
 
 if TYPE_CHECKING:
     from birdsearch.model.runtime import Model
@@ -60,6 +61,7 @@ class CatalogStore:
         self._reader = reader
         self._writer = writer
         self._lock = lock
+        self._active: ModelRecord | None = None
 
     @classmethod
     def open(
@@ -206,11 +208,17 @@ class CatalogStore:
     def active_model(self) -> ModelRecord | None:
         """The model that new photos are embedded with and queries are answered by, or None before the first."""
         with self.reading() as connection:
-            model_id = self._meta(connection, "model")
-            if model_id is None:
+            known = connection.exec_driver_sql(
+                "SELECT id, weights_path FROM model WHERE id = (SELECT value FROM meta WHERE key = 'model')"
+            ).first()
+            if known is None:
                 return None
-            row = connection.execute(sa.select(tables.model).where(tables.model.c.id == int(model_id))).one()
-        return _model_record(row)
+            # Of a model only the place of its weights ever changes, and every search asks for it.
+            mine = self._active
+            if mine is None or (mine.id, mine.weights_path) != tuple(known):
+                row = connection.execute(sa.select(tables.model).where(tables.model.c.id == known.id)).one()
+                self._active = mine = _model_record(row)
+        return mine
 
     def use_model(self, model: Model) -> ModelRecord:
         """Register a model and make it the one in use.
@@ -274,51 +282,13 @@ class CatalogStore:
 
     def photos(self, photo_ids: Sequence[int]) -> dict[int, PhotoRecord]:
         """Photos by id; ids that do not exist are left out."""
-        records: dict[int, PhotoRecord] = {}
-        file, root = tables.file.c, tables.root.c
         with self.reading() as connection:
-            for ids in chunks(list(photo_ids)):
-                paths: dict[int, tuple[bytes, bool]] = {}
-                for row in connection.execute(
-                    sa.select(file.photo_id, file.state, root.path.label("root"), file.path)
-                    .join(tables.root, root.id == file.root_id)
-                    .where(file.photo_id.in_(ids))
-                    .order_by(file.state == "missing", root.path, file.path)
-                ):
-                    paths.setdefault(
-                        row.photo_id,
-                        (os.path.join(row.root, row.path), row.state == "missing"),  # noqa: PTH118
-                    )
-                for row in connection.execute(sa.select(tables.photo).where(tables.photo.c.id.in_(ids))):
-                    path, missing = paths.get(row.id, (b"", True))
-                    records[row.id] = PhotoRecord(
-                        id=row.id,
-                        path=path,
-                        missing=missing,
-                        sha256=row.digest.hex(),
-                        size=row.size,
-                        format=row.format,
-                        width=row.width,
-                        height=row.height,
-                        captured_at=row.captured_at,
-                        offset_minutes=row.offset_minutes,
-                        latitude=row.latitude,
-                        longitude=row.longitude,
-                        altitude_m=row.altitude_m,
-                        camera=row.camera,
-                        lens=row.lens,
-                    )
-        return records
+            return read_photos(connection, list(photo_ids))
 
     def views(self, view_ids: Sequence[int]) -> dict[int, ViewRecord]:
         """Views by id; ids that do not exist are left out."""
-        records: dict[int, ViewRecord] = {}
         with self.reading() as connection:
-            for ids in chunks(list(view_ids)):
-                for row in connection.execute(sa.select(tables.view).where(tables.view.c.id.in_(ids))):
-                    box = Box(row.x, row.y, row.w, row.h)
-                    records[row.id] = ViewRecord(id=row.id, photo_id=row.photo_id, kind=row.kind, box=box)
-        return records
+            return read_views(connection, list(view_ids))
 
     def whole_views(self, photo_ids: Sequence[int]) -> dict[int, int]:
         """Id of the view of the whole frame, by photo id."""

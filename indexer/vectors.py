@@ -162,25 +162,37 @@ class VectorIndex:
         Returns:
             How many rows of the change log were new.
         """
-        change = tables.change.c
         with store.reading() as connection:
-            last = _last_seq(connection)
-            # Only the last word on a view counts: what was added and removed since leaves no trace.
-            latest: dict[int, str] = {}
-            seen = 0
-            if last > self.seq:
-                for view_id, op in connection.execute(
-                    sa.select(change.view_id, change.op)
-                    .where(change.model_id == self.model_id, change.seq > self.seq)
-                    .order_by(change.seq)
-                ):
-                    latest[view_id] = op
-                    seen += 1
-            if latest:
-                self.remove(np.fromiter(latest, np.int64, len(latest)))
-                added = np.array(sorted(view_id for view_id, op in latest.items() if op == "add"), np.int64)
-                self._read(connection, added)
-            self.seq = last
+            return self.follow(connection)
+
+    def follow(self, connection: sa.Connection) -> int:
+        """Catch up with what a transaction sees; nothing happens if the index has seen more than that.
+
+        Args:
+            connection: An open transaction.
+
+        Returns:
+            How many rows of the change log were new.
+        """
+        change = tables.change.c
+        last = _last_seq(connection)
+        if last <= self.seq:
+            return 0
+        # Only the last word on a view counts: what was added and removed since leaves no trace.
+        latest: dict[int, str] = {}
+        seen = 0
+        for view_id, op in connection.execute(
+            sa.select(change.view_id, change.op)
+            .where(change.model_id == self.model_id, change.seq > self.seq)
+            .order_by(change.seq)
+        ):
+            latest[view_id] = op
+            seen += 1
+        if latest:
+            self.remove(np.fromiter(latest, np.int64, len(latest)))
+            added = np.array(sorted(view_id for view_id, op in latest.items() if op == "add"), np.int64)
+            self._read(connection, added)
+        self.seq = last
         return seen
 
     def _read(self, connection: sa.Connection, view_ids: NDArray[np.int64]) -> None:

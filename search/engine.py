@@ -19,17 +19,15 @@ from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.model_source import ModelSource
 from birdsearch.indexer.records import Box, ModelRecord
 from birdsearch.indexer.runs import decode_mode
-from birdsearch.indexer.vectors import VectorIndex, normalised
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, file_sha256, resolve_weights
+from birdsearch.search.answers import Answerer, Question
 from birdsearch.search.catalog_model import catalog_model, check_given
-from birdsearch.search.filters import Where, allowed_views
+from birdsearch.search.filters import Where
 from birdsearch.search.inputs import Photo, ReadPhoto, find_photo, network_input, region_of
-from birdsearch.search.labels.estimator import LabelEstimator, state_of
+from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.fusion import top_labels
-from birdsearch.search.refine import RefinedVectors
-from birdsearch.search.results import Hit, QueryPhoto, QueryResult
-from birdsearch.search.retrieval import best_views, describe, refined_views
+from birdsearch.search.results import QueryPhoto, QueryResult
 
 if TYPE_CHECKING:
     from birdsearch.indexer.pipeline import IndexProgress, IndexSummary
@@ -65,14 +63,9 @@ class Catalog:
         self._settings = Settings.from_environment() if settings is None else settings
         self._device = device
         self._model: tuple[tuple[str, str], Model] | None = None
-        self._index: VectorIndex | None = None
-        self._refined: RefinedVectors | None = None
-        # A vector index must not grow while another thread searches it.
-        self._index_lock = threading.Lock()
-        # Apart, so that loading the network does not hold up those who ask about stored photos.
         self._model_lock = threading.Lock()
-        self._estimator: tuple[tuple[int, int, int], LabelEstimator] | None = None
-        self._estimator_lock = threading.Lock()
+        self._answerer: Answerer | None = None
+        self._opening = threading.RLock()
 
     @classmethod
     def open(
@@ -113,15 +106,16 @@ class Catalog:
         Raises:
             CatalogError: There is no catalog, it is damaged, or of a newer version.
         """
-        if self._store is None:
-            self._store = CatalogStore.open(self.path, "read")
-        return self._store
+        with self._opening:
+            if self._store is None:
+                self._store = CatalogStore.open(self.path, "read")
+            return self._store
 
     def close(self) -> None:
         """Close the catalog; closing twice is harmless."""
         if self._store is not None:
             self._store.close()
-        self._store = self._index = self._refined = self._model = self._estimator = None
+        self._store = self._model = self._answerer = None
 
     def __enter__(self) -> Catalog:
         return self
@@ -309,43 +303,38 @@ class Catalog:
                 QueryResult(query, (), top_labels(row, used.classes))
                 for query, row in zip(queries, logits, strict=True)
             ]
-        own = [None if include_self else query.photo_id for query in queries]
-        hits, warnings = self._hits(
-            record, normalised(embeddings), own, k, where, refined=refined, exact=exact
+        return self._answers().answer(
+            record,
+            [
+                Question(query, embedding, k, where, include_self, refined, exact, confidence=confidence)
+                for query, embedding in zip(queries, embeddings, strict=True)
+            ],
         )
-        return self._labelled(record, queries, embeddings, hits, warnings, confidence)
 
-    def _labelled(
-        self,
-        record: ModelRecord,
-        queries: Sequence[QueryPhoto],
-        embeddings: NDArray[np.float32],
-        hits: Sequence[tuple[Hit, ...]],
-        warnings: tuple[str, ...],
-        confidence: float,
-    ) -> list[QueryResult]:
-        store = self.store
-        estimator = self.label_estimator(record)
-        if not len(estimator.space):
-            return [
-                QueryResult(query, found, (), None, warnings)
-                for query, found in zip(queries, hits, strict=True)
-            ]
-        views = store.whole_views([query.photo_id for query in queries if query.photo_id is not None])
-        view_ids = [views.get(query.photo_id or 0, 0) for query in queries]
-        references, groups = estimator.groups_for(store, view_ids)
-        answers = estimator.answer(embeddings, groups, confidence, references)
-        return [
-            QueryResult(
-                query,
-                found,
-                estimator.labels(answers, row),
-                float(answers.unknown[row]),
-                warnings,
-                estimator.evidence(store, answers, row),
-            )
-            for row, (query, found) in enumerate(zip(queries, hits, strict=True))
-        ]
+    def answer(self, questions: Sequence[Question]) -> list[QueryResult]:
+        """Ask about embeddings that are at hand, without a photo; see `query`.
+
+        Args:
+            questions: What is asked, by embeddings of the catalog's model.
+
+        Returns:
+            One answer a question, in order; without hits and labels if no photo is indexed yet.
+
+        Raises:
+            InvalidInputError: An embedding has another size or is not finite, a condition is not understood, or
+                the confidence is outside its limits.
+            CatalogError: There is no catalog, or it is damaged.
+        """
+        record = self.store.active_model()
+        if record is None:
+            return [QueryResult(question.query, (), ()) for question in questions]
+        return self._answers().answer(record, questions)
+
+    def _answers(self) -> Answerer:
+        with self._opening:
+            if self._answerer is None:
+                self._answerer = Answerer(self.store)
+            return self._answerer
 
     def label_estimator(self, record: ModelRecord | None = None) -> LabelEstimator:
         """What labels photos, by the verified labels and the calibration that there are now.
@@ -356,11 +345,7 @@ class Catalog:
         record = self.store.active_model() if record is None else record
         if record is None:
             raise CatalogError(f"{self.path}: no photo is indexed yet; run `birdsearch index FOLDER`")
-        wanted = (record.id, *state_of(self.store))
-        with self._estimator_lock:
-            if self._estimator is None or self._estimator[0] != wanted:
-                self._estimator = (wanted, LabelEstimator.open(self.store, record))
-            return self._estimator[1]
+        return self._answers().label_estimator(record)
 
     def _loaded(self, record: ModelRecord | None, given: Model | str | os.PathLike[str] | None) -> Model:
         if given is not None and not isinstance(given, str | os.PathLike):
@@ -422,41 +407,3 @@ class Catalog:
         views = self.store.whole_views([found.query.photo_id])
         vector = next(iter(self.store.embeddings(record.id, list(views.values())).values()), None)
         return vector if vector is not None and np.isfinite(vector).all() else None
-
-    def _hits(
-        self,
-        record: ModelRecord,
-        queries: NDArray[np.float32],
-        own: Sequence[int | None],
-        k: int,
-        where: Where | None,
-        *,
-        refined: bool,
-        exact: bool,
-    ) -> tuple[list[tuple[Hit, ...]], tuple[str, ...]]:
-        """Hits of each query (Q, C), unit-norm, without its own photo; and warnings."""
-        # Before the index catches up: whatever is allowed is then in the index.
-        allowed = None if where is None or where.is_empty else allowed_views(self.store, record.id, where)
-        with self._index_lock:
-            index = self._caught_up(record)
-            if refined:
-                matches = refined_views(self.store, self._refined_by(index), queries, own, k, allowed)
-            else:
-                matches = best_views(self.store, index, queries, own, k, allowed, exact=exact)
-        warnings = index.warnings
-        if allowed is not None and not len(allowed) and len(index):
-            warnings += ("no photo of the catalog meets the conditions",)
-        return describe(self.store, record, matches), warnings
-
-    def _refined_by(self, index: VectorIndex) -> RefinedVectors:
-        if self._refined is None or self._refined.plain is not index or self._refined.index.seq != index.seq:
-            self._refined = RefinedVectors.open(self.store, index)
-        return self._refined
-
-    def _caught_up(self, record: ModelRecord) -> VectorIndex:
-        index = self._index
-        if index is None or index.model_id != record.id:
-            self._index = index = VectorIndex.open(self.store, record.id, record.embedding_size)
-        else:
-            index.replay(self.store)
-        return index

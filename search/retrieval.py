@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.lookups import read_photos, read_views, rows_by_id
 from birdsearch.indexer.records import ModelRecord, ViewRecord
 from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.search.knn import nearest
@@ -23,7 +24,7 @@ Match = tuple[ViewRecord, float]
 
 
 def best_views(
-    store: CatalogStore,
+    connection: sa.Connection,
     index: VectorIndex,
     queries: NDArray[np.float32],
     own: Sequence[int | None],
@@ -35,7 +36,7 @@ def best_views(
     """The best view of each of the k best photos of each query.
 
     Args:
-        store: The catalog behind the index.
+        connection: A transaction that the index has caught up with.
         index: Unit-norm vectors.
         queries: (Q, C) float32, unit-norm.
         own: For each query, the photo that is no hit, or None.
@@ -53,14 +54,16 @@ def best_views(
     fetch = k + 1
     while pending:
         found = nearest(index, queries[pending], fetch, allowed, exact=exact)
-        unseen = {int(view_id) for view_id in found.view_ids.flat} - views.keys()
-        views |= store.views(sorted(unseen))
+        unseen = set(found.view_ids.ravel().tolist()) - views.keys()
+        views |= read_views(connection, sorted(unseen))
         for row, place in enumerate(pending):
             best: dict[int, Match] = {}
-            for view_id, similarity in zip(found.view_ids[row], found.similarities[row], strict=True):
-                view = views[int(view_id)]
-                if view.photo_id != own[place]:
-                    best.setdefault(view.photo_id, (view, float(similarity)))
+            shown = zip(found.view_ids[row].tolist(), found.similarities[row].tolist(), strict=True)
+            for view_id, similarity in shown:
+                # Unknown only if the index had to be read anew, and so knows of views that came since.
+                view = views.get(view_id)
+                if view is not None and view.photo_id != own[place]:
+                    best.setdefault(view.photo_id, (view, similarity))
             matches[place] = list(best.values())[:k]
         if found.view_ids.shape[1] < fetch:
             break
@@ -70,7 +73,7 @@ def best_views(
 
 
 def refined_views(
-    store: CatalogStore,
+    connection: sa.Connection,
     refined: RefinedVectors,
     queries: NDArray[np.float32],
     own: Sequence[int | None],
@@ -78,7 +81,7 @@ def refined_views(
     allowed: NDArray[np.int64] | None,
 ) -> list[list[Match]]:
     """Like `best_views`, ordered by refined vectors; the similarities are the plain ones."""
-    found = best_views(store, refined.index, refined.queries(queries), own, k, allowed)
+    found = best_views(connection, refined.index, refined.queries(queries), own, k, allowed)
     matches: list[list[Match]] = []
     for query, ranked in zip(queries, found, strict=True):
         cosines = refined.plain_cosines(query, np.array([view.id for view, _ in ranked], dtype=np.int64))
@@ -87,12 +90,12 @@ def refined_views(
 
 
 def describe(
-    store: CatalogStore, record: ModelRecord, matches: Sequence[Sequence[Match]]
+    connection: sa.Connection, record: ModelRecord, matches: Sequence[Sequence[Match]]
 ) -> list[tuple[Hit, ...]]:
     """Hits with what the catalog knows about their photos.
 
     Args:
-        store: The catalog.
+        connection: The transaction that they were found in.
         record: The model whose vectors were searched.
         matches: For each query, views with their similarities, best first.
 
@@ -100,8 +103,8 @@ def describe(
         The hits of each query, ranked from 1.
     """
     view_ids = sorted({view.id for found in matches for view, _ in found})
-    photos = store.photos(sorted({view.photo_id for found in matches for view, _ in found}))
-    labels = _top_labels(store, record, view_ids)
+    photos = read_photos(connection, sorted({view.photo_id for found in matches for view, _ in found}))
+    labels = _top_labels(connection, record, view_ids)
 
     def hit(rank: int, view: ViewRecord, similarity: float) -> Hit:
         photo = photos[view.photo_id]
@@ -121,6 +124,8 @@ def describe(
             longitude=photo.longitude,
             camera=photo.camera,
             file=photo.path,
+            width=photo.width,
+            height=photo.height,
         )
 
     return [
@@ -130,17 +135,25 @@ def describe(
 
 
 def _top_labels(
-    store: CatalogStore, record: ModelRecord, view_ids: Sequence[int]
+    connection: sa.Connection, record: ModelRecord, view_ids: Sequence[int]
 ) -> dict[int, tuple[str, float]]:
     """The likeliest class of stored views, by the catalog's copy of the classifier head."""
-    vectors = store.embeddings(record.id, view_ids)
-    usable = [view_id for view_id in view_ids if view_id in vectors and np.isfinite(vectors[view_id]).all()]
-    if not usable or not record.classes:
+    if not record.classes:
         return {}
+    statement = "SELECT view_id, vector FROM embedding WHERE model_id = {} AND view_id IN (*)"
+    stored = {
+        view_id: vector
+        for view_id, vector in rows_by_id(connection, statement.format(record.id), view_ids)
+        if len(vector) == 4 * record.embedding_size
+    }
+    # (B * C,) -> (B, C)
+    vectors = np.frombuffer(b"".join(stored.values()), "<f4").reshape(len(stored), record.embedding_size)
+    usable = np.isfinite(vectors).all(axis=1)
     # (B, C) @ (C, classes) -> (B, classes)
-    probabilities = softmax(record.logits(np.stack([vectors[view_id] for view_id in usable])))
+    probabilities = softmax(record.logits(vectors[usable]))
     best = probabilities.argmax(axis=1)
+    found = [view_id for view_id, is_usable in zip(stored, usable.tolist(), strict=True) if is_usable]
     return {
         view_id: (record.classes[index], float(row[index]))
-        for view_id, index, row in zip(usable, best, probabilities, strict=True)
+        for view_id, index, row in zip(found, best.tolist(), probabilities, strict=True)
     }

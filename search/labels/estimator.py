@@ -14,6 +14,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import VerifiedLabel, labels_in_force
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.lookups import read_photos, read_views
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.taxa import catalog_taxonomy
 from birdsearch.indexer.vectors import normalised
@@ -266,33 +267,38 @@ class LabelEstimator:
             for label in order
         )
 
-    def evidence(self, store: CatalogStore, answers: Answers, row: int) -> LabelEvidence:
-        """Why one photo is labelled so."""
-        places = answers.evidence.places[row]
-        places = places[places >= 0]
-        view_ids = self.references.view_ids[places].tolist()
-        views = store.views(view_ids)
-        photos = store.photos(sorted({view.photo_id for view in views.values()}))
-        voters = tuple(
-            Voter(
-                photo_id=views[view_id].photo_id,
-                path=display_path(photos[views[view_id].photo_id].path),
-                similarity=float(similarity),
-                label=self.space.names[int(label)],
+    def evidence(self, store: CatalogStore, answers: Answers) -> list[LabelEvidence]:
+        """Why each photo is labelled so."""
+        places = answers.evidence.places
+        voting = self.references.view_ids[np.unique(places[places >= 0])].tolist()
+        with store.reading() as connection:
+            views = read_views(connection, voting)
+            photos = read_photos(connection, sorted({view.photo_id for view in views.values()}))
+
+        def voter(place: int, similarity: float, label: int) -> Voter:
+            photo = photos[views[int(self.references.view_ids[place])].photo_id]
+            return Voter(photo.id, display_path(photo.path), similarity, self.space.names[label], photo.path)
+
+        return [
+            LabelEvidence(
+                name=rolled.name,
+                rank=rolled.rank,
+                probability=rolled.probability,
+                knn_weight=float(answers.estimates.knn_weight[row]),
+                is_calibrated=self.calibration.is_fitted,
+                voters=tuple(
+                    voter(place, similarity, label)
+                    for place, similarity, label in zip(
+                        places[row].tolist(),
+                        answers.evidence.cosines[row].tolist(),
+                        answers.evidence.votes[row].tolist(),
+                        strict=True,
+                    )
+                    if place >= 0
+                ),
             )
-            for view_id, similarity, label in zip(
-                view_ids, answers.evidence.cosines[row], answers.evidence.votes[row], strict=False
-            )
-        )
-        rolled = answers.rolled[row]
-        return LabelEvidence(
-            name=rolled.name,
-            rank=rolled.rank,
-            probability=rolled.probability,
-            knn_weight=float(answers.estimates.knn_weight[row]),
-            is_calibrated=self.calibration.is_fitted,
-            voters=voters,
-        )
+            for row, rolled in enumerate(answers.rolled)
+        ]
 
 
 def _references(

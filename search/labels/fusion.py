@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import faiss
 import numpy as np
@@ -162,7 +163,7 @@ class FusionParameters:
             raise InvalidInputError(f"background is {self.background}; it has to be below 1")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class References:
     """Verified photos: the only ones that vote, since predictions are no independent evidence.
 
@@ -200,6 +201,27 @@ class References:
 
     def __len__(self) -> int:
         return len(self.unit)
+
+    @cached_property
+    def by_group(self) -> dict[int, NDArray[np.int64]]:
+        """Places of the photos of each group."""
+        order = np.argsort(self.groups, kind="stable")
+        values, starts = np.unique(self.groups[order], return_index=True)
+        return dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True))
+
+    @cached_property
+    def sums(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Sum of the vectors of each label (n, C) float64, and how many there are (n,); labels beyond have none."""
+        sizes = np.bincount(self.labels)
+        sums = np.zeros((len(sizes), self.unit.shape[1]))
+        np.add.at(sums, self.labels, self.unit.astype(np.float64))
+        return sums, sizes
+
+    @cached_property
+    def centres(self) -> NDArray[np.float64]:
+        """(n, C) float64: the sums as unit vectors; zeros for a label that has no photo."""
+        lengths = np.linalg.norm(self.sums[0], axis=1)
+        return np.asarray(self.sums[0] / np.where(lengths > 0, lengths, 1.0)[:, None])
 
     def where(self, keep: NDArray[np.bool_]) -> References:
         """Some of the photos, with the same background."""
@@ -262,21 +284,17 @@ def neighbour_evidence(
     verified = np.zeros((count, labels), bool)
     if len(references) == 0 or count == 0:
         return NeighbourEvidence(places, cosines, places.copy(), means, verified)
-    own_places, no_places = _by_group(references.groups), np.zeros(0, np.int64)
-    sums = np.zeros((labels, unit.shape[1]))
-    np.add.at(sums, references.labels, references.unit.astype(np.float64))
-    sizes = np.bincount(references.labels, minlength=labels)
-    lengths = np.linalg.norm(sums, axis=1)
-    centres = sums / np.where(lengths > 0, lengths, 1.0)[:, None]
+    sums, sizes = references.sums
     for start in range(0, count, _ROWS):
         rows = slice(start, min(start + _ROWS, count))
-        # (B, C) @ (C, L) -> (B, L)
-        means[rows] = unit[rows] @ centres.T
-        verified[rows] = sizes > 0
+        # (B, C) @ (C, n) -> (B, n)
+        means[rows, : len(sizes)] = unit[rows] @ references.centres.T
+        verified[rows, : len(sizes)] = sizes > 0
         places[rows], cosines[rows] = _nearest(unit[rows], groups[rows], references, k)
-    own_places.pop(-1, None)  # Each of those is a group of its own.
     for row, group in enumerate(groups.tolist()):
-        own = own_places.get(group, no_places)
+        if group == -1:
+            continue  # A group of its own.
+        own = references.by_group.get(group, np.zeros(0, np.int64))
         for label in np.unique(references.labels[own]).tolist():
             mine = own[references.labels[own] == label]
             rest = sums[label] - references.unit[mine].astype(np.float64).sum(axis=0)
@@ -285,12 +303,6 @@ def neighbour_evidence(
             means[row, label] = unit[row] @ rest / length if verified[row, label] and length > 0 else 0.0
     votes = np.where(places >= 0, references.labels[places], -1)
     return NeighbourEvidence(places, cosines, votes, means, verified)
-
-
-def _by_group(groups: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
-    order = np.argsort(groups, kind="stable")
-    values, starts = np.unique(groups[order], return_index=True)
-    return dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def _nearest(

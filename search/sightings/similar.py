@@ -144,8 +144,10 @@ def similar(
     matches = _one_an_event(store, index, query, k, allowed, known, place)
     names = np.full(len(known.frames), np.iinfo(np.int64).max)
     np.minimum.at(names, known.events, known.frames.photo_ids)
+    with store.reading() as connection:
+        described = describe(connection, record, [matches])[0]
     hits = []
-    for hit in describe(store, record, [matches])[0]:
+    for hit in described:
         at = place[hit.photo_id]
         number, site = int(known.numbers[at]), int(known.sites[at])
         hits.append(

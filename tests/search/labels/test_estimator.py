@@ -449,7 +449,7 @@ def test_what_is_rolled_up_is_a_clade_of_the_taxonomy(make_catalog: Any) -> None
     def asked(confidence: float) -> Answers:
         return estimator.answer(basis[:1], np.array([-1]), confidence)
 
-    evidence = estimator.evidence(made.store, asked(0.6), 0)
+    evidence = estimator.evidence(made.store, asked(0.6))[0]
     assert (evidence.name, evidence.rank) == ("Rallidae", "family")
     assert 0.6 <= evidence.probability < 1
     assert evidence.knn_weight == 1.0
