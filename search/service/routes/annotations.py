@@ -143,7 +143,9 @@ def post_annotations(
 
 
 @router.delete("/{run_id}", responses=responses(404, 409, 422))
-def delete_annotations(service: ServiceDep, run_id: Annotated[int, Path(ge=1, le=2**53)]) -> Undone:
+def delete_annotations(
+    service: ServiceDep, run_id: Annotated[int, Path(ge=1, le=2**53, description="What recorded them.")]
+) -> Undone:
     """Take back what a run recorded; what its labels had ended is in force again. Nothing is deleted."""
     with service.writing("labels") as store:
         row = tables.annotation.c

@@ -22,6 +22,21 @@ router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
 JobId = Annotated[int, Path(ge=1, le=2**53, description="Number of the job.")]
 
+# Each event as OpenAPI sees it, with the job as text.
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"const": "progress"},
+        "id": {"type": "string"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/JobModel"},
+        },
+    },
+    "required": ["event", "data"],
+}
+
 # Names the last event: a browser that connects again after it is told that there is no more.
 _END = "end"
 
@@ -78,7 +93,7 @@ def cancel_job(service: ServiceDep, job_id: JobId) -> JobModel:
         **responses(404, 422),
         200: {
             "description": "Server-sent events `progress`, each with the job as its data, until it ended.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": _EVENT}},
         },
         204: {"description": "The client has seen the last event."},
     },
