@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from birdsearch.indexer.confine import worker_environment
 from birdsearch.indexer.decode_worker import READ, read_seconds
 
 __all__ = ["GRACE_S", "HELD_TASKS", "DecodeTask", "Held", "WorkerProcess", "signal_name"]
@@ -112,7 +112,7 @@ class WorkerProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._log,
-                    env=_environment(),
+                    env=worker_environment(),
                     # Ctrl-C on a terminal goes to the foreground group; the parent alone is to get it.
                     process_group=0,
                 )
@@ -220,16 +220,3 @@ def _shared_file(size: int) -> int:
             descriptor = os.dup(file.fileno())
     os.ftruncate(descriptor, size)
     return descriptor
-
-
-def _environment() -> dict[str, str]:
-    """The parent's environment, so that a worker imports what the parent does, with one thread each."""
-    return {
-        # Each photo takes and frees the same few megabytes: glibc would hand them back to the system, which makes
-        # every page anew (a quarter of the time of a small photo). Other C libraries do not read these.
-        "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-        "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    }

@@ -10,20 +10,17 @@ meanwhile the next one is read. Every message but the first says what is done ne
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
 import mmap
 import os
-import signal
 import sys
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 from birdsearch.errors import PhotoError
+from birdsearch.indexer.confine import kernel_deadline, limit_resources, prepare_signals, silence_stderr
 from birdsearch.indexer.decode import decode_photo, file_digest, read_file, will_need
 from birdsearch.indexer.exif import CAPTURE_FIELDS
 from birdsearch.model.photo import PhotoLimits
@@ -33,8 +30,6 @@ __all__ = ["DECODE", "READ", "main", "read_seconds"]
 READ, DECODE = "read", "decode"
 """What a worker may say it does next."""
 
-# The parent ends a worker that takes too long; if the parent is gone, the kernel does, this much later.
-_ALARM_GRACE_S = 15.0
 _PARENT_POLL_S = 5.0
 _READ_SECONDS = 30.0
 _READ_BYTES_PER_SECOND = 1 << 20
@@ -65,43 +60,18 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit status.
     """
-    # The parent decides what an interrupt means; it ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The parent may ignore or block it; here it must end the process.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    prepare_signals()
     settings = json.loads(arguments[1])
-    _limit_resources(settings["memory_bytes"])
+    limit_resources(settings["memory_bytes"])
     with Connection(int(arguments[0])) as connection:
         try:
             worker = _Worker(connection, settings)
             worker.say({"kind": "ready"})
-            _silence_stderr()
+            silence_stderr()
             worker.serve()
         except (EOFError, OSError):
             pass
     return 0
-
-
-def _limit_resources(memory_bytes: int) -> None:
-    import resource
-
-    # A decoder that crashes on every tenth file must not fill the disk with core dumps.
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # macOS accepts the limit on address space and does not hold to it.
-    if sys.platform != "darwin":
-        with contextlib.suppress(ValueError, OSError):
-            _, hard = resource.getrlimit(resource.RLIMIT_AS)
-            limit = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
-            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-
-
-def _silence_stderr() -> None:
-    # Decoder libraries write complaints about each bad file there, over the progress bar.
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    os.close(null)
 
 
 class _Worker:
@@ -177,7 +147,7 @@ class _Worker:
     def _read(self) -> dict[str, Any]:
         task = self._tasks.popleft()
         try:
-            with _kernel_deadline(read_seconds(task.size)):
+            with kernel_deadline(read_seconds(task.size)):
                 data = read_file(task.path, task, self._limits)
                 digest = file_digest(data)
         except Exception as error:
@@ -191,7 +161,7 @@ class _Worker:
         if self._tasks:
             will_need(self._tasks[0].path, self._tasks[0].size)
         try:
-            with _kernel_deadline(self._limits.deadline_s):
+            with kernel_deadline(self._limits.deadline_s):
                 photo = decode_photo(
                     data,
                     input_size=self._input_size,
@@ -231,16 +201,6 @@ def _failure(error: Exception) -> dict[str, Any]:
         "reason": error.reason,
         "transient": error.transient,
     }
-
-
-@contextlib.contextmanager
-def _kernel_deadline(seconds: float) -> Iterator[None]:
-    # Not `setitimer` with a handler: Python runs no handler while a decoder is inside C code.
-    signal.alarm(math.ceil(seconds + _ALARM_GRACE_S))
-    try:
-        yield
-    finally:
-        signal.alarm(0)
 
 
 if __name__ == "__main__":

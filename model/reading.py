@@ -11,7 +11,19 @@ from dataclasses import dataclass
 
 from birdsearch.errors import PhotoError
 
-__all__ = ["PhotoLimits", "TimedSource", "read_error", "read_photo", "read_regular_file", "too_many_bytes"]
+__all__ = [
+    "OPEN_FLAGS",
+    "PhotoLimits",
+    "TimedSource",
+    "read_descriptor",
+    "read_error",
+    "read_photo",
+    "read_regular_file",
+    "too_many_bytes",
+]
+
+OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | getattr(os, "O_NOCTTY", 0)
+"""How a photo file is opened, so that a FIFO or a device is never waited for."""
 
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _READ_BLOCK = 1 << 20
@@ -87,17 +99,22 @@ def read_regular_file(path: _Path, limits: PhotoLimits) -> tuple[bytes, os.stat_
         PhotoError: It is no regular file (`not-a-file`) or too large (`too-many-bytes`).
         OSError: The operating system could not open or read it; see `read_error`.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | getattr(os, "O_NOCTTY", 0))
+    descriptor = os.open(path, OPEN_FLAGS)
     try:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise PhotoError("read", "not-a-file", "it is not a regular file, so it is not read")
-        if before.st_size > limits.max_bytes:
-            raise too_many_bytes(before.st_size, limits)
-        data = _read_all(descriptor, before.st_size, limits)
-        return data, before, os.fstat(descriptor)
+        return read_descriptor(descriptor, limits)
     finally:
         os.close(descriptor)
+
+
+def read_descriptor(descriptor: int, limits: PhotoLimits) -> tuple[bytes, os.stat_result, os.stat_result]:
+    """As `read_regular_file`, of a file that was opened with `OPEN_FLAGS`; it stays open."""
+    before = os.fstat(descriptor)
+    if not stat.S_ISREG(before.st_mode):
+        raise PhotoError("read", "not-a-file", "it is not a regular file, so it is not read")
+    if before.st_size > limits.max_bytes:
+        raise too_many_bytes(before.st_size, limits)
+    data = _read_all(descriptor, before.st_size, limits)
+    return data, before, os.fstat(descriptor)
 
 
 def _read_all(descriptor: int, size: int, limits: PhotoLimits) -> bytes:

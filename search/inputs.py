@@ -119,8 +119,6 @@ def region_of(box: Box | Sequence[float] | None) -> Box | None:
 def crop(image: Image.Image, box: Box) -> Image.Image:
     """Cut a region out of an upright photo.
 
-    Each edge goes to the nearest border between pixels, a half upwards; the region keeps at least one pixel.
-
     Args:
         image: An upright photo.
         box: A region of it, as `check_box` returns it.
@@ -128,20 +126,7 @@ def crop(image: Image.Image, box: Box) -> Image.Image:
     Returns:
         The region, at the photo's own resolution.
     """
-    return image.crop(_corners(box, image.size))
-
-
-def _corners(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a region in whole pixels."""
-    left, right = _edges(box.x, box.w, size[0])
-    top, bottom = _edges(box.y, box.h, size[1])
-    return left, top, right, bottom
-
-
-def _edges(start: float, length: float, pixels: int) -> tuple[int, int]:
-    low = min(math.floor(start * pixels + 0.5), pixels - 1)
-    high = math.floor((start + length) * pixels + 0.5)
-    return low, min(max(high, low + 1), pixels)
+    return image.crop(box.corners(image.size))
 
 
 def find_photo(store: CatalogStore, photo: Photo, box: Box | None, limits: PhotoLimits) -> ReadPhoto:
@@ -235,7 +220,7 @@ def network_input(
         loaded = load_photo(content, limits, suffix=suffix, need=need)
     except PhotoError as error:
         raise error.named(query.path) from error
-    region = None if box is None else _corners(box, loaded.size)
+    region = None if box is None else box.corners(loaded.size)
     return np.array(resize_loaded(loaded, size, region, exact=decode == "full"))
 
 
