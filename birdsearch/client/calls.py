@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from birdsearch.client.connection import Answer, Connections
+from birdsearch.client.decoding import decode
 from birdsearch.client.problems import raise_problem
-from birdsearch.client.records import decode
 from birdsearch.client.requests import Body
 
 __all__ = ["Calls"]

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from birdsearch.client.decoding import decode
 from birdsearch.client.groups import GroupCalls
 from birdsearch.client.photos import PhotoCalls
-from birdsearch.client.records import decode
 from birdsearch.client.requests import Body, box_json, photo_body, where_json
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.records import Box

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 from birdsearch.client.calls import Calls
+from birdsearch.client.decoding import decode
+from birdsearch.client.problems import error_of
 from birdsearch.client.records import (
     Cluster,
     ClusterMember,
@@ -15,10 +17,8 @@ from birdsearch.client.records import (
     Duplicates,
     Job,
     StoredSighting,
-    decode,
 )
 from birdsearch.client.requests import Body
-from birdsearch.errors import ServiceError
 
 __all__ = ["GroupCalls"]
 
@@ -41,24 +41,35 @@ class GroupCalls(Calls):
             cursor = page["next"]
         return decode(Duplicates, {**first, "groups": groups})
 
-    def find_duplicates(self) -> Job:
-        """Start looking for copies; `wait` for the job."""
-        return self._job("POST", "/api/duplicates")
+    def find_duplicates(
+        self, *, rotations: bool = False, min_similarity: float = 0.0, keep: str | None = None
+    ) -> Job:
+        """Start looking for copies, with options as `birdsearch dedup` has them; `wait` for the job."""
+        options = {"rotations": rotations, "min_similarity": min_similarity, "keep": keep}
+        return self._job("POST", "/api/duplicates", Body.json(options))
 
-    def mark_distinct(self, photo_ids: Iterable[int], distinct: bool = True) -> None:
-        """Say that photos are not copies of each other, or with `distinct=False` take that back."""
+    def mark_distinct(self, photo_ids: Iterable[int], *, distinct: bool = True) -> int:
+        """Say that no two of some photos are copies of each other, or with `distinct=False` take that back.
+
+        Returns:
+            Of how many pairs something else is known now.
+        """
         body = Body.json({"photo_ids": list(photo_ids)})
-        self._answer("POST" if distinct else "DELETE", "/api/duplicates/distinct", body=body)
+        method = "POST" if distinct else "DELETE"
+        return int(self._json(method, "/api/duplicates/distinct", body=body)["pairs"])
 
-    def keep(self, group: int, photo_id: int) -> None:
-        """Choose which photo of a group of copies is kept."""
+    def keep(self, group: int, photo_id: int) -> CopyGroup:
+        """Choose which photo of a group of copies is kept; nothing is moved."""
         body = Body.json({"group": group, "photo_id": photo_id})
-        self._answer("POST", "/api/duplicates/keep", body=body)
+        return decode(CopyGroup, self._json("POST", "/api/duplicates/keep", body=body))
 
-    def apply_duplicates(self, groups: Iterable[int | CopyGroup]) -> Job:
-        """Move the copies of some groups into the quarantine, where the service allows it."""
-        ids = [group.id if isinstance(group, CopyGroup) else group for group in groups]
-        return self._job("POST", "/api/duplicates/apply", Body.json({"groups": ids}))
+    def move_duplicates(self, groups: Iterable[int]) -> Job:
+        """Start moving the copies of some groups to quarantine, where the service allows it."""
+        return self._job("POST", "/api/duplicates/apply", Body.json({"groups": list(groups)}))
+
+    def undo_duplicates(self) -> Job:
+        """Start putting back what was moved to quarantine last."""
+        return self._job("POST", "/api/duplicates/undo")
 
     # -- sightings ---------------------------------------------------------------------------------------
 
@@ -125,11 +136,11 @@ class GroupCalls(Calls):
         """The jobs that run and those that ended lately."""
         return [decode(Job, each) for each in self._json("GET", "/api/jobs")["jobs"]]
 
-    def start(self, kind: Literal["index", "label"]) -> Job:
-        """Start scanning the known folders for new photos, or labelling all photos; `wait` for the job."""
-        return self._job("POST", "/api/jobs", Body.json({"kind": kind}))
+    def start(self, kind: Literal["index", "label"], **options: Any) -> Job:
+        """Start looking for new photos in the known folders, or labelling all photos; `wait` for the job."""
+        return self._job("POST", "/api/jobs", Body.json({"kind": kind, **options}))
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: int) -> Job:
         """How a job goes."""
         return self._job("GET", f"/api/jobs/{job_id}")
 
@@ -151,7 +162,7 @@ class GroupCalls(Calls):
             The job as it ended: `done` or `cancelled`.
 
         Raises:
-            ServiceError: It failed; the message says why.
+            BirdsearchError: It failed; the error is what it failed with.
             TimeoutError: It took longer than `timeout`; it goes on.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -165,7 +176,7 @@ class GroupCalls(Calls):
             if progress is not None:
                 progress(job)
         if job.state == "failed":
-            raise ServiceError(f"{job.kind}: {(job.error or {}).get('detail', 'failed')}")
+            raise error_of(job.error or {}, f"{job.kind} failed")
         return job
 
     def _job(self, method: str, path: str, body: Body | None = None) -> Job:

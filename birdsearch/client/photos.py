@@ -9,14 +9,14 @@ from typing import Literal
 from PIL import Image
 
 from birdsearch.client.calls import Calls
+from birdsearch.client.decoding import decode
 from birdsearch.client.records import (
     CatalogInfo,
     CatalogPhoto,
     Recorded,
+    RecordedLabel,
     ReviewItem,
     Taxon,
-    VerifiedLabel,
-    decode,
 )
 from birdsearch.client.requests import Body, box_json, where_json
 from birdsearch.indexer.records import Box
@@ -131,10 +131,14 @@ class PhotoCalls(Calls):
         body = Body.json({"items": items, "who": who, "new_taxa": new_taxa})
         return decode(Recorded, self._json("POST", "/api/annotations", body=body))
 
-    def annotations(self, photo_id: int) -> list[VerifiedLabel]:
-        """Every label that was ever recorded for a photo."""
+    def annotations(self, photo_id: int) -> list[RecordedLabel]:
+        """Every label that a photo ever had, in the order in which they were recorded.
+
+        Raises:
+            InvalidInputError: There is no photo of this id.
+        """
         answer = self._json("GET", "/api/annotations", query={"photo_id": int(photo_id)})
-        return [decode(VerifiedLabel, each) for each in answer["annotations"]]
+        return [decode(RecordedLabel, each) for each in answer["history"]]
 
     def undo(self, run_id: int) -> int:
         """Take the labels of a run back; says how many."""

@@ -8,33 +8,36 @@ from typing import Any, NoReturn
 from birdsearch import errors
 from birdsearch.client.connection import Answer
 
-__all__ = ["raise_problem"]
+__all__ = ["error_of", "raise_problem"]
 
 _PROBLEM = "application/problem+json"
 
 
 def raise_problem(answer: Answer) -> NoReturn:
-    """Raise the error that an answer of status 400 or more stands for.
-
-    Raises:
-        BirdsearchError: The error that the service names, such as PhotoError or CatalogLockedError.
-        InvalidInputError: A value was not accepted, or there is no such thing.
-        ServiceError: Anything else: no token, not allowed, too busy, a fault of the service, another program.
-    """
+    """Raise the error that an answer of status 400 or more stands for; see `error_of`."""
     problem = answer.json() if answer.media_type == _PROBLEM else {}
-    detail = str(problem.get("detail") or f"the service answered with status {answer.status}")
-    named = problem.get("error")
-    if named == "PhotoError":
-        raise _photo_error(problem, detail)
-    kind = getattr(errors, str(named), None) if named in errors.__all__ else None
-    if kind is not None and issubclass(kind, errors.BirdsearchError):
-        raise kind(detail)
-    if problem and answer.status in (404, 413, 415, 422):
-        raise errors.InvalidInputError(detail)
-    raise errors.ServiceError(detail, status=answer.status)
+    raise error_of({"status": answer.status, **problem}, f"the service answered with status {answer.status}")
 
 
-def _photo_error(problem: Mapping[str, Any], detail: str) -> errors.PhotoError:
-    return errors.PhotoError(
-        str(problem.get("stage", "read")), str(problem.get("code", "unreadable")), detail
-    )
+def error_of(problem: Mapping[str, Any], otherwise: str) -> errors.BirdsearchError:
+    """The error that a problem (RFC 9457) stands for.
+
+    Args:
+        problem: The problem.
+        otherwise: What is said of one without a detail.
+
+    Returns:
+        The error that the service names, such as PhotoError or CatalogLockedError; InvalidInputError where a value
+        was not accepted or there is no such thing; ServiceError for anything else: no token, not allowed, too
+        busy, a fault of the service, another program at its address.
+    """
+    detail, status = str(problem.get("detail") or otherwise), problem.get("status")
+    name = problem.get("error")
+    if name == "PhotoError":
+        return errors.PhotoError(str(problem.get("stage")), str(problem.get("code")), detail)
+    kind = getattr(errors, name) if name in errors.__all__ else None
+    if kind is not None:
+        return kind(detail)  # type: ignore[no-any-return]
+    if "detail" in problem and status in (404, 413, 415, 422):
+        return errors.InvalidInputError(detail)
+    return errors.ServiceError(detail, status=status)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any
 
-from birdsearch.errors import ServiceError
 from birdsearch.search.results import LabelEstimate, LabelEvidence
 
 __all__ = [
@@ -27,14 +23,12 @@ __all__ = [
     "PhotoLabel",
     "PhotoView",
     "Recorded",
+    "RecordedLabel",
     "ReviewItem",
     "StoredSighting",
     "Taxon",
     "VerifiedLabel",
-    "decode",
 ]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +126,41 @@ class VerifiedLabel:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedLabel:
+    """A label that was recorded for a photo, and what became of it.
+
+    Attributes:
+        annotation_id: Its id.
+        photo_id: The photo.
+        view_id: The view of it that was labelled.
+        taxon: What it was said to show, or not to show.
+        scientific_name: The scientific name of that.
+        verdict: `positive`, `negative` or `uncertain`.
+        who: Who said so.
+        at: When, UTC, ISO 8601.
+        source: How it was recorded.
+        run_id: What `Client.undo` takes back.
+        in_force: True if it counts now.
+        replaces: The label that it ended, or None.
+        undone_by: The run that took it back, or None.
+    """
+
+    annotation_id: int
+    photo_id: int
+    view_id: int
+    taxon: str
+    scientific_name: str
+    verdict: str
+    who: str
+    at: str
+    source: str
+    run_id: int
+    in_force: bool
+    replaces: int | None
+    undone_by: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogPhoto:
     """A photo of the catalog.
 
@@ -190,6 +219,7 @@ class Recorded:
     recorded: int
     replaced: int
     unchanged: int
+    new_taxa: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,26 +235,44 @@ class ReviewItem:
 
 @dataclass(frozen=True, slots=True)
 class CopyFile:
-    """A photo of a group of copies: its role (`keep`, `copy`, ...) and why."""
+    """A file of a group of copies.
+
+    Attributes:
+        photo_id: Its photo.
+        path: Where it is.
+        role: `keep`; `copy`, which may be moved; `linked` for several paths of one file; or `reference`.
+        why: Of the kept file, why it is kept; of another one, how it differs.
+        similarity: Cosine of its embedding and the kept file's, -1..1.
+        width: Pixels, upright.
+        height: Pixels, upright.
+        bytes: Size of the file.
+        format: Format of the file.
+        captured_at: Local wall-clock time, ISO 8601 without zone, or None.
+        verified: What the photo was verified to show, or None.
+        links: Other paths of the same file.
+    """
 
     photo_id: int
     path: str
     role: str
-    why: str | None = None
-    similarity: float | None = None
-    width: int | None = None
-    height: int | None = None
-    bytes: int | None = None
-    format: str | None = None
-    captured_at: str | None = None
+    why: str
+    similarity: float
+    width: int
+    height: int
+    bytes: int
+    format: str
+    captured_at: str | None
+    verified: str | None
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CopyGroup:
-    """Photos that are the same picture; `exact` if to the byte."""
+    """Files that show one picture, the kept one first; `exact` if they are the same byte for byte."""
 
     id: int
     exact: bool
+    movable_bytes: int
     files: tuple[CopyFile, ...]
 
 
@@ -234,17 +282,23 @@ class Duplicates:
 
     Attributes:
         state: `none` before the first search, `running`, or `ready`.
-        job: Id of the search that runs, or None.
+        job: Number of the job that looks for copies or moves them, or None.
         found_at: When they were found, or None.
+        photos: How many photos were looked at.
         groups: The groups.
-        movable_bytes: What moving the copies away would free.
+        movable: How many files may be moved.
+        movable_bytes: What moving them would free.
+        warnings: For a person.
     """
 
     state: str
-    job: str | None
+    job: int | None
     found_at: str | None
+    photos: int
     groups: tuple[CopyGroup, ...]
-    movable_bytes: int | None = None
+    movable: int
+    movable_bytes: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,24 +365,26 @@ class Job:
     """Work that the service does in the background.
 
     Attributes:
-        id: Its id.
+        id: Its number; jobs are forgotten when the service stops.
         kind: `index`, `label`, `duplicates`, `sightings`, `cluster`, `map` or `apply`.
         state: `queued`, `running`, `done`, `failed` or `cancelled`.
-        done: Steps done.
-        total: Steps there are, or None while that is not known.
-        message: What it does now.
+        done: How much of the present step is done.
+        total: Of how much, or None where that is not known.
+        message: The present step.
+        created_at: UTC, ISO 8601.
         started_at: UTC, ISO 8601, or None.
         finished_at: UTC, ISO 8601, or None.
         result: What came out, or None.
         error: Why it failed (a problem, RFC 9457), or None.
     """
 
-    id: str
+    id: int
     kind: str
     state: str
-    done: int = 0
-    total: int | None = None
-    message: str = ""
+    done: int
+    total: int | None
+    message: str
+    created_at: str | None = None
     started_at: str | None = None
     finished_at: str | None = None
     result: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -338,51 +394,3 @@ class Job:
     def is_finished(self) -> bool:
         """True if nothing more happens."""
         return self.state in ("done", "failed", "cancelled")
-
-
-def decode(kind: type[T], value: Any) -> T:
-    """Make a frozen dataclass of what JSON holds; keys that it does not know are passed over.
-
-    Args:
-        kind: The dataclass, or a type of one of its fields.
-        value: JSON types.
-
-    Returns:
-        The value as its type says.
-
-    Raises:
-        ServiceError: A value is missing or of another type: the service is of another version.
-    """
-    return typing.cast("T", _decoded(kind, value, getattr(kind, "__name__", str(kind))))
-
-
-def _decoded(kind: Any, value: Any, where: str) -> Any:
-    origin = get_origin(kind)
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _decoded(_without_none(kind), value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_decoded(get_args(kind)[0], item, where) for item in value)
-    if isinstance(value, Mapping) and hasattr(kind, "from_dict"):
-        try:
-            return kind.from_dict(value)
-        except (KeyError, TypeError) as error:
-            raise ServiceError(f"the service sent a {where} of another version: {error!r}") from None
-    if isinstance(value, Mapping) and isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        given = {
-            each.name: _decoded(hints[each.name], value[each.name], f"{where}.{each.name}")
-            for each in dataclasses.fields(kind)
-            if each.name in value
-        }
-        try:
-            return kind(**given)
-        except TypeError as error:
-            raise ServiceError(f"the service sent a {where} of another version: {error}") from None
-    wanted = (int, float) if kind is float else Mapping if origin is not None else kind
-    if kind is Any or isinstance(value, wanted):
-        return value
-    raise ServiceError(f"the service sent a {where} of another version: {value!r}")
-
-
-def _without_none(kind: Any) -> Any:
-    return next(each for each in get_args(kind) if each is not types.NoneType)
