@@ -17,12 +17,21 @@ from PIL import Image
 
 from birdsearch.errors import PhotoError
 from birdsearch.indexer.exif import Capture, read_exif
+from birdsearch.indexer.records import Box
 from birdsearch.model.photo import PhotoLimits, load_photo
 from birdsearch.model.preprocess import resize_loaded
 from birdsearch.model.reading import read_error, read_regular_file
 from birdsearch.model.scaling import Need, check_mode
 
-__all__ = ["DecodedPhoto", "decode_photo", "file_digest", "perceptual_hash", "read_file", "sharpness"]
+__all__ = [
+    "DecodedPhoto",
+    "decode_photo",
+    "file_digest",
+    "need_of",
+    "perceptual_hash",
+    "read_file",
+    "sharpness",
+]
 
 _LIMITS = PhotoLimits()
 # What the hash and the sharpness are taken from: small enough that every way to decode gives it.
@@ -135,8 +144,9 @@ def decode_photo(
     limits: PhotoLimits = _LIMITS,
     suffix: str = "",
     decode: str = "scaled",
+    box: Box | None = None,
 ) -> DecodedPhoto:
-    """Decode a photo and measure it.
+    """Decode a photo, or a region of it, and measure it.
 
     Args:
         data: The whole file.
@@ -144,6 +154,7 @@ def decode_photo(
         limits: What the photo may cost.
         suffix: Suffix of the file's name; it tells camera RAW files from other TIFFs.
         decode: One of `birdsearch.model.scaling.DECODE_MODES`.
+        box: What of the photo the pixels and the measures are of; None for the whole frame.
 
     Returns:
         The photo.
@@ -152,13 +163,11 @@ def decode_photo(
         PhotoError: With stage `format` or `decode`, as `birdsearch.model.photo.open_photo` says.
         InvalidInputError: There is no such way to decode.
     """
-    # Enough for the measures too, where the network takes less than they do.
-    largest = (max(input_size[0], _MEASURED[0]), max(input_size[1], _MEASURED[1]))
-    need = Need(largest, check_mode(decode))
-    loaded = load_photo(data, limits, suffix=suffix, need=need)
+    loaded = load_photo(data, limits, suffix=suffix, need=need_of(input_size, decode, box))
     exact = decode == "full"
-    image = resize_loaded(loaded, input_size, exact=exact)
-    measured = image if input_size == _MEASURED else resize_loaded(loaded, _MEASURED, exact=exact)
+    region = None if box is None else box.corners(loaded.size)
+    image = resize_loaded(loaded, input_size, region, exact=exact)
+    measured = image if input_size == _MEASURED else resize_loaded(loaded, _MEASURED, region, exact=exact)
     grey = _grey(measured)
     return DecodedPhoto(
         format=loaded.format,
@@ -170,6 +179,22 @@ def decode_photo(
         sharpness=_sharpness(grey),
         decoded=loaded.decoded,
     )
+
+
+def need_of(input_size: tuple[int, int], decode: str, box: Box | None = None) -> Need:
+    """What has to be decoded of a photo, so that a query compares with what was indexed.
+
+    Args:
+        input_size: (height, width) that the network takes.
+        decode: One of `birdsearch.model.scaling.DECODE_MODES`.
+        box: The region that is looked at, of which as many pixels are kept as of a whole frame.
+
+    Raises:
+        InvalidInputError: There is no such way to decode.
+    """
+    # Enough for the measures too, where the network takes less than they do.
+    largest = (max(input_size[0], _MEASURED[0]), max(input_size[1], _MEASURED[1]))
+    return Need(largest, check_mode(decode), (1.0, 1.0) if box is None else (box.w, box.h))
 
 
 def perceptual_hash(image: Image.Image) -> bytes:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from birdsearch.indexer.confine import worker_environment
 from birdsearch.indexer.decode_worker import READ, read_seconds
+from birdsearch.indexer.records import Box
 
 __all__ = ["GRACE_S", "HELD_TASKS", "DecodeTask", "Held", "WorkerProcess", "signal_name"]
 
@@ -50,12 +51,14 @@ class DecodeTask:
         path: Absolute path.
         size: Bytes, as the crawl saw it.
         mtime_ns: Time of the last change of the content, as the crawl saw it.
+        box: The region that is wanted; None for the whole frame.
     """
 
     key: Any
     path: bytes
     size: int
     mtime_ns: int
+    box: Box | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -144,7 +147,9 @@ class WorkerProcess:
         """Send a task; `takes` has said that there is room."""
         slot = min(set(range(HELD_TASKS)) - {one.slot for one in self.held})
         self.held.append(Held(task, is_retry, slot))
-        self._send({"path": task.path.hex(), "size": task.size, "mtime_ns": task.mtime_ns, "slot": slot})
+        box = None if task.box is None else [task.box.x, task.box.y, task.box.w, task.box.h]
+        path = task.path.hex()
+        self._send({"path": path, "size": task.size, "mtime_ns": task.mtime_ns, "slot": slot, "box": box})
 
     def answer(self, *, decode: bool) -> None:
         """Say whether the task whose digest it just told is to be decoded."""

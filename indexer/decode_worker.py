@@ -23,6 +23,7 @@ from birdsearch.errors import PhotoError
 from birdsearch.indexer.confine import kernel_deadline, limit_resources, prepare_signals, silence_stderr
 from birdsearch.indexer.decode import decode_photo, file_digest, read_file, will_need
 from birdsearch.indexer.exif import CAPTURE_FIELDS
+from birdsearch.indexer.records import Box
 from birdsearch.model.photo import PhotoLimits
 
 __all__ = ["DECODE", "READ", "main", "read_seconds"]
@@ -43,6 +44,7 @@ class _Task:
     size: int
     mtime_ns: int
     slot: int
+    box: Box | None
 
 
 def read_seconds(size: int) -> float:
@@ -129,7 +131,8 @@ class _Worker:
         message = json.loads(self._connection.recv_bytes())
         if "path" in message:
             path = bytes.fromhex(message["path"])
-            self._tasks.append(_Task(path, message["size"], message["mtime_ns"], message["slot"]))
+            box = None if message["box"] is None else Box(*message["box"])
+            self._tasks.append(_Task(path, message["size"], message["mtime_ns"], message["slot"], box))
         else:
             self._verdicts.append(message["decode"])
 
@@ -168,6 +171,7 @@ class _Worker:
                     limits=self._limits,
                     suffix=os.path.splitext(os.fsdecode(task.path))[1],  # noqa: PTH122
                     decode=self._decode_mode,
+                    box=task.box,
                 )
         except Exception as error:
             return _failure(error)

@@ -15,11 +15,10 @@ from PIL import Image
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.decode import file_digest
+from birdsearch.indexer.decode import file_digest, need_of
 from birdsearch.indexer.records import Box
 from birdsearch.model.photo import PhotoLimits, load_photo, read_photo, upright_rgb
 from birdsearch.model.preprocess import resize, resize_loaded
-from birdsearch.model.scaling import Need, check_mode
 from birdsearch.search.results import QueryPhoto
 
 __all__ = [
@@ -208,7 +207,7 @@ def network_input(
     """
     query, content = found.query, found.content
     box = query.box
-    need = Need(size, check_mode(decode), (1.0, 1.0) if box is None else (box.w, box.h))
+    need = need_of(size, decode, box)
     file = query.file or b""
     if content is None:
         content = read_file(file, limits)
