@@ -24,6 +24,7 @@ PACKAGES = (
     "birdsearch.model",
     "birdsearch.indexer",
     "birdsearch.search",
+    "birdsearch.client",
     "birdsearch.data.synthetic",
 )
 HEADER = "<!-- Written by `make docs` from the code; edit the code instead. -->\n\n"
@@ -88,6 +89,16 @@ def _plain(annotation: object) -> object:
     return _Plain(annotation) if isinstance(annotation, str) else annotation
 
 
+def _members(thing: type) -> dict[str, object]:
+    """What a class has, with what it takes from other classes of birdsearch."""
+    owners = [owner for owner in thing.__mro__ if owner.__module__.startswith("birdsearch.")]
+    members: dict[str, object] = {}
+    for owner in owners:
+        for name, value in vars(owner).items():
+            members.setdefault(name, value)
+    return members
+
+
 def _document(name: str, thing: object, level: str) -> Iterator[str]:
     if inspect.isclass(thing) and issubclass(thing, BaseException):
         yield f"{level} `{name}`\n\n{_text(thing)}\n"
@@ -95,7 +106,7 @@ def _document(name: str, thing: object, level: str) -> Iterator[str]:
     if inspect.isclass(thing):
         shown = "" if not dataclasses.is_dataclass(thing) else _signature(thing)
         yield f"{level} `{name}{shown}`\n\n{_text(thing)}\n"
-        for member, value in vars(thing).items():
+        for member, value in _members(thing).items():
             function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
             if member.startswith("_") or not (inspect.isfunction(function) or isinstance(function, property)):
                 continue
