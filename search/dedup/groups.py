@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.crawl import display_path
@@ -19,10 +20,13 @@ from birdsearch.search.dedup.fingerprint_store import StoredFile
 from birdsearch.search.dedup.keep import FileFacts, KeepRules, choose
 from birdsearch.search.dedup.photos import FileTable, Folders
 
-__all__ = ["CopyFile", "CopyGroup", "GroupMaker", "Role"]
+__all__ = ["CopyFile", "CopyGroup", "Describe", "GroupMaker", "Role", "keep_another"]
 
 Role = Literal["keep", "move", "reference", "linked"]
 """Kept; may be moved; lies in a reference folder; has several paths, so that moving it would free nothing."""
+
+Describe = Callable[[int, int], tuple[float, str]]
+"""Similarity of a kept and another photo, by their ids, and how the other one differs."""
 
 _ROLES: tuple[Role, ...] = ("keep", "move", "reference", "linked")
 # NOTE: RAW files of at least twice this many pixels a side are developed at half their size, and the catalog holds
@@ -46,6 +50,7 @@ class CopyFile:
         role: What is to become of it.
         similarity: With the kept file, 0..1; 1 for the same content.
         reason: How it differs from the kept file; for that one, why it is kept.
+        is_reference: It lies in a reference folder.
     """
 
     photo_id: int
@@ -58,6 +63,7 @@ class CopyFile:
     role: Role
     similarity: float
     reason: str
+    is_reference: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ class GroupMaker:
         self,
         store: CatalogStore,
         files: FileTable,
-        describe: Callable[[int, int], tuple[float, str]],
+        describe: Describe,
         keep: KeepRules,
         references: Folders,
         *,
@@ -216,11 +222,9 @@ class GroupMaker:
     def _file(
         self, paths: Sequence[StoredFile], judge: FileFacts, photo: Any, kept: Any, role: Role
     ) -> CopyFile:
-        similarity, reason = 1.0, _SAME_CONTENT
-        if photo.id != kept.id:
-            similarity, reason = self._describe(kept.id, photo.id)
-            if (photo.width, photo.height) != (kept.width, kept.height):
-                reason += f", {photo.width} x {photo.height} pixels"
+        similarity, reason = _difference(
+            self._describe, (kept.id, kept.width, kept.height), (photo.id, photo.width, photo.height)
+        )
         return CopyFile(
             photo_id=photo.id,
             path=judge.path,
@@ -232,7 +236,52 @@ class GroupMaker:
             role=role,
             similarity=similarity,
             reason=reason,
+            is_reference=judge.is_reference,
         )
+
+
+def keep_another(group: CopyGroup, file: CopyFile, describe: Describe, why: str) -> CopyGroup:
+    """The same group with another file to keep, as somebody chose it.
+
+    Args:
+        group: The group.
+        file: The file to keep, one of its others.
+        describe: Compares the kept photo with another.
+        why: Why it is kept.
+
+    Returns:
+        The group; what may be moved is still neither in a reference folder nor linked.
+
+    Raises:
+        InvalidInputError: The file is not one of the others, or only the kept one is in a reference folder.
+    """
+    if file not in group.others:
+        raise InvalidInputError(f"{display_path(file.path)} is not one of the files that are not kept")
+    if group.kept.is_reference and not file.is_reference:
+        raise InvalidInputError(f"{display_path(group.kept.path)} is in a reference folder, so it is kept")
+    others = []
+    for other in group.files:
+        if other is file:
+            continue
+        similarity, reason = _difference(
+            describe, (file.photo_id, file.width, file.height), (other.photo_id, other.width, other.height)
+        )
+        role = other.role
+        if role == "keep":
+            role = "reference" if other.is_reference else "linked" if other.links else "move"
+        others.append(replace(other, role=role, similarity=similarity, reason=reason))
+    others.sort(key=lambda other: (_ROLES.index(other.role), other.path))
+    return CopyGroup(replace(file, role="keep", similarity=1.0, reason=why), tuple(others))
+
+
+def _difference(
+    describe: Describe, kept: tuple[int, int, int], other: tuple[int, int, int]
+) -> tuple[float, str]:
+    """Similarity of two photos (id, width, height), and how the other one differs from the kept."""
+    if kept[0] == other[0]:
+        return 1.0, _SAME_CONTENT
+    similarity, reason = describe(kept[0], other[0])
+    return similarity, reason if kept[1:] == other[1:] else f"{reason}, {other[1]} x {other[2]} pixels"
 
 
 def _role(judge: FileFacts) -> Role:

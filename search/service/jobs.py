@@ -57,7 +57,7 @@ class Job:
         created_at: When it was asked for, UTC, ISO 8601.
         started_at: When it began, or None.
         finished_at: When it ended, or None.
-        result: What came of it, in JSON types; None until it is done.
+        result: What came of it, in JSON types; None until it has ended.
         error: Why it failed, as a problem (RFC 9457), or None.
     """
 
@@ -124,7 +124,7 @@ class Task:
 
 
 Work = Callable[[Task], Mapping[str, Any]]
-"""Does a job; gives its result in JSON types."""
+"""Does a job; gives its result in JSON types, with `interrupted` true if it stopped early and says what it did."""
 
 
 @dataclass(slots=True)
@@ -302,7 +302,8 @@ class Jobs:
             told = self._problem(entry.job, error)
             self._change(job_id, state="failed", finished_at=now(), error=told)
         else:
-            self._change(job_id, state="done", finished_at=now(), result=dict(result))
+            state = "cancelled" if result.get("interrupted") else "done"
+            self._change(job_id, state=state, finished_at=now(), result=dict(result))
 
     def _problem(self, job: Job, error: Exception) -> Mapping[str, Any]:
         if isinstance(error, BirdsearchError):

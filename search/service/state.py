@@ -9,9 +9,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from birdsearch.errors import CatalogReadOnlyError
+from birdsearch.errors import CatalogError, CatalogReadOnlyError
 from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.records import ModelRecord
 from birdsearch.search.engine import Catalog
+from birdsearch.search.service.copies import FoundCopies
 from birdsearch.search.service.jobs import Jobs
 from birdsearch.search.service.metrics import Metrics
 from birdsearch.search.service.options import ServeOptions
@@ -34,6 +36,7 @@ class Service:
         metrics: What is counted.
         paths: How paths are shown.
         jobs: Long work.
+        copies: What the last search for copies found.
         stopping: Set when the service is asked to stop; what streams or waits ends then.
 
     Raises:
@@ -49,6 +52,7 @@ class Service:
             self.metrics = Metrics()
             self.paths = ShownPaths(self.store, absolute=options.show_paths)
             self.jobs = closing.enter_context(contextlib.closing(Jobs(self.paths.known)))
+            self.copies = FoundCopies()
             self._closing = closing.pop_all()
 
     @property
@@ -86,6 +90,17 @@ class Service:
         """
         if self.options.read_only:
             raise CatalogReadOnlyError("this service is read-only: it was started with --read-only")
+
+    def model_in_use(self) -> ModelRecord:
+        """The catalog's model.
+
+        Raises:
+            CatalogError: It has none yet.
+        """
+        record = self.store.active_model()
+        if record is None:
+            raise CatalogError("no photo is indexed yet; run `birdsearch index FOLDER`")
+        return record
 
     def path_of(self, path: bytes) -> str:
         """A photo's absolute path as clients see it."""

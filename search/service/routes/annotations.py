@@ -16,6 +16,7 @@ from birdsearch.indexer.taxa import catalog_taxonomy, new_taxon
 from birdsearch.search.annotate.names import Matched, NameMatcher
 from birdsearch.search.service.problems import ProblemResponse, responses
 from birdsearch.search.service.state import ServiceDep
+from birdsearch.search.service.verified import views_of
 
 __all__ = ["Id", "Name", "router"]
 
@@ -168,9 +169,7 @@ def get_annotations(
     photo_id: Annotated[int, Query(ge=1, le=2**53, description="The photo whose labels are asked for.")],
 ) -> History:
     """Every label that a photo ever had, those that were replaced or taken back included."""
-    view = tables.view.c
-    with service.store.reading() as connection:
-        views = connection.execute(sa.select(view.id).where(view.photo_id == photo_id)).scalars().all()
+    views = views_of(service.store, [photo_id])
     if not views:
         raise HTTPException(404, f"no photo {photo_id}")
     entries = sorted(history(service.store, views), key=lambda entry: entry.label.annotation_id)

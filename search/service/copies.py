@@ -1,0 +1,160 @@
+"""The groups of copies that were found last, and what was decided about them since."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+
+from birdsearch.errors import InvalidInputError
+from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import CatalogStore, chunks, live_file, now
+from birdsearch.search.dedup.distinct import rejected_pairs
+from birdsearch.search.dedup.fingerprint import compare
+from birdsearch.search.dedup.fingerprint_store import FingerprintStore
+from birdsearch.search.dedup.groups import CopyGroup, Describe, keep_another
+
+__all__ = ["CopiesFound", "FoundCopies"]
+
+# After these the files of the catalog may be others.
+_MOVES_FILES = ("index", "dedup --apply", "dedup undo")
+
+_CHOSEN = "chosen by hand"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CopiesFound:
+    """What a search found.
+
+    Attributes:
+        at: When, UTC, ISO 8601.
+        groups: The groups by their ids, with the file that is kept as it was chosen since.
+        photos: How many photos were looked at.
+        warnings: What was left out, and why.
+    """
+
+    at: str
+    groups: Mapping[int, CopyGroup]
+    photos: int
+    warnings: tuple[str, ...]
+
+
+class FoundCopies:
+    """Keeps what the last search for copies found, until the catalog's files change without it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: CopiesFound | None = None
+        self._state: tuple[int, int] = (0, 0)
+
+    def put(
+        self, store: CatalogStore, groups: Sequence[CopyGroup], photos: int, warnings: Sequence[str]
+    ) -> None:
+        """Keep what was found.
+
+        Args:
+            store: The catalog, of which nothing has changed since.
+            groups: The groups, in the order in which they are shown.
+            photos: How many photos were looked at.
+            warnings: For a person.
+        """
+        found = CopiesFound(now(), dict(enumerate(groups, 1)), photos, tuple(warnings))
+        with self._lock:
+            self._found, self._state = found, _state_of(store)
+
+    def moved(self, store: CatalogStore) -> None:
+        """Go on with the groups after files were moved, or put back, that they name."""
+        with self._lock:
+            self._state = _state_of(store)
+
+    def get(self, store: CatalogStore) -> CopiesFound | None:
+        """What was found, or None if nothing was looked for, or the files have changed since.
+
+        Files that are not there any more are left out, and photos that a person told apart from the kept one. A
+        group without anything left beside the kept file is left out as well.
+        """
+        with self._lock:
+            if self._found is None or self._state != _state_of(store):
+                return None
+            found = self._found
+        live = _live_photos(store, {file.photo_id for group in found.groups.values() for file in group.files})
+        apart = {(pair.first_id, pair.second_id) for pair in rejected_pairs(store)}
+        shown = {
+            group_id: left
+            for group_id, group in found.groups.items()
+            if (left := _left_of(group, live, apart)) is not None
+        }
+        return replace(found, groups=shown)
+
+    def choose(self, store: CatalogStore, group_id: int, photo_id: int, path: bytes) -> None:
+        """Keep another file of a group; the others are compared with it anew.
+
+        Args:
+            store: The catalog.
+            group_id: The group.
+            photo_id: The photo of the file.
+            path: The file.
+
+        Raises:
+            InvalidInputError: It is no file of the group, or is kept anyway.
+        """
+        with self._lock:
+            group = None if self._found is None else self._found.groups.get(group_id)
+        if group is None:
+            raise InvalidInputError(f"there is no group {group_id} any more")
+        file = next((one for one in group.others if (one.photo_id, one.path) == (photo_id, path)), None)
+        if file is None:
+            raise InvalidInputError(f"group {group_id} has no such file that is not kept")
+        changed = keep_another(group, file, _describer(store), _CHOSEN)
+        with self._lock:
+            if self._found is not None and self._found.groups.get(group_id) is group:
+                self._found = replace(self._found, groups={**self._found.groups, group_id: changed})
+
+
+def _describer(store: CatalogStore) -> Describe:
+    fingerprints = FingerprintStore(store)
+
+    def describe(kept_id: int, other_id: int) -> tuple[float, str]:
+        found = compare(fingerprints.get(kept_id), fingerprints.get(other_id))
+        return found.similarity, found.reason
+
+    return describe
+
+
+def _state_of(store: CatalogStore) -> tuple[int, int]:
+    """The last change of a photo, and the last run that may have changed where files are."""
+    run = tables.run.c
+    with store.reading() as connection:
+        seq = connection.execute(sa.select(sa.func.max(tables.change.c.seq))).scalar_one()
+        moved = connection.execute(
+            sa.select(sa.func.max(run.id)).where(run.command.in_(_MOVES_FILES))
+        ).scalar_one()
+    return int(seq or 0), int(moved or 0)
+
+
+def _live_photos(store: CatalogStore, photo_ids: Collection[int]) -> set[tuple[int, bytes]]:
+    """Photos with the absolute paths of their files that are there."""
+    file, root = tables.file.c, tables.root.c
+    found: set[tuple[int, bytes]] = set()
+    with store.reading() as connection:
+        for ids in chunks(sorted(photo_ids)):
+            rows = connection.execute(
+                sa.select(file.photo_id, root.path.label("root"), file.path)
+                .join(tables.root, root.id == file.root_id)
+                .where(file.photo_id.in_(ids), live_file)
+            )
+            found.update((row.photo_id, row.root.rstrip(b"/") + b"/" + row.path) for row in rows)
+    return found
+
+
+def _left_of(group: CopyGroup, live: set[tuple[int, bytes]], apart: set[tuple[int, int]]) -> CopyGroup | None:
+    if (group.kept.photo_id, group.kept.path) not in live:
+        return None
+    members = [group.kept]
+    for file in group.others:
+        pairs = (sorted((file.photo_id, member.photo_id)) for member in members)
+        if (file.photo_id, file.path) in live and not any((one, two) in apart for one, two in pairs):
+            members.append(file)
+    return CopyGroup(group.kept, tuple(members[1:])) if len(members) > 1 else None
