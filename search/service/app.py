@@ -14,7 +14,7 @@ from birdsearch.search.service import openapi, problems, security
 from birdsearch.search.service.limits import BodyLimit, HeadAsGet, RangeLimit, RequestLimit
 from birdsearch.search.service.metrics import CountRequests
 from birdsearch.search.service.options import ServeOptions
-from birdsearch.search.service.routes import health, jobs
+from birdsearch.search.service.routes import duplicates, health, jobs
 from birdsearch.search.service.routes.annotations import router as annotations_router
 from birdsearch.search.service.state import Service
 from birdsearch.search.service.static_files import gallery
@@ -28,7 +28,7 @@ _DESCRIPTION = """Photos of a birdsearch catalog: find similar ones, name them, 
 
 Everything is JSON but uploads (multipart) and pictures. Errors are `application/problem+json` (RFC 9457)."""
 
-_ROUTERS = (health.router, security.router, jobs.router, annotations_router)
+_ROUTERS = (health.router, security.router, jobs.router, annotations_router, duplicates.router)
 
 
 def create_app(options: ServeOptions) -> FastAPI:
@@ -68,7 +68,7 @@ def create_app(options: ServeOptions) -> FastAPI:
     app.router.routes.append(gallery())
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     # The first to be added is the innermost.
-    app.add_middleware(problems.UnexpectedErrors)
+    app.add_middleware(problems.ErrorsAsProblems)
     app.add_middleware(RangeLimit)
     app.add_middleware(RequestLimit, at_once=options.max_requests)
     app.add_middleware(security.Guard, options=options)

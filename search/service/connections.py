@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -68,12 +69,12 @@ class _Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._watch_headers(is_idle=self.timeout_keep_alive_task is not None)
+        self._watch_headers()
 
-    def _watch_headers(self, *, is_idle: bool = False) -> None:
-        """Start the clock when a request is awaited, stop it when its headers are there."""
-        is_awaited = self.conn.their_state is h11.IDLE and not is_idle and not self.transport.is_closing()
-        if not is_awaited:
+    def _watch_headers(self) -> None:
+        """Start the clock when headers begin, or a first request is awaited; stop it when they are there."""
+        has_begun = self.cycle is None or bool(self.conn.trailing_data[0])
+        if self.conn.their_state is not h11.IDLE or not has_begun or self.transport.is_closing():
             self._headers_timer = _cancelled(self._headers_timer)
         elif self._headers_timer is None:
             self._headers_timer = self.loop.call_later(self._limits.headers_s, self._headers_late)
@@ -96,7 +97,9 @@ class _Connection(H11Protocol):
         """Answer without the app, and close."""
         every = {**SAFE_HEADERS, "Connection": "close", "Cache-Control": "no-store"}
         answer = ProblemResponse(status, detail, headers={**every, **(headers or {})})
-        head = h11.Response(status_code=status, headers=answer.raw_headers)
+        head = h11.Response(
+            status_code=status, headers=answer.raw_headers, reason=HTTPStatus(status).phrase.encode()
+        )
         for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match, Mount
@@ -30,9 +31,9 @@ from birdsearch.errors import (
 
 __all__ = [
     "MEDIA_TYPE",
+    "ErrorsAsProblems",
     "Problem",
     "ProblemResponse",
-    "UnexpectedErrors",
     "as_problem",
     "install",
     "responses",
@@ -153,9 +154,9 @@ def without_paths(text: str, known: Mapping[str, str] | None = None) -> str:
     Returns:
         The message to show.
     """
-    for path in sorted(known or (), key=len, reverse=True):
+    for path, shown in sorted((known or {}).items(), key=lambda item: len(item[0]), reverse=True):
         if len(path) > 1:
-            text = text.replace(path, (known or {})[path])
+            text = re.sub(rf"{re.escape(path)}(?![\w.-])", lambda _, shown=shown: shown, text)  # type: ignore[misc]
     return _PATH.sub(lambda found: found[0].rpartition("/")[2], text)
 
 
@@ -230,10 +231,10 @@ def _allowed(app: FastAPI, scope: Scope) -> list[str]:
     return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
-class UnexpectedErrors:
-    """Tells an error that nobody foresaw as a problem of status 500, and logs it.
+class ErrorsAsProblems:
+    """Tells as problems what the handlers of the app do not: errors that nobody foresaw, and answers in plain text.
 
-    It is inside the other middlewares, so that this response passes through them as any other.
+    It is inside the other middlewares, so that these responses pass through them as any other.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -241,18 +242,46 @@ class UnexpectedErrors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app."""
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(scope, receive, send)
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, answer.send)
         except Exception as error:
-            if scope["type"] != "http" or started:
+            if answer.is_started:
                 # Too late for a status: the connection is closed, which tells the client that it has not all.
                 raise
             log.exception("%s %s failed", scope["method"], scope["path"], exc_info=error)
             await ProblemResponse(500, "internal error")(scope, receive, send)
+
+
+class _Answer:
+    """A response on its way out. One that is an error in plain text (of a range, say) leaves as a problem."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._request = (scope, receive, send)
+        self._plain: Message | None = None
+        self._text = b""
+        self.is_started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kind = Headers(raw=message["headers"]).get("content-type", "")
+            if message["status"] >= 400 and not kind.startswith(MEDIA_TYPE):
+                self._plain = message
+                return
+        elif self._plain is not None:
+            self._text += message.get("body", b"")
+            if not message.get("more_body", False):
+                await self._as_problem(self._plain)
+            return
+        self.is_started = True
+        await self._request[2](message)
+
+    async def _as_problem(self, start: Message) -> None:
+        status, headers = start["status"], Headers(raw=start["headers"])
+        kept = {name: headers[name] for name in ("content-range", "allow", "retry-after") if name in headers}
+        detail = self._text.decode("utf-8", "replace") or HTTPStatus(status).phrase
+        self.is_started = True
+        await ProblemResponse(status, detail, headers=kept)(*self._request)

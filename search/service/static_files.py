@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -31,6 +31,9 @@ _TYPES = {
 class _Files(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
+        if isinstance(response, RedirectResponse):
+            # To a folder with a slash at its end; but there is nothing to see in folders.
+            raise HTTPException(404)
         if isinstance(response, FileResponse):
             media_type = _TYPES.get(Path(response.path).suffix)
             if media_type is None:
@@ -51,6 +54,10 @@ class _Below(Mount):
         return super().matches(scope)
 
 
-def gallery() -> Mount:
-    """The route of the gallery."""
-    return _Below("/", _Files(directory=_FOLDER, html=True), name="gallery")
+def gallery(folder: Path = _FOLDER) -> Mount:
+    """The route of the gallery.
+
+    Args:
+        folder: Where its files are. Links that lead out of it are not followed.
+    """
+    return _Below("/", _Files(directory=folder, html=True), name="gallery")
