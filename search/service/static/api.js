@@ -71,12 +71,11 @@ function sentence(status, problem, retry) {
   const places = (problem?.errors ?? []).map((one) => `${one.where}: ${one.message}`).join("; ");
   const again = retry ? ` Try again in ${retry} s.` : "";
   if (status === 401) return "That token is not the one.";
-  if (status === 409) return `The catalog is being written by another program${detail && ` (${detail})`}.${again}`;
   if (status === 413) return `That photo is too large for this server${detail && ` (${detail})`}.`;
   if (status === 503) return `birdsearch is busy or not ready${detail && ` (${detail})`}.${again}`;
   if (status >= 500) return "birdsearch hit an error of its own. The server's log has the details; try again.";
   const said = places || detail || problem?.title || `the server answered ${status}`;
-  return `${said[0].toUpperCase()}${said.slice(1)}${/[.!?]$/.test(said) ? "" : "."}`;
+  return `${said[0].toUpperCase()}${said.slice(1)}${/[.!?]$/.test(said) ? "" : "."}${again}`;
 }
 
 let loggingIn = null;

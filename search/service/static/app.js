@@ -7,7 +7,7 @@
  * or document.
  */
 
-import { catalog } from "./api.js";
+import { ApiError, catalog } from "./api.js";
 import { announce, errorState, h, icon } from "./dom.js";
 import { number } from "./format.js";
 import { href, route } from "./route.js";
@@ -48,7 +48,7 @@ async function showPage() {
     if (!signal.aborted) await module.show(root, { path, query }, signal);
   } catch (error) {
     if (signal.aborted || error.name === "AbortError") return;
-    console.error(error);
+    if (!(error instanceof ApiError)) console.error(error);
     root.replaceChildren(errorState(error, showPage));
   }
 }

@@ -101,8 +101,14 @@ export function sureOf(evidence) {
   return h("p", {}, h("span", { class: "soft" }, `Sure of the ${rank} `), h("span", { class: "species" }, name), h("span", { class: "soft num" }, ` ${percent(probability)}`), " ", flag(evidence.flag));
 }
 
-/** Labels, sources and voters together. */
-export function labelPanel({ labels, unknown, evidence }) {
+/** Labels, sources and voters together, below a line that folds them away. */
+export function labelPanel({ labels, unknown, evidence }, { open = true } = {}) {
   if (!labels?.length) return h("p", { class: "soft" }, "No label: the network has no classes and nothing is verified yet.");
-  return h("div", { class: "stack" }, h("h2", {}, "Likely label"), sureOf(evidence), labelBars(labels), sources(labels[0], unknown, evidence), voters(evidence, labels[0].name));
+  const [top] = labels;
+  return h(
+    "details",
+    { class: "label-panel", open },
+    h("summary", {}, "Likely ", h("span", { class: "species" }, top.name), h("span", { class: "soft num" }, ` ${percent(top.probability)}`)),
+    h("div", { class: "stack" }, sureOf(evidence), labelBars(labels), sources(top, unknown, evidence), voters(evidence, top.name)),
+  );
 }

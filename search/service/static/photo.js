@@ -1,7 +1,7 @@
 /** One photo: large, with what is known of it, its label and why, what people verified, and photos like it. */
 
 import { api, catalog, thumbUrl } from "./api.js";
-import { button, errorState, h, icon, picture, toast, typing } from "./dom.js";
+import { button, errorState, h, icon, typing } from "./dom.js";
 import { labelPanel } from "./evidence.js";
 import { facts } from "./facts.js";
 import { fileName, moment, number, percent, place } from "./format.js";
@@ -9,6 +9,7 @@ import { hitTile } from "./hits.js";
 import { labelDialog } from "./label_dialog.js";
 import { around, returnTo } from "./lists.js";
 import { go, href } from "./route.js";
+import { Stage } from "./stage.js";
 
 /** Show the page; see app.js. */
 export async function show(root, { path: [text] }, signal) {
@@ -19,12 +20,12 @@ export async function show(root, { path: [text] }, signal) {
   const label = h("div", { class: "stack" }, h("p", { class: "soft" }, "Looking at its neighbours …"));
   const alike = h("section", { class: "stack alike" });
   const side = h("aside", { class: "stack" });
-  const stage = h("div", { class: "stage" });
-  root.append(h("div", { class: "page photo-page" }, toolbar(id, near), h("div", { class: "photo-split" }, stage, side), alike));
+  const stage = new Stage(signal);
+  root.append(h("div", { class: "page photo-page" }, toolbar(id, near), h("div", { class: "photo-split" }, stage.root, side), alike));
 
   const draw = () => {
     document.title = `${nameOf(photo) ?? `Photo ${id}`} · birdsearch`;
-    if (!stage.hasChildNodes()) stage.append(bigPicture(photo));
+    if (!stage.root.hasChildNodes()) stage.show(photo, `${nameOf(photo) ?? "Photo"}, ${fileName(photo.path)}`);
     side.replaceChildren(head(photo, () => labelDialog([id], signal, reload)), label, verified(photo), details(photo));
   };
   const reload = async () => {
@@ -34,7 +35,7 @@ export async function show(root, { path: [text] }, signal) {
     draw();
   };
   if (photo) draw();
-  keys(near, signal);
+  keys(near, stage, signal);
   // What the grid knows is shown at once; the photo itself may know more.
   await reload();
   for (const next of [near.after, near.before]) if (next !== null) new Image().src = thumbUrl(next, 1280);
@@ -66,16 +67,6 @@ function toolbar(id, { address, index, total, before, after }) {
     index >= 0 && step(before, "back", "Previous photo"),
     index >= 0 && step(after, "next", "Next photo"),
   );
-}
-
-function bigPicture(photo) {
-  const img = h("img", { alt: `${nameOf(photo) ?? "Photo"}, ${fileName(photo.path)}`, width: photo.width, height: photo.height });
-  // The thumbnail of the grid is there already: it stands in until the large one is.
-  img.style.backgroundImage = `url("${thumbUrl(photo.id, 320)}")`;
-  img.addEventListener("load", () => (img.style.backgroundImage = "none"));
-  img.addEventListener("error", () => img.replaceWith(errorState(new Error("The file of this photo is gone or cannot be read. “birdsearch status” says which."))));
-  img.src = thumbUrl(photo.id, 1280);
-  return img;
 }
 
 function head(photo, relabel) {
@@ -146,13 +137,14 @@ function verified(photo) {
   );
 }
 
-function keys({ address, before, after }, signal) {
+function keys({ address, before, after }, stage, signal) {
   const listen = (event) => {
     if (typing(event)) return;
     if (event.target.closest?.(".strip")) return;
     if (event.key === "ArrowLeft" && before !== null) go(href("photo", before));
     else if (event.key === "ArrowRight" && after !== null) go(href("photo", after));
     else if (event.key === "Escape") go(address);
+    else if (event.key === " " && !event.target.closest?.("a, button")) stage.toggle();
     else return;
     event.preventDefault();
   };
