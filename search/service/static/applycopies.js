@@ -5,7 +5,7 @@ import { button, h, openDialog, toast } from "./dom.js";
 import { bytes, plural } from "./format.js";
 import { showJob } from "./jobs.js";
 
-const movable = (groups) => groups.flatMap((group) => group.files.filter((file) => file.role !== "keep" && file.role !== "reference" && file.role !== "linked"));
+const movable = (groups) => groups.flatMap((group) => group.files.filter((file) => file.role === "copy"));
 const sizeOf = (files) => files.reduce((sum, file) => sum + file.bytes, 0);
 
 /**
@@ -19,8 +19,9 @@ export async function applyCopies(groups, page) {
   try {
     const job = await api("/api/duplicates/apply", { json: { groups: chosen.map((group) => group.id) }, signal: page.signal });
     const done = await showJob(page.body, "Moving copies to quarantine", job, page.signal);
-    const moved = done?.result?.moved ?? movable(chosen).length;
-    if (done) toast(`${plural(moved, "copy", "copies")} moved to quarantine.`, { action: "Take it back", onaction: () => takeBack(page.reload, page.signal) });
+    const { moved = 0, refused = 0, refusals = [] } = done?.result ?? {};
+    if (moved > 0) toast(`${plural(moved, "copy", "copies")} moved to quarantine.`, { action: "Take it back", onaction: () => takeBack(page) });
+    if (refused > 0) tellRefused("These files were not moved", refusals, refused);
   } catch (error) {
     if (page.signal.aborted) return;
     toast(error.message, { bad: true });
@@ -29,16 +30,27 @@ export async function applyCopies(groups, page) {
   await page.reload();
 }
 
-/** Put back what the last move took away. */
-export async function takeBack(reload, signal) {
+/** Put back what the last move took away; takes what `applyCopies` takes. */
+export async function takeBack({ body, reload, signal }) {
   try {
-    await api("/api/duplicates/undo", { method: "POST", signal });
-    toast("The last move was taken back: the files are where they were.");
-    dispatchEvent(new Event("catalog-changed"));
-    await reload();
+    const job = await api("/api/duplicates/undo", { method: "POST", signal });
+    const done = await showJob(body, "Putting copies back", job, signal);
+    const { restored = 0, refused = 0, refusals = [] } = done?.result ?? {};
+    toast(`${plural(restored, "file")} put back to where ${restored === 1 ? "it was" : "they were"}.`);
+    if (refused > 0) tellRefused("These files could not be put back", refusals, refused);
   } catch (error) {
-    if (!signal.aborted) toast(error.message, { bad: true });
+    if (signal.aborted) return;
+    toast(error.message, { bad: true });
   }
+  dispatchEvent(new Event("catalog-changed"));
+  await reload();
+}
+
+function tellRefused(title, refusals, count) {
+  const close = button("Close", { class: "primary", onclick: () => dialog.close() });
+  const more = count > refusals.length && h("p", { class: "soft" }, `And ${plural(count - refusals.length, "more", "more")}.`);
+  const list = h("ul", { class: "bullets" }, refusals.map(({ path, reason }) => h("li", {}, `${path}: ${reason}`)));
+  const dialog = openDialog(title, h("div", { class: "body" }, list, more, h("div", { class: "actions" }, close)));
 }
 
 /** @returns {Promise<object[]|null>} The groups to apply, or null. */

@@ -24,7 +24,7 @@ export async function show(root, params, signal) {
     if (first.state === "running") return follow({ id: first.job });
     if (first.state === "none") return body.replaceChildren(neverSearched(features, search));
     const again = !features.read_only && button("Search again", { class: "quiet", onclick: search });
-    if (features.apply) actions.append(button("Take back the last move", { class: "quiet", icon: "undo", onclick: () => takeBack(load, signal) }));
+    if (features.apply) actions.append(button("Take back the last move", { class: "quiet", icon: "undo", onclick: () => takeBack({ body, reload: load, signal }) }));
     actions.append(...[again].filter(Boolean));
     if (first.groups.length === 0) {
       return body.replaceChildren(emptyState("check", "No copies left", "No two photos in this catalog show the same picture, or you have decided on all that do."));
@@ -156,10 +156,10 @@ class Review {
     this.comparison.clear();
     this.view = groupView(group, this.comparison, { fixed: this.fixed, choose: (index) => this.#choose(index), keep: (index) => this.#keep(index) });
     const decided = group.decided === "distinct" && h("p", { class: "notice good" }, "You said that these are not duplicates. None of them will be moved.");
-    const same = sameContent(group) && h("p", { class: "notice" }, "These files are the same, byte for byte. One path is kept; which one makes no difference to the picture.");
+    const same = sameContent(group) && h("p", { class: "notice" }, "These files are the same, byte for byte. One of them is kept; which one makes no difference to the picture.");
     this.stage.replaceChildren(...[decided, same, this.view.element].filter(Boolean));
     this.count.textContent = `${number(this.#index + 1)} of ${number(this.total)}`;
-    this.keepButton.disabled = sameContent(group) || group.decided === "distinct";
+    this.keepButton.disabled = group.decided === "distinct";
     this.distinctButton.disabled = sameContent(group) || group.decided === "distinct";
     this.#choose(Math.max(0, group.files.findIndex((file) => file.role === "keep")));
     this.#fillFilm();
@@ -210,21 +210,22 @@ class Review {
   #keep(index) {
     const group = this.#group;
     const file = group.files[index];
-    if (!file || sameContent(group) || group.decided === "distinct") return;
+    if (!file || group.decided === "distinct") return;
     return this.#decide(async () => {
-      const before = { files: group.files, decided: group.decided };
-      await this.#sendKeep(group, file.photo_id);
+      const before = { decided: group.decided, kept: group.files.find((one) => one.role === "keep") };
+      await this.#sendKeep(group, file);
       this.#done.push({ group, what: `Keeping ${file.path}`, back: async () => {
-        await this.#sendKeep(group, before.files.find((one) => one.role === "keep").photo_id);
-        Object.assign(group, before);
+        await this.#sendKeep(group, before.kept);
+        group.decided = before.decided;
       } });
-      group.files = group.files.map((one) => ({ ...one, role: one === file ? "keep" : one.role === "keep" ? "move" : one.role, why: one === file && one.role !== "keep" ? "you chose it" : one.why }));
       this.#decided(group, "keep");
     });
   }
 
-  #sendKeep(group, photo) {
-    return api("/api/duplicates/keep", { json: { group: group.id, photo_id: photo }, signal: this.signal });
+  /** The others are compared with the file that is kept now, so the answer says anew how they differ. */
+  async #sendKeep(group, { photo_id, path }) {
+    const { files } = await api("/api/duplicates/keep", { json: { group: group.id, photo_id, path }, signal: this.signal });
+    group.files = files;
   }
 
   #distinct() {

@@ -14,9 +14,9 @@ const FACTS = [
 ];
 
 /** What becomes of a file, by its role. */
-const ROLES = { keep: "Kept", move: "Copy", reference: "In a reference folder", linked: "Has other paths" };
+const ROLES = { keep: "Kept", copy: "Copy", reference: "In a reference folder", linked: "Has other paths" };
 
-/** True if all files have the same content, so that only their paths can be chosen between. */
+/** True if all files have the same content, so that they cannot be told apart as pictures. */
 export const sameContent = (group) => group.exact || group.files.every((file) => file.photo_id === group.files[0].photo_id);
 
 /**
@@ -51,7 +51,6 @@ function copyFigure(group, index, { differ, comparison, on }) {
   const keep =
     !on.fixed &&
     !kept &&
-    !sameContent(group) &&
     button("Keep this one", { icon: "check", class: "small", "aria-label": `Keep ${name}`, onclick: () => on.keep(index) });
   const rows = FACTS.map(([term, text, amount, best]) => {
     const differs = differ.has(term);

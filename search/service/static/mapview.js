@@ -344,11 +344,12 @@ function drawNames(pen, map, view, { ink, ground }) {
   const largest = [...map.places].sort(([, one], [, other]) => other.count - one.count).slice(0, 400);
   for (const [id, place] of largest) {
     if (map.highlight !== null && id !== map.highlight) continue;
-    const [x, y] = view.toScreen(place.x, place.y);
-    if (x < 0 || y < 0 || x > view.width || y > view.height) continue;
+    const [middle, y] = view.toScreen(place.x, place.y);
+    if (middle < 0 || y < 0 || middle > view.width || y > view.height) continue;
     const text = map.names.get(id);
     if (!text) continue;
     const half = pen.measureText(text).width / 2 + 6;
+    const x = Math.max(half, Math.min(view.width - half, middle));
     const box = [x - half, y - 10, x + half, y + 10];
     if (taken.some((one) => box[0] < one[2] && box[2] > one[0] && box[1] < one[3] && box[3] > one[1])) continue;
     taken.push(box);
