@@ -254,8 +254,10 @@ class QueryPhoto:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> QueryPhoto:
-        """The query that `to_dict` wrote."""
-        return cls(value["path"], value["photo_id"], None if value["box"] is None else Box(*value["box"]))
+        """The query that `to_dict` or the service wrote; one about no single photo has no path."""
+        return cls(
+            value["path"] or "", value["photo_id"], None if value["box"] is None else Box(*value["box"])
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -98,18 +98,16 @@ def where_json(where: Where | None) -> dict[str, Any]:
     if where is None:
         return {}
     given: dict[str, Any] = {}
-    for each in fields(where):
-        value = getattr(where, each.name)
-        if value is None or value == ():
-            continue
-        if isinstance(value, date):
-            value = value.isoformat()
-        elif each.name in ("near", "bbox"):
-            value = ",".join(repr(float(number)) for number in value)
-        elif each.name in ("under", "exclude_under"):
-            value = [os.fsdecode(folder) for folder in value]
-        given[each.name] = value
-    return given
+    for name in ("since", "until"):
+        moment = getattr(where, name)
+        given[name] = moment.isoformat() if isinstance(moment, date) else moment
+    for name in ("near", "bbox"):
+        numbers = getattr(where, name)
+        given[name] = None if numbers is None else ",".join(repr(float(number)) for number in numbers)
+    for name in ("under", "exclude_under"):
+        given[name] = [display_path(os.fsencode(folder)) for folder in getattr(where, name)]
+    given |= {name: getattr(where, name) for name in ("camera", "taxon", "verified")}
+    return {name: value for name, value in given.items() if value is not None and value != []}
 
 
 def box_json(box: Box | Sequence[float] | None) -> list[float] | None:
