@@ -207,7 +207,8 @@ class Hit:
     def from_dict(cls, value: Mapping[str, Any]) -> Hit:
         """The hit that the service sends, which is what `to_dict` writes and more.
 
-        Of what `to_dict` wrote alone, `view_id` is 0 and `label_probability` and `camera` are None.
+        Of what `to_dict` wrote alone, `view_id`, `width` and `height` are 0, and `label_probability` and `camera` are
+        None.
         """
         return cls(
             rank=value["rank"],
