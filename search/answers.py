@@ -7,7 +7,7 @@ answer does not depend on what it is asked with.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from birdsearch.search.refine import RefinedVectors
 from birdsearch.search.results import Hit, LabelEstimate, LabelEvidence, QueryPhoto, QueryResult
 from birdsearch.search.retrieval import Match, best_views, describe, refined_views
 
-__all__ = ["Answerer", "Question"]
+__all__ = ["Answerer", "Question", "check_embedding"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +41,8 @@ class Question:
         exact: Look at all vectors.
         labels: Whether to estimate labels.
         confidence: How sure a label has to be, 0..1, before it is rolled up.
+        sought: (C,) float32: what the hits are to be like, if that is not the embedding itself.
+        left_out: More photos that are no hits unless the photo itself may be one.
 
     Raises:
         InvalidInputError: `k` is negative.
@@ -55,10 +57,19 @@ class Question:
     exact: bool = False
     labels: bool = True
     confidence: float = 0.8
+    sought: NDArray[np.float32] | None = None
+    left_out: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if self.k < 0:
             raise InvalidInputError(f"k must be at least 0, got {self.k}")
+
+    @property
+    def no_hits(self) -> frozenset[int]:
+        """Photos that are no hits."""
+        if self.include_self:
+            return frozenset()
+        return self.left_out if self.query.photo_id is None else self.left_out | {self.query.photo_id}
 
     @property
     def where_to_look(self) -> tuple[int, Where | None, bool, bool]:
@@ -104,7 +115,9 @@ class Answerer:
         if not questions:
             return []
         for question in questions:
-            _check(question.embedding, record)
+            check_embedding(question.embedding, record.embedding_size)
+            if question.sought is not None:
+                check_embedding(question.sought, record.embedding_size)
         hits: list[tuple[Hit, ...]] = [()] * len(questions)
         warnings: list[tuple[str, ...]] = [()] * len(questions)
         for places in _alike(questions, lambda question: question.where_to_look):
@@ -141,18 +154,22 @@ class Answerer:
         k, where, refined, exact = questions[0].where_to_look
         if not k and where is None:
             return [()] * len(questions), ()
-        queries = normalised(np.stack([question.embedding for question in questions]))
-        own = [None if question.include_self else question.query.photo_id for question in questions]
+        queries = normalised(
+            np.stack(
+                [question.embedding if question.sought is None else question.sought for question in questions]
+            )
+        )
+        left_out = [question.no_hits for question in questions]
         with self._store.reading() as connection:
             # In the transaction that the hits are described in, and before the index catches up: whatever is
             # allowed is then in the index, and whatever is found has its rows.
             allowed = None if where is None else views_allowed(connection, record.id, where)
             if refined:
-                index, matches = self._refined_matches(connection, record, queries, own, k, allowed)
+                index, matches = self._refined_matches(connection, record, queries, left_out, k, allowed)
             else:
                 with self._index_lock:
                     index = self._caught_up(connection, record)
-                    matches = best_views(connection, index, queries, own, k, allowed, exact=exact)
+                    matches = best_views(connection, index, queries, left_out, k, allowed, exact=exact)
             hits = describe(connection, record, matches)
         warnings = index.warnings
         if allowed is not None and not len(allowed) and len(index):
@@ -172,7 +189,7 @@ class Answerer:
         connection: sa.Connection,
         record: ModelRecord,
         queries: NDArray[np.float32],
-        own: Sequence[int | None],
+        left_out: Sequence[Collection[int]],
         k: int,
         allowed: NDArray[np.int64] | None,
     ) -> tuple[VectorIndex, list[list[Match]]]:
@@ -188,7 +205,7 @@ class Answerer:
                 or self._refined[1].index.seq != plain.seq
             ):
                 self._refined = (plain, RefinedVectors.open(self._store, plain))
-            return plain, refined_views(connection, self._refined[1], queries, own, k, allowed)
+            return plain, refined_views(connection, self._refined[1], queries, left_out, k, allowed)
 
     # -- labels ------------------------------------------------------------------------------------------
 
@@ -217,11 +234,18 @@ class _Labels:
     evidence: LabelEvidence | None = None
 
 
-def _check(embedding: NDArray[np.float32], record: ModelRecord) -> None:
-    if embedding.shape != (record.embedding_size,):
-        raise InvalidInputError(
-            f"an embedding of this catalog has {record.embedding_size} numbers, got {embedding.shape}"
-        )
+def check_embedding(embedding: NDArray[np.float32], size: int) -> None:
+    """Verify that an embedding can be searched for.
+
+    Args:
+        embedding: The embedding.
+        size: C of the model.
+
+    Raises:
+        InvalidInputError: It has another size, or is not finite.
+    """
+    if embedding.shape != (size,):
+        raise InvalidInputError(f"an embedding of this catalog has {size} numbers, got {len(embedding)}")
     if not np.isfinite(embedding).all():
         raise InvalidInputError("an embedding must be finite, got NaN or infinity")
 

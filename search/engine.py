@@ -21,13 +21,14 @@ from birdsearch.indexer.records import Box, ModelRecord
 from birdsearch.indexer.runs import decode_mode
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, file_sha256, resolve_weights
-from birdsearch.search.answers import Answerer, Question
+from birdsearch.search.answers import Answerer, Question, check_embedding
 from birdsearch.search.catalog_model import catalog_model, check_given
 from birdsearch.search.filters import Where
 from birdsearch.search.inputs import Photo, ReadPhoto, find_photo, network_input, region_of
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.fusion import top_labels
 from birdsearch.search.results import QueryPhoto, QueryResult
+from birdsearch.search.stored import stored_photos
 
 if TYPE_CHECKING:
     from birdsearch.indexer.pipeline import IndexProgress, IndexSummary
@@ -296,20 +297,13 @@ class Catalog:
                 return []
             if ready is not None:
                 ready.result()
+        questions = [
+            Question(query, embedding, k, where, include_self, refined, exact, confidence=confidence)
+            for query, embedding in zip(queries, embeddings, strict=True)
+        ]
         if record is None:
-            used = self._loaded(None, model)
-            logits = embeddings @ used.head_weight.T + used.head_bias
-            return [
-                QueryResult(query, (), top_labels(row, used.classes))
-                for query, row in zip(queries, logits, strict=True)
-            ]
-        return self._answers().answer(
-            record,
-            [
-                Question(query, embedding, k, where, include_self, refined, exact, confidence=confidence)
-                for query, embedding in zip(queries, embeddings, strict=True)
-            ],
-        )
+            return _by_network(self._loaded(None, model), questions)
+        return self._answers().answer(record, questions)
 
     def answer(self, questions: Sequence[Question]) -> list[QueryResult]:
         """Ask about embeddings that are at hand, without a photo; see `query`.
@@ -318,17 +312,28 @@ class Catalog:
             questions: What is asked, by embeddings of the catalog's model.
 
         Returns:
-            One answer a question, in order; without hits and labels if no photo is indexed yet.
+            One answer a question, in order; without hits if no photo is indexed yet.
 
         Raises:
             InvalidInputError: An embedding has another size or is not finite, a condition is not understood, or
                 the confidence is outside its limits.
+            WeightsError: No photo is indexed yet, and there are no weights to say what is on one.
             CatalogError: There is no catalog, or it is damaged.
         """
         record = self.store.active_model()
-        if record is None:
-            return [QueryResult(question.query, (), ()) for question in questions]
-        return self._answers().answer(record, questions)
+        return (
+            _by_network(self.model(), questions)
+            if record is None
+            else self._answers().answer(record, questions)
+        )
+
+    def model(self) -> Model:
+        """The network of the catalog, loaded when it is first asked for; the default one for an empty catalog.
+
+        Raises:
+            WeightsError: Its weights are not to be found; nothing is downloaded.
+        """
+        return self._loaded(self.store.active_model(), None)
 
     def _answers(self) -> Answerer:
         with self._opening:
@@ -404,6 +409,22 @@ class Catalog:
         """The catalog's embedding of a whole photo, if it has one of the model in use."""
         if record is None or found.query.photo_id is None or found.query.box is not None:
             return None
-        views = self.store.whole_views([found.query.photo_id])
-        vector = next(iter(self.store.embeddings(record.id, list(views.values())).values()), None)
-        return vector if vector is not None and np.isfinite(vector).all() else None
+        with self.store.reading() as connection:
+            stored = stored_photos(connection, record, [found.query.photo_id]).get(found.query.photo_id)
+        return None if stored is None else stored.embedding
+
+
+def _by_network(model: Model, questions: Sequence[Question]) -> list[QueryResult]:
+    """Answers of a catalog without photos: what the network alone says."""
+    for question in questions:
+        check_embedding(question.embedding, model.embedding_size)
+    return [
+        QueryResult(
+            question.query,
+            (),
+            top_labels(question.embedding @ model.head_weight.T + model.head_bias, model.classes)
+            if question.labels
+            else (),
+        )
+        for question in questions
+    ]

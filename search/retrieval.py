@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import sqlalchemy as sa
@@ -27,7 +27,7 @@ def best_views(
     connection: sa.Connection,
     index: VectorIndex,
     queries: NDArray[np.float32],
-    own: Sequence[int | None],
+    left_out: Sequence[Collection[int]],
     k: int,
     allowed: NDArray[np.int64] | None,
     *,
@@ -39,7 +39,7 @@ def best_views(
         connection: A transaction that the index has caught up with.
         index: Unit-norm vectors.
         queries: (Q, C) float32, unit-norm.
-        own: For each query, the photo that is no hit, or None.
+        left_out: For each query, the photos that are no hits.
         k: How many photos, at least 0.
         allowed: View ids to search, or None for all.
         exact: Look at all of them, however many.
@@ -50,8 +50,8 @@ def best_views(
     matches: list[list[Match]] = [[] for _ in queries]
     pending = list(range(len(queries))) if k else []
     views: dict[int, ViewRecord] = {}
-    # One more than asked, for the query's own photo; photos with several views may need more.
-    fetch = k + 1
+    # More than asked, for photos that are no hits; those with several views may need more.
+    fetch = k + max(map(len, left_out), default=0)
     while pending:
         found = nearest(index, queries[pending], fetch, allowed, exact=exact)
         unseen = set(found.view_ids.ravel().tolist()) - views.keys()
@@ -62,7 +62,7 @@ def best_views(
             for view_id, similarity in shown:
                 # Unknown only if the index had to be read anew, and so knows of views that came since.
                 view = views.get(view_id)
-                if view is not None and view.photo_id != own[place]:
+                if view is not None and view.photo_id not in left_out[place]:
                     best.setdefault(view.photo_id, (view, similarity))
             matches[place] = list(best.values())[:k]
         if found.view_ids.shape[1] < fetch:
@@ -76,12 +76,12 @@ def refined_views(
     connection: sa.Connection,
     refined: RefinedVectors,
     queries: NDArray[np.float32],
-    own: Sequence[int | None],
+    left_out: Sequence[Collection[int]],
     k: int,
     allowed: NDArray[np.int64] | None,
 ) -> list[list[Match]]:
     """Like `best_views`, ordered by refined vectors; the similarities are the plain ones."""
-    found = best_views(connection, refined.index, refined.queries(queries), own, k, allowed)
+    found = best_views(connection, refined.index, refined.queries(queries), left_out, k, allowed)
     matches: list[list[Match]] = []
     for query, ranked in zip(queries, found, strict=True):
         cosines = refined.plain_cosines(query, np.array([view.id for view, _ in ranked], dtype=np.int64))

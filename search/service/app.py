@@ -10,11 +10,11 @@ from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
 from birdsearch import __version__
-from birdsearch.search.service import openapi, problems, security
+from birdsearch.search.service import gauges, openapi, problems, security
 from birdsearch.search.service.limits import BodyLimit, HeadAsGet, RangeLimit, RequestLimit
 from birdsearch.search.service.metrics import CountRequests
 from birdsearch.search.service.options import ServeOptions
-from birdsearch.search.service.routes import duplicates, health, jobs
+from birdsearch.search.service.routes import clusters, duplicates, health, jobs, search
 from birdsearch.search.service.routes.annotations import router as annotations_router
 from birdsearch.search.service.state import Service
 from birdsearch.search.service.static_files import gallery
@@ -28,7 +28,7 @@ _DESCRIPTION = """Photos of a birdsearch catalog: find similar ones, name them, 
 
 Everything is JSON but uploads (multipart) and pictures. Errors are `application/problem+json` (RFC 9457)."""
 
-_ROUTERS = (health.router, security.router, jobs.router, annotations_router, duplicates.router)
+_ROUTERS = (health.router, security.router, jobs.router, annotations_router, duplicates.router, clusters.router, search.router)
 
 
 def create_app(options: ServeOptions) -> FastAPI:
@@ -45,6 +45,7 @@ def create_app(options: ServeOptions) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         service = await run_in_threadpool(Service, options)
+        gauges.watch(service)
         app.state.service = service
         try:
             yield

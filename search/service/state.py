@@ -9,16 +9,22 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from birdsearch.config import Settings
 from birdsearch.errors import CatalogError, CatalogReadOnlyError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.search.engine import Catalog
+from birdsearch.search.places import SensitivePhotos
+from birdsearch.search.service.cluster_maps import ClusterMaps
+from birdsearch.search.service.cluster_views import ClusterViews
 from birdsearch.search.service.copies import FoundCopies
+from birdsearch.search.service.embedding import Embedder
 from birdsearch.search.service.jobs import Jobs
 from birdsearch.search.service.metrics import Metrics
 from birdsearch.search.service.options import ServeOptions
 from birdsearch.search.service.paths import ShownPaths
 from birdsearch.search.service.problems import without_paths
+from birdsearch.search.service.searching import Searcher
 from birdsearch.search.service.writing import SharedWriter
 
 __all__ = ["Service", "ServiceDep", "service_of"]
@@ -34,9 +40,14 @@ class Service:
         options: What it was started with.
         catalog: The catalog, opened for reading.
         metrics: What is counted.
+        sensitive: Photos of which the place is not told exactly.
         paths: How paths are shown.
         jobs: Long work.
         copies: What the last search for copies found.
+        clusters: Clusters as they are shown.
+        maps: Maps of clusters.
+        embedder: Embeds photos that come with requests.
+        searcher: Answers what is like a photo and what is on it.
         stopping: Set when the service is asked to stop; what streams or waits ends then.
 
     Raises:
@@ -50,9 +61,17 @@ class Service:
         with contextlib.ExitStack() as closing:
             self.catalog = closing.enter_context(Catalog.open(options.catalog, "read"))
             self.metrics = Metrics()
+            self.sensitive = SensitivePhotos(self.store)
             self.paths = ShownPaths(self.store, absolute=options.show_paths)
             self.jobs = closing.enter_context(contextlib.closing(Jobs(self.paths.known)))
             self.copies = FoundCopies()
+            self.clusters = ClusterViews()
+            self.maps = ClusterMaps(Settings.from_environment().cache / "maps")
+            largest = options.max_upload_mb * 1_000_000
+            self.embedder = closing.enter_context(
+                contextlib.closing(Embedder(self.catalog, max_bytes=largest))
+            )
+            self.searcher = closing.enter_context(contextlib.closing(Searcher(self)))
             self._closing = closing.pop_all()
 
     @property

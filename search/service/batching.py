@@ -1,0 +1,117 @@
+"""Requests that come at the same time are answered together, by one thread.
+
+Whoever comes while a batch is being answered is in the next one. So the busier the service, the larger the batches,
+and what can only be done by one thread at a time needs no lock.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+from birdsearch.errors import CatalogError
+
+__all__ = ["Batcher"]
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class Batcher(Generic[Q, A]):
+    """Answers questions in batches. Several threads may ask at once.
+
+    A question that cannot be answered fails alone: where a batch fails, its questions are asked one by one.
+
+    Args:
+        answer: Answers questions, in their order; only ever called by the one thread.
+        most: Questions in a batch.
+        name: Of the thread.
+        window_s: How long a batch that is not full is held open.
+        expected: How many more questions are on their way; nobody is waited for if there are none.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Sequence[Q]], Sequence[A]],
+        *,
+        most: int,
+        name: str,
+        window_s: float = 0.0,
+        expected: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._answer = answer
+        self._most = most
+        self._window_s = window_s
+        self._expected = expected
+        self._asked: queue.SimpleQueue[tuple[Q, Future[A]] | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, question: Q) -> Future[A]:
+        """Ask; the answer, or the reason why there is none, comes in a future.
+
+        Raises:
+            CatalogError: The service is stopping.
+        """
+        asked: Future[A] = Future()
+        with self._closing:
+            if self._is_closed:
+                raise CatalogError("the service is stopping")
+            self._asked.put((question, asked))
+        return asked
+
+    def close(self) -> None:
+        """Answer what was asked, and end."""
+        with self._closing:
+            if not self._is_closed:
+                self._is_closed = True
+                self._asked.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            batch, is_open = self._next_batch()
+            # Those whose client has gone are not worth the work.
+            waiting = [(question, asked) for question, asked in batch if asked.set_running_or_notify_cancel()]
+            if waiting:
+                self._settle(waiting)
+
+    def _next_batch(self) -> tuple[list[tuple[Q, Future[A]]], bool]:
+        """What is there, at least one question; and whether more may come."""
+        batch: list[tuple[Q, Future[A]]] = []
+        until: float | None = None
+        while len(batch) < self._most:
+            try:
+                if not batch:
+                    item = self._asked.get()
+                elif until is not None and self._expected() > 0:
+                    item = self._asked.get(timeout=max(0.0, until - time.monotonic()))
+                else:
+                    item = self._asked.get_nowait()
+            except queue.Empty:
+                break
+            if item is None:
+                return batch, False
+            batch.append(item)
+            until = until or time.monotonic() + self._window_s
+        return batch, True
+
+    def _settle(self, waiting: Sequence[tuple[Q, Future[A]]]) -> None:
+        try:
+            answers = self._answer([question for question, _ in waiting])
+        except Exception as error:
+            if len(waiting) == 1:
+                waiting[0][1].set_exception(error)
+                return
+            for one in waiting:
+                self._settle([one])
+            return
+        for (_, asked), answer in zip(waiting, answers, strict=True):
+            asked.set_result(answer)

@@ -1,0 +1,232 @@
+"""From the photos of requests to embeddings: decoded in supervised processes, embedded in batches.
+
+A process decodes one photo at a time. What crashes, hangs or eats memory there is that photo's failure: the process
+is replaced, and the next photo is decoded as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdsearch.errors import CatalogError, PhotoError
+from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeTask, Failed
+from birdsearch.indexer.records import Box, ModelRecord
+from birdsearch.indexer.runs import decode_mode
+from birdsearch.model.photo import PhotoLimits
+from birdsearch.search.engine import Catalog
+from birdsearch.search.service.batching import Batcher
+from birdsearch.search.stored import stored_by_digest
+
+if TYPE_CHECKING:
+    from birdsearch.model.runtime import Model
+
+__all__ = ["Embedded", "Embedder", "PhotoFile"]
+
+# Photos in a batch of the network, and how long one that is alone waits for those that are being decoded.
+_BATCH, _WINDOW_S = 32, 0.004
+# More processes than this would only wait for the network.
+_MOST_PROCESSES = 4
+# Somebody waits for the answer: less than indexing allows.
+_DEADLINE_S = 10.0
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}", re.ASCII)
+
+_Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFile:
+    """A photo that came with a request, or a file of the catalog.
+
+    Attributes:
+        shown: How it is called in messages.
+        content: What came, or the absolute path of the file.
+        suffix: Suffix of its name; it tells camera RAW files from other TIFFs.
+    """
+
+    shown: str
+    content: IO[bytes] | bytes
+    suffix: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """A photo with its embedding.
+
+    Attributes:
+        photo_id: Its id, if its content is in the catalog.
+        embedding: (C,) float32, un-normalised.
+    """
+
+    photo_id: int | None
+    embedding: NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A photo that is being decoded: the region that is wanted, and what the catalog knows of its content."""
+
+    record: ModelRecord | None
+    box: Box | None
+    photo_id: int | None = None
+    stored: Embedded | None = None
+
+
+class _Mine(threading.local):
+    """What each decoding thread has for itself."""
+
+    pool: DecodePool | None = None
+    settings: tuple[object, ...] = ()
+    asked: _Asked | None = None
+
+
+class Embedder:
+    """Embeds the photos of requests with the catalog's model, which is loaded for the first one.
+
+    Args:
+        catalog: The catalog.
+        max_bytes: Largest photo.
+        processes: How many decode; as many as there are cores, up to 4, if None.
+    """
+
+    def __init__(self, catalog: Catalog, *, max_bytes: int, processes: int | None = None) -> None:
+        self._catalog = catalog
+        self._limits = PhotoLimits(max_bytes=max_bytes, deadline_s=_DEADLINE_S)
+        self._mine = _Mine()
+        self._lock = threading.Lock()
+        self._pools: list[DecodePool] = []
+        # Photos that were taken and have not come to the network yet.
+        self._decoding = 0
+        with contextlib.ExitStack() as closing:
+            # On the disk, not in memory; nobody else may read it.
+            self._folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="birdsearch-")))
+            self._network: Batcher[tuple[Model, _Pixels], NDArray[np.float32]] = closing.enter_context(
+                contextlib.closing(
+                    Batcher(
+                        _embeddings,
+                        most=_BATCH,
+                        name="birdsearch-embed",
+                        window_s=_WINDOW_S,
+                        expected=lambda: self._decoding,
+                    )
+                )
+            )
+            closing.callback(self._end_processes)
+            count = min(_MOST_PROCESSES, os.cpu_count() or 1) if processes is None else processes
+            self._threads = ThreadPoolExecutor(count, thread_name_prefix="birdsearch-decode")
+            closing.callback(self._threads.shutdown, cancel_futures=True)
+            self._closing = closing.pop_all()
+
+    async def embed(self, photo: PhotoFile, box: Box | None = None) -> Embedded:
+        """Embed a photo, or a region of it.
+
+        A whole photo whose content is in the catalog is not decoded: its stored embedding is taken.
+
+        Raises:
+            PhotoError: It cannot be read or decoded; the reason names it.
+            WeightsError: The weights of the catalog's model are not to be found.
+            CatalogError: The service is stopping, or the catalog is damaged.
+        """
+        self._decoding += 1
+        try:
+            decoded = await asyncio.wrap_future(self._threads.submit(self._decode, photo, box))
+        except PhotoError as error:
+            raise error.named(photo.shown) from error
+        finally:
+            self._decoding -= 1
+        if isinstance(decoded, Embedded):
+            return decoded
+        photo_id, model, pixels = decoded
+        return Embedded(photo_id, await asyncio.wrap_future(self._network.submit((model, pixels))))
+
+    def close(self) -> None:
+        """End the processes and threads; photos that wait are not embedded any more."""
+        self._closing.close()
+
+    # -- decoding, in one of the threads -----------------------------------------------------------------
+
+    def _decode(self, photo: PhotoFile, box: Box | None) -> Embedded | tuple[int | None, Model, _Pixels]:
+        record = self._catalog.store.active_model()
+        model = self._catalog.model()
+        mode = "scaled" if record is None else decode_mode(self._catalog.store, record.id)
+        pool = self._pool(model.input_size, mode)
+        self._mine.asked = asked = _Asked(record, box)
+        with self._on_disk(photo) as path:
+            status = os.stat(path)  # noqa: PTH116 bytes
+            task = DecodeTask(None, path, status.st_size, status.st_mtime_ns, box)
+            (result,) = pool.run([task])
+        if isinstance(result, Failed):
+            raise result.error
+        if isinstance(result, Decoded):
+            return asked.photo_id, model, result.photo.pixels
+        if asked.stored is None:
+            raise CatalogError(f"{photo.shown}: neither decoded nor stored")
+        return asked.stored
+
+    def _is_known(self, digest: bytes) -> bool:
+        """Look a content up; it need not be decoded if its embedding is stored."""
+        asked = self._mine.asked
+        if asked is None or asked.record is None:
+            return False
+        with self._catalog.store.reading() as connection:
+            found = stored_by_digest(connection, asked.record, digest)
+        if found is None:
+            return False
+        asked.photo_id = found.photo_id
+        if asked.box is None and found.embedding is not None:
+            asked.stored = Embedded(found.photo_id, found.embedding)
+        return asked.stored is not None
+
+    def _pool(self, input_size: tuple[int, int], mode: str) -> DecodePool:
+        """This thread's process, made anew if the catalog's model was changed."""
+        settings = (input_size, mode)
+        if self._mine.pool is None or self._mine.settings != settings:
+            pool = DecodePool(1, input_size, self._limits, is_known=self._is_known, decode=mode)
+            with self._lock:
+                if self._mine.pool is not None:
+                    self._pools.remove(self._mine.pool)
+                    self._mine.pool.close()
+                self._pools.append(pool)
+            self._mine.pool, self._mine.settings = pool, settings
+        return self._mine.pool
+
+    def _end_processes(self) -> None:
+        for pool in self._pools:
+            pool.close()
+
+    @contextlib.contextmanager
+    def _on_disk(self, photo: PhotoFile) -> Iterator[bytes]:
+        """The path of a photo, for as long as the block runs."""
+        if isinstance(photo.content, bytes):
+            yield photo.content
+            return
+        suffix = photo.suffix if _SUFFIX.fullmatch(photo.suffix) else ""
+        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=suffix) as file:
+            photo.content.seek(0)
+            shutil.copyfileobj(photo.content, file, 1 << 20)
+            file.flush()
+            yield os.fsencode(file.name)
+
+
+def _embeddings(asked: Sequence[tuple[Model, _Pixels]]) -> list[NDArray[np.float32]]:
+    """Embeddings of pixels, in order; nearly always all by one model."""
+    found: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(asked)
+    for model in {id(model): model for model, _ in asked}.values():
+        places = [place for place, (mine, _) in enumerate(asked) if mine is model]
+        computed = model.infer_pixels(np.stack([asked[place][1] for place in places])).embeddings
+        for place, embedding in zip(places, computed, strict=True):
+            found[place] = embedding
+    return found

@@ -1,0 +1,184 @@
+"""What requests for similar photos and for labels look like, and the answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from birdsearch.search.service.where import WhereModel
+
+__all__ = ["LabelAnswer", "LabelRequest", "SearchAnswer", "SearchRequest"]
+
+_MOST_HITS, _MOST_JUDGED = 1000, 200
+# Of a vector: numbers, and the size of each, which float32 holds with room for sums of squares.
+_LONGEST, _LARGEST = 8192, 1e9
+
+
+_Id = Annotated[int, Field(ge=1, le=2**53)]
+_Number = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
+_Ids = Annotated[list[_Id], Field(max_length=_MOST_JUDGED)]
+
+
+class LabelRequest(BaseModel):
+    """What is asked about: a photo of the catalog, a view of one, a vector; or photos that it is like.
+
+    With an upload it is the uploaded photo, and `photo_id`, `view_id` and `vector` are not given.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"photo_id": 1}, {"photo_id": 1, "box": [0.25, 0.1, 0.5, 0.5]}]},
+    )
+
+    photo_id: _Id | None = Field(None, description="A photo of the catalog.")
+    view_id: _Id | None = Field(None, description="A view of a photo of the catalog, such as of a hit.")
+    vector: list[_Number] | None = Field(
+        None,
+        max_length=_LONGEST,
+        description="An embedding, as `vector` of an answer. Its length matters for labels only.",
+    )
+    box: list[_Number] | None = Field(
+        None,
+        min_length=4,
+        max_length=4,
+        description="Region of the photo: x, y, w, h in parts of the upright frame.",
+    )
+    like: _Ids = Field(default_factory=list, description="Photos of the catalog that are what is looked for.")
+    unlike: _Ids = Field(default_factory=list, description="Photos that are not. Needs one to start from.")
+    confidence: float = Field(
+        0.8, ge=0, le=1, description="How sure a label has to be before it is told at a higher rank."
+    )
+
+    @model_validator(mode="after")
+    def _one_of(self) -> LabelRequest:
+        given = [name for name in ("photo_id", "view_id", "vector") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} are both given; give one")
+        if self.box is not None and given in (["view_id"], ["vector"]):
+            raise ValueError(f"box is a region of a photo, and {given[0]} is none")
+        if self.vector is not None and not any(self.vector):
+            raise ValueError("vector has no direction: all of its numbers are 0")
+        return self
+
+    @property
+    def names_nothing(self) -> bool:
+        """True if there is nothing to start from, which is right with an upload only."""
+        return self.photo_id is None and self.view_id is None and self.vector is None and not self.like
+
+
+class SearchRequest(LabelRequest):
+    """A search for similar photos."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"photo_id": 1, "k": 5},
+                {"photo_id": 1, "like": [2], "unlike": [3], "k": 10, "labels": False},
+                {"photo_id": 1, "k": 5, "where": {"since": "2024-05", "verified": False}},
+            ]
+        },
+    )
+
+    k: int = Field(20, ge=0, le=_MOST_HITS, description="How many photos.")
+    where: WhereModel | None = Field(None, description="Conditions on the hits, decided before the search.")
+    include_self: bool = Field(False, description="Let the photo itself, and those in `like`, be hits.")
+    refined: bool = Field(False, description="Order by refined vectors: more of the same species.")
+    exact: bool = Field(False, description="Look at all vectors, however many there are.")
+    labels: bool = Field(True, description="Also say what is on it.")
+
+
+# -- answers -------------------------------------------------------------------------------------------------
+
+
+class _Answer(BaseModel):
+    # So that tests notice what the description does not have.
+    model_config = ConfigDict(extra="forbid")
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Cosine = Annotated[float, Field(ge=-1, le=1, description="Cosine; higher is more alike.")]
+_Box = Annotated[list[float], Field(min_length=4, max_length=4, description="x, y, w, h in parts.")]
+
+
+class Query(_Answer):
+    """What was asked about."""
+
+    path: str | None = Field(description="The photo's path as it is shown, or the upload's name.")
+    photo_id: int | None = Field(description="Its id, if its content is in the catalog.")
+    box: _Box | None
+
+
+class SimilarPhoto(_Answer):
+    """A photo that is like what was asked about."""
+
+    rank: int = Field(ge=1)
+    similarity: _Cosine
+    path: str
+    photo_id: int
+    view_id: int = Field(description="The view of it that is most alike.")
+    view: Literal["whole", "tile", "box"]
+    box: _Box
+    label: str | None = Field(description="Likeliest class by the network.")
+    label_probability: _Share | None
+    verified: str | None = Field(description="What it was verified to be.")
+    captured_at: str | None
+    lat: float | None
+    lon: float | None
+    coarse: bool = Field(description="The place is told to 0.1 degree only: the species is sensitive.")
+    camera: str | None
+    width: int
+    height: int
+    thumb: str
+
+
+class Label(_Answer):
+    """What may be on it."""
+
+    name: str
+    scientific_name: str | None
+    rank: str
+    probability: _Share
+    p_model: _Share = Field(description="By the network alone.")
+    p_knn: _Share | None = Field(description="By verified neighbours alone; null if none voted.")
+
+
+class Neighbour(_Answer):
+    """A verified photo that had a say."""
+
+    photo_id: int
+    path: str
+    similarity: _Cosine
+    label: str
+    thumb: str
+
+
+class Evidence(BaseModel):
+    """Why it is labelled so, and the finest rank that is sure enough."""
+
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
+
+    name: str
+    rank: str
+    probability: _Share
+    knn_weight: _Share = Field(alias="lambda", description="How much of it verified photos decided.")
+    calibrated: bool
+    neighbours: list[Neighbour]
+
+
+class LabelAnswer(_Answer):
+    """What is on it."""
+
+    query: Query
+    labels: list[Label]
+    unknown: _Share | None = Field(description="Probability that it is of no known label.")
+    evidence: Evidence | None
+    warnings: list[str]
+
+
+class SearchAnswer(LabelAnswer):
+    """What is like it, and what is on it."""
+
+    hits: list[SimilarPhoto]
+    vector: list[float] = Field(description="The embedding that was searched for, to go on asking with.")

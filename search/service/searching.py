@@ -1,0 +1,279 @@
+"""Searches of requests: what they ask about, answered together where that is fast, and told as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import sqlalchemy as sa
+from fastapi import HTTPException
+from numpy.typing import NDArray
+from pydantic_core import to_json
+from starlette.concurrency import run_in_threadpool
+
+from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.lookups import read_photos
+from birdsearch.indexer.records import ModelRecord
+from birdsearch.search.answers import Question
+from birdsearch.search.inputs import region_of
+from birdsearch.search.places import coarse
+from birdsearch.search.results import Hit, LabelEvidence, QueryPhoto, QueryResult
+from birdsearch.search.rocchio import feedback
+from birdsearch.search.service.batching import Batcher
+from birdsearch.search.service.embedding import PhotoFile
+from birdsearch.search.service.schemas_search import LabelRequest, SearchRequest
+from birdsearch.search.service.verified import verified_names
+from birdsearch.search.service.where import where_of
+from birdsearch.search.stored import StoredView, stored_photos, stored_views
+
+if TYPE_CHECKING:
+    from birdsearch.search.service.state import Service
+
+__all__ = ["Searcher"]
+
+# Requests in a batch; and hits up to which a search does not hold up those it shares a batch with.
+_BATCH, _FEW_HITS = 64, 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """A question, and what its answer is told with."""
+
+    question: Question
+    shown: str | None
+    has_hits: bool
+
+
+class Searcher:
+    """Answers requests about what is like a photo and what is on it.
+
+    Args:
+        service: Whose catalog is searched.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._batcher: Batcher[_Asked, bytes] = Batcher(self._answers, most=_BATCH, name="birdsearch-search")
+
+    def close(self) -> None:
+        """Answer what was asked, and end."""
+        self._batcher.close()
+
+    async def answer(self, request: LabelRequest, upload: PhotoFile | None = None) -> bytes:
+        """Answer a request.
+
+        Args:
+            request: What is asked; with hits if it is a `SearchRequest`.
+            upload: The photo that came with it.
+
+        Returns:
+            The answer as JSON, as `schemas_search` describes it.
+
+        Raises:
+            HTTPException: A photo or view is unknown (404).
+            InvalidInputError: A value is not accepted.
+            PhotoError: The photo cannot be read.
+            BirdsearchError: The catalog or its network cannot be used.
+        """
+        _check(request, upload)
+        asked = await self._asked(request, upload)
+        if _is_quick(asked.question):
+            return await asyncio.wrap_future(self._batcher.submit(asked))
+        return (await run_in_threadpool(self._answers, [asked]))[0]
+
+    # -- what is asked -----------------------------------------------------------------------------------
+
+    async def _asked(self, request: LabelRequest, upload: PhotoFile | None) -> _Asked:
+        box = region_of(request.box)
+        if request.vector is not None and not (request.like or request.unlike):
+            # Nothing has to be looked up.
+            return self._question(request, QueryPhoto(""), None, np.array(request.vector, np.float32))
+        found = await run_in_threadpool(self._looked_up, request)
+        photo, shown, embedding = QueryPhoto("", None, box), None, found.embedding
+        if upload is not None:
+            embedded = await self._service.embedder.embed(upload, box)
+            photo, shown = QueryPhoto(upload.shown, embedded.photo_id, box), upload.shown
+            embedding = embedded.embedding
+        elif found.view is not None:
+            photo = QueryPhoto("", found.view.photo_id, box or found.view.box)
+            shown = self._service.path_of(found.path)
+            if embedding is None or box is not None:
+                embedding = (
+                    await self._service.embedder.embed(PhotoFile(shown, found.path), box or found.view.box)
+                ).embedding
+        return self._question(request, photo, shown, embedding, found.like, found.unlike)
+
+    def _question(
+        self,
+        request: LabelRequest,
+        photo: QueryPhoto,
+        shown: str | None,
+        embedding: NDArray[np.float32] | None,
+        like: Sequence[NDArray[np.float32]] = (),
+        unlike: Sequence[NDArray[np.float32]] = (),
+    ) -> _Asked:
+        sought = (
+            embedding if embedding is not None and not (like or unlike) else feedback(embedding, like, unlike)
+        )
+        own = sought if embedding is None else embedding
+        judged = frozenset((*request.like, *request.unlike))
+        if not isinstance(request, SearchRequest):
+            question = Question(photo, own, 0, confidence=request.confidence)
+            return _Asked(question, shown, has_hits=False)
+        where = None if request.where is None else where_of(self._service, request.where)
+        question = Question(
+            photo,
+            own,
+            request.k,
+            None if where is None or where.is_empty else where,
+            request.include_self,
+            request.refined,
+            request.exact,
+            request.labels,
+            request.confidence,
+            sought=None if sought is own else sought,
+            left_out=judged,
+        )
+        return _Asked(question, shown, has_hits=True)
+
+    def _looked_up(self, request: LabelRequest) -> _Found:
+        """What the catalog has of the photos that a request names."""
+        judged = [*request.like, *request.unlike]
+        vector = None if request.vector is None else np.array(request.vector, np.float32)
+        if request.photo_id is None and request.view_id is None and not judged:
+            return _Found(vector)
+        record = self._service.store.active_model()
+        with self._service.store.reading() as connection:
+            view, path = None, b""
+            if request.photo_id is not None or request.view_id is not None:
+                view = _named(connection, record, request)
+                path = read_photos(connection, [view.photo_id])[view.photo_id].path
+            known = {} if record is None else stored_photos(connection, record, judged)
+        for photo_id in judged:
+            if photo_id not in known:
+                raise HTTPException(404, f"no photo {photo_id}")
+        vectors = {photo_id: view.embedding for photo_id, view in known.items()}
+        return _Found(
+            view.embedding if view is not None else vector,
+            view,
+            path,
+            [vector for photo_id in request.like if (vector := vectors[photo_id]) is not None],
+            [vector for photo_id in request.unlike if (vector := vectors[photo_id]) is not None],
+        )
+
+    # -- the answers, in one thread or another -----------------------------------------------------------
+
+    def _answers(self, asked: Sequence[_Asked]) -> list[bytes]:
+        results = self._service.catalog.answer([one.question for one in asked])
+        if self._service.options.exact_places:
+            hidden: frozenset[int] = frozenset()
+        else:
+            placed = {hit.photo_id for result in results for hit in result.hits if hit.latitude is not None}
+            hidden = self._service.sensitive.among(sorted(placed)) if placed else frozenset()
+        verified = verified_names(
+            self._service.store, sorted({hit.photo_id for result in results for hit in result.hits})
+        )
+        return [
+            to_json(self._told(one, result, hidden, verified))
+            for one, result in zip(asked, results, strict=True)
+        ]
+
+    def _told(
+        self, asked: _Asked, result: QueryResult, hidden: frozenset[int], verified: Mapping[int, str]
+    ) -> dict[str, Any]:
+        """An answer in JSON types; paths as they are shown, places of sensitive species coarsened."""
+        told: dict[str, Any] = {
+            "query": {**result.query.to_dict(), "path": asked.shown},
+            "labels": [label.to_dict() for label in result.labels],
+            "unknown": result.unknown,
+            "evidence": None if result.evidence is None else self._evidence(result.evidence),
+            "warnings": [self._service.text_of(warning) for warning in result.warnings],
+        }
+        if asked.has_hits:
+            told["hits"] = [
+                self._hit(hit, hit.photo_id in hidden, verified.get(hit.photo_id)) for hit in result.hits
+            ]
+            told["vector"] = asked.question.embedding.tolist()
+        return told
+
+    def _hit(self, hit: Hit, is_hidden: bool, verified: str | None) -> dict[str, Any]:
+        return {
+            **hit.to_dict(),
+            "path": self._service.path_of(hit.file),
+            "view_id": hit.view_id,
+            "label_probability": hit.label_probability,
+            "verified": verified,
+            "lat": coarse(hit.latitude) if is_hidden and hit.latitude is not None else hit.latitude,
+            "lon": coarse(hit.longitude) if is_hidden and hit.longitude is not None else hit.longitude,
+            "coarse": is_hidden,
+            "camera": hit.camera,
+            "width": hit.width,
+            "height": hit.height,
+            "thumb": thumb_url(hit.photo_id),
+        }
+
+    def _evidence(self, evidence: LabelEvidence) -> dict[str, Any]:
+        neighbours = [
+            {**voter.to_dict(), "path": self._service.path_of(voter.file), "thumb": thumb_url(voter.photo_id)}
+            for voter in evidence.voters
+        ]
+        return {**evidence.to_dict(), "neighbours": neighbours}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What the catalog has of what a request names.
+
+    Attributes:
+        embedding: Of what is asked about, if there is one.
+        view: The photo that is asked about.
+        path: Absolute path of its file.
+        like: Embeddings of photos that it is like.
+        unlike: Embeddings of photos that it is not.
+    """
+
+    embedding: NDArray[np.float32] | None
+    view: StoredView | None = None
+    path: bytes = b""
+    like: Sequence[NDArray[np.float32]] = ()
+    unlike: Sequence[NDArray[np.float32]] = ()
+
+
+def thumb_url(photo_id: int) -> str:
+    """Where the thumbnail of a photo is."""
+    return f"/api/photos/{photo_id}/thumb"
+
+
+def _check(request: LabelRequest, upload: PhotoFile | None) -> None:
+    if upload is None and request.names_nothing:
+        raise InvalidInputError("name a photo: photo_id, view_id, vector or like; or send one as `photo`")
+    given = [value for value in (request.photo_id, request.view_id, request.vector) if value is not None]
+    if upload is not None and given:
+        raise InvalidInputError("a photo was sent, so photo_id, view_id and vector cannot be given")
+    if request.box is not None and upload is None and request.photo_id is None:
+        raise InvalidInputError("box is a region of a photo; name one with photo_id, or send one")
+
+
+def _named(connection: sa.Connection, record: ModelRecord | None, request: LabelRequest) -> StoredView:
+    """The view that a request asks about."""
+    if request.view_id is not None:
+        known = {} if record is None else stored_views(connection, record, [request.view_id])
+        if request.view_id not in known:
+            raise HTTPException(404, f"no view {request.view_id}")
+        return known[request.view_id]
+    photo_id = request.photo_id or 0
+    known = {} if record is None else stored_photos(connection, record, [photo_id])
+    if photo_id not in known:
+        raise HTTPException(404, f"no photo {photo_id}")
+    return known[photo_id]
+
+
+def _is_quick(question: Question) -> bool:
+    """Whether it can share a batch: nobody waits long for it, and it has the same answer as alone."""
+    if question.where is not None or question.refined or question.exact or question.k > _FEW_HITS:
+        return False
+    # What links a photo of the catalog to verified ones is looked up for each one.
+    return question.query.photo_id is None or not question.labels
