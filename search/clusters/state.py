@@ -24,8 +24,11 @@ from birdsearch.indexer.catalog import CatalogStore, chunks
 __all__ = [
     "OUTLIER",
     "ClusterState",
+    "StateSummary",
     "clustering_of",
+    "clustering_run",
     "current_state",
+    "list_states",
     "names_of",
     "new_clusters",
     "require_state",
@@ -88,6 +91,29 @@ class ClusterState:
                 f"there is no cluster {cluster_id} now; `birdsearch cluster list` shows those that there are"
             )
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class StateSummary:
+    """A state in short.
+
+    Attributes:
+        run_id: The run that made it.
+        at: When, UTC, ISO 8601.
+        method: As `ClusterState.method`.
+        based_on: As `ClusterState.based_on`.
+        clusters: How many clusters there are.
+        photos: How many views were looked at.
+        outliers: How many of them are in no cluster.
+    """
+
+    run_id: int
+    at: str
+    method: str
+    based_on: int | None
+    clusters: int
+    photos: int
+    outliers: int
 
 
 # -- reading -------------------------------------------------------------------------------------------------
@@ -161,11 +187,63 @@ def state_of(store: CatalogStore, run_id: int) -> ClusterState:
     )
 
 
+def list_states(store: CatalogStore, most: int = 100) -> list[StateSummary]:
+    """The newest states, the one in force first.
+
+    Args:
+        store: An open catalog.
+        most: How many.
+    """
+    run, head, member = tables.run.c, tables.cluster_run.c, tables.cluster_member.c
+    with store.reading() as connection:
+        heads = connection.execute(
+            sa.select(run.id, run.started_at, head.method, head.based_on)
+            .join(tables.cluster_run, head.run_id == run.id)
+            .where(run.outcome == "done")
+            .order_by(run.id.desc())
+            .limit(most)
+        ).all()
+        counts = {
+            row.run_id: row
+            for row in connection.execute(
+                sa.select(
+                    member.run_id,
+                    sa.func.count().label("photos"),
+                    sa.func.count(member.cluster_id).label("placed"),
+                    sa.func.count(sa.distinct(member.cluster_id)).label("clusters"),
+                )
+                .where(member.run_id.in_([row.id for row in heads]))
+                .group_by(member.run_id)
+            )
+        }
+    return [
+        StateSummary(
+            run_id=row.id,
+            at=row.started_at,
+            method=row.method,
+            based_on=row.based_on,
+            clusters=counts[row.id].clusters,
+            photos=counts[row.id].photos,
+            outliers=counts[row.id].photos - counts[row.id].placed,
+        )
+        for row in heads
+    ]
+
+
 def clustering_of(store: CatalogStore, state: ClusterState) -> ClusterState:
     """The clustering that a state goes back to, itself if it is none of an edit."""
-    while state.based_on is not None:
-        state = state_of(store, state.based_on)
-    return state
+    return state if state.based_on is None else state_of(store, clustering_run(store, state))
+
+
+def clustering_run(store: CatalogStore, state: ClusterState) -> int:
+    """The run of the clustering that a state goes back to."""
+    head = tables.cluster_run.c
+    run_id, before = state.run_id, state.based_on
+    with store.reading() as connection:
+        while before is not None:
+            run_id = before
+            before = connection.execute(sa.select(head.based_on).where(head.run_id == run_id)).scalar_one()
+    return run_id
 
 
 # -- writing -------------------------------------------------------------------------------------------------
