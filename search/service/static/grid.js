@@ -81,7 +81,8 @@ export class PhotoGrid {
     const room = innerHeight - inset.top - inset.bottom;
     const above = from + top - inset.top;
     const below = above + this.rowHeight - room;
-    if (block === "start" || scrollY > above) scrollTo(0, above);
+    if (top === 0) scrollTo(0, 0);
+    else if (block === "start" || scrollY > above) scrollTo(0, above);
     else if (scrollY < below) scrollTo(0, below);
     this.#draw();
     if (focus) this.#cell(this.active)?.firstElementChild.focus({ preventScroll: true });

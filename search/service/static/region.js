@@ -36,7 +36,7 @@ export function regionPicture(url, { box, alt, onchange }) {
   const help = h(
     "p",
     { class: "soft", id: "region-help" },
-    "Drag across the bird to search by it alone. ",
+    "Draw a box round the bird to search by it alone. ",
     h("span", { class: "for-keys" }, "With keys: arrows move the box, with Shift they size it, Enter searches, Delete removes it."),
   );
   const add = button("Draw a box", { icon: "region", class: "small", onclick: () => (draw(START), frame.focus()) });
@@ -45,7 +45,7 @@ export function regionPicture(url, { box, alt, onchange }) {
 
   /** As wide as there is room, but never higher than most of the window. */
   function fit() {
-    plate.style.maxWidth = `${(60 * img.naturalWidth) / img.naturalHeight}dvh`;
+    plate.style.setProperty("--ratio", img.naturalWidth / img.naturalHeight);
   }
 
   function draw(next) {
