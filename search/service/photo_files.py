@@ -1,0 +1,103 @@
+"""Opening the files of photos, and no others: what lies outside of the indexed folders is not there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.model.reading import OPEN_FLAGS
+
+__all__ = ["PhotoFile", "find_files", "open_inside", "opened"]
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFile:
+    """A photo and where its content is found.
+
+    Attributes:
+        photo_id: Id of the photo.
+        digest: SHA-256 of the content.
+        format: Its format, such as `JPEG`.
+        paths: Absolute paths of its files that are not known to be missing, in order.
+        roots: The indexed folders.
+    """
+
+    photo_id: int
+    digest: bytes
+    format: str
+    paths: tuple[bytes, ...]
+    roots: tuple[bytes, ...]
+
+
+def find_files(store: CatalogStore, photo_id: int) -> PhotoFile | None:
+    """Where a photo is found, or None if there is no such photo."""
+    photo, file, root = tables.photo.c, tables.file.c, tables.root.c
+    with store.reading() as connection:
+        found = connection.execute(
+            sa.select(photo.digest, photo.format).where(photo.id == photo_id)
+        ).one_or_none()
+        if found is None:
+            return None
+        roots = {row.id: row.path for row in connection.execute(sa.select(root.id, root.path))}
+        rows = connection.execute(
+            sa.select(file.root_id, file.path).where(file.photo_id == photo_id, file.state != "missing")
+        ).all()
+    # As bytes, which Path does not take.
+    paths = sorted(os.path.join(roots[row.root_id], row.path) for row in rows)  # noqa: PTH118
+    return PhotoFile(photo_id, found.digest, found.format, tuple(paths), tuple(roots.values()))
+
+
+def open_inside(path: bytes, roots: Sequence[bytes]) -> int | None:
+    """Open a regular file that lies in one of some folders, links followed.
+
+    Args:
+        path: Absolute path.
+        roots: The folders.
+
+    Returns:
+        A descriptor, to be closed, or None: there is no such file, it may not be read, it is no regular file, or a
+        link has led out of the folders.
+    """
+    try:
+        descriptor = os.open(path, OPEN_FLAGS)
+    except OSError:
+        return None
+    try:
+        if _is_inside(descriptor, path, roots):
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _is_inside(descriptor: int, path: bytes, roots: Sequence[bytes]) -> bool:
+    # What was opened must be what lies at a path without links in a root, whatever is moved about meanwhile.
+    status, real = os.fstat(descriptor), os.path.realpath(path)
+    there = os.lstat(real)
+    return (
+        stat.S_ISREG(status.st_mode)
+        and (status.st_dev, status.st_ino) == (there.st_dev, there.st_ino)
+        and any(real.startswith(os.path.realpath(root).rstrip(b"/") + b"/") for root in roots)
+    )
+
+
+@contextlib.contextmanager
+def opened(found: PhotoFile) -> Iterator[tuple[int, bytes] | None]:
+    """The first of a photo's files that can be opened: its descriptor and path, or None."""
+    for path in found.paths:
+        descriptor = open_inside(path, found.roots)
+        if descriptor is not None:
+            try:
+                yield descriptor, path
+            finally:
+                os.close(descriptor)
+            return
+    yield None
