@@ -52,6 +52,11 @@ class WhereModel(BaseModel):
         max_length=_MANY,
         description="Has a file in one of these folders, as paths are shown or absolute.",
     )
+    exclude_under: list[_Path] = Field(
+        default_factory=list,
+        max_length=_MANY,
+        description="Leave out what is only in one of these folders.",
+    )
     taxon: _Short | None = Field(
         None, description="Verified to be this species, or of this genus, family or order."
     )
@@ -67,6 +72,10 @@ def _where_query(
     under: Annotated[
         list[_Path] | None, Query(max_length=_MANY, description=WhereModel.model_fields["under"].description)
     ] = None,
+    exclude_under: Annotated[
+        list[_Path] | None,
+        Query(max_length=_MANY, description=WhereModel.model_fields["exclude_under"].description),
+    ] = None,
     taxon: Annotated[_Short | None, Query(description=WhereModel.model_fields["taxon"].description)] = None,
     verified: Annotated[
         bool | None, Query(description=WhereModel.model_fields["verified"].description)
@@ -79,6 +88,7 @@ def _where_query(
         bbox=bbox,
         camera=camera,
         under=under or [],
+        exclude_under=exclude_under or [],
         taxon=taxon,
         verified=verified,
     )
@@ -90,6 +100,8 @@ WhereQuery = Annotated[WhereModel, Depends(_where_query)]
 
 def where_of(service: Service, given: WhereModel | Mapping[str, object]) -> Where:
     """The conditions that a request names.
+
+    Unless the service shows exact places, `near` and `bbox` see places of sensitive species as they are shown.
 
     Args:
         service: Whose catalog is asked; its roots say what a shown path means.
@@ -114,8 +126,10 @@ def where_of(service: Service, given: WhereModel | Mapping[str, object]) -> Wher
         bbox=None if given.bbox is None else parse_bbox(given.bbox),
         camera=given.camera,
         under=_folders(service, given.under),
+        exclude_under=_folders(service, given.exclude_under),
         taxon=given.taxon,
         verified=given.verified,
+        coarse_by=None if service.options.exact_places else service.sensitive,
     )
 
 
