@@ -115,7 +115,7 @@ class MapPage {
       h("span", { class: "clip" }, name),
       h("span", { class: "soft num" }, number(one.photos)),
     );
-    const all = button("", { icon: "check", class: "small quiet", label: `Select all of ${name}`, onclick: () => this.#select(this.#of(one.id), false) });
+    const all = button("", { icon: "plus", class: "small quiet", label: `Select all of ${name}`, onclick: () => this.#select(this.#of(one.id), false) });
     return h("li", {}, zoom, all);
   }
 

@@ -12,6 +12,8 @@ const TOUCH_PIXELS = 24;
 const BUDGET_MS = 11;
 const REST_MS = 160;
 const LEAST_MARKED_RADIUS = 2.6;
+/** More selected points than these are told by their brightness alone. */
+const MOST_RINGS = 200;
 
 /** The canvas with its view, highlights and selection; tells what happens through the handlers. */
 export class MapView {
@@ -92,6 +94,7 @@ export class MapView {
     listen("pointerdown", (event) => {
       if (!this.lasso || !event.isPrimary || event.button > 0) return;
       this.element.setPointerCapture(event.pointerId);
+      this.#hover(-1);
       this.#loop = [this.#place(event)];
     });
     listen("pointermove", (event) => {
@@ -134,7 +137,7 @@ export class MapView {
 
   setSelected(points) {
     this.selected = new Set(points);
-    this.draw();
+    this.#recolour();
   }
 
   /** Take the lasso up, or put it down: a drag then draws a loop instead of moving the map. */
@@ -236,20 +239,28 @@ export class MapView {
     this.draw();
   }
 
+  /** Colour every point: each cluster has a bright and a dim colour, and dim points are painted below bright ones. */
   #recolour() {
     if (!this.points) return;
     const { colours, none, ground } = palette();
     const count = this.slots.size;
-    this.look32 = { ground: pixel(ground), colours: new Uint32Array(count), marks: new Uint8Array(count) };
+    this.look32 = { ground: pixel(ground), colours: new Uint32Array(2 * count), marks: new Uint8Array(2 * count) };
     for (const [id, slot] of this.slots) {
       const own = this.paints.get(id);
-      const share = this.highlight === null ? (own ? 1 : 0.55) : id === this.highlight ? 1 : 0.16;
-      this.look32.colours[slot] = pixel(own ? colours[own.colour] : none, ground, share);
-      this.look32.marks[slot] = own?.mark ?? 0;
+      const colour = own ? colours[own.colour] : none;
+      this.look32.colours[slot] = pixel(colour, ground, own ? 1 : 0.55);
+      this.look32.colours[slot + count] = pixel(colour, ground, 0.2);
+      this.look32.marks.fill(own?.mark ?? 0, slot, slot + 1);
+      this.look32.marks.fill(own?.mark ?? 0, slot + count, slot + count + 1);
     }
-    const isBack = (slot) => (this.highlight === null ? slot === 0 : slot !== this.slots.get(this.highlight));
-    this.back = this.slot.map((slot) => (isBack(slot) ? slot : -1));
-    this.front = this.slot.map((slot) => (isBack(slot) ? -1 : slot));
+    const isDim = (i) => !this.#isBright(i) || (this.selected.size > 0 && !this.selected.has(i));
+    this.back = new Int32Array(this.points.count).fill(-1);
+    this.front = new Int32Array(this.points.count).fill(-1);
+    this.slot.forEach((slot, i) => {
+      if (isDim(i)) this.back[i] = slot + count;
+      else if (slot === 0) this.back[i] = slot;
+      else this.front[i] = slot;
+    });
     this.draw();
   }
 
@@ -313,7 +324,7 @@ function drawOverlay(pen, map, view, { radius, loop }) {
   };
   pen.strokeStyle = ink;
   pen.beginPath();
-  if (map.selected.size <= 20_000) for (const i of map.selected) ring(i, radius + 1.5, 1.2);
+  if (map.selected.size <= MOST_RINGS) for (const i of map.selected) ring(i, radius + 1.5, 1.2);
   pen.stroke();
   if (map.hovered >= 0) {
     pen.beginPath();
