@@ -207,8 +207,7 @@ class Hit:
     def from_dict(cls, value: Mapping[str, Any]) -> Hit:
         """The hit that the service sends, which is what `to_dict` writes and more.
 
-        Of what `to_dict` wrote alone, `view_id`, `width` and `height` are 0, and `label_probability` and `camera` are
-        None.
+        Of what `to_dict` wrote alone, `view_id` and the size are 0, `label_probability` and `camera` None.
         """
         return cls(
             rank=value["rank"],
@@ -224,6 +223,8 @@ class Hit:
             latitude=value["lat"],
             longitude=value["lon"],
             camera=value.get("camera"),
+            width=value.get("width", 0),
+            height=value.get("height", 0),
             flag=value.get("flag"),
             is_coarse=value.get("coarse", False),
         )

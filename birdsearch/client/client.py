@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from birdsearch.client.decoding import decode
 from birdsearch.client.groups import GroupCalls
 from birdsearch.client.photos import PhotoCalls
+from birdsearch.client.problems import NotFoundError
 from birdsearch.client.requests import Body, box_json, photo_body, where_json
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.records import Box
@@ -54,7 +55,8 @@ class Client(PhotoCalls, GroupCalls):
         """Find the photos that look most like a photo, and what is on it; see `Catalog.query`.
 
         Args:
-            photo: A path on this machine, whose file is sent; a Pillow image; or the id of a photo of the catalog.
+            photo: A path on this machine, whose file is sent; a Pillow image, which is sent as a PNG file; or the
+                id of a photo of the catalog.
             k: How many hits, 0 to 1000.
             where: Conditions on the hits; folders as the service shows them, or absolute as it has them.
             box: Region to ask about: x, y, w, h in parts of the upright frame.
@@ -180,7 +182,10 @@ class Client(PhotoCalls, GroupCalls):
             "refined": refined,
             "exact": exact,
         }
-        answer = self._json("POST", "/api/search", body=Body.json(request), is_read=True)
+        try:
+            answer = self._json("POST", "/api/search", body=Body.json(request), is_read=True)
+        except NotFoundError as error:
+            raise PhotoError("read", "unknown-photo", str(error)) from None
         return decode(QueryResult, answer)
 
     def label(
@@ -197,14 +202,14 @@ class Client(PhotoCalls, GroupCalls):
         body, named = photo_body(photo, request)
         try:
             result = decode(QueryResult, self._json("POST", path, body=body, is_read=True))
+        except NotFoundError as error:
+            raise PhotoError("read", "unknown-photo", str(error)) from None
         except PhotoError as error:
+            if named is None:
+                raise
             # The service knows an upload by another name, and says it first.
-            reason = error.reason.partition(": ")[2] or error.reason
-            raise (
-                error
-                if named is None
-                else PhotoError(error.stage, error.code, reason, transient=error.transient).named(named.path)
-            ) from None
+            reason = error.reason.partition(": ")[2]
+            raise PhotoError(error.stage, error.code, f"{named.path}: {reason}") from None
         if named is None:
             return result
         query = dataclasses.replace(named, photo_id=result.query.photo_id, box=result.query.box)

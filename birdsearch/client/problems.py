@@ -8,9 +8,13 @@ from typing import Any, NoReturn
 from birdsearch import errors
 from birdsearch.client.connection import Answer
 
-__all__ = ["error_of", "raise_problem"]
+__all__ = ["NotFoundError", "error_of", "raise_problem"]
 
 _PROBLEM = "application/problem+json"
+
+
+class NotFoundError(errors.InvalidInputError):
+    """There is no such photo, job or cluster."""
 
 
 def raise_problem(answer: Answer) -> NoReturn:
@@ -38,6 +42,8 @@ def error_of(problem: Mapping[str, Any], otherwise: str) -> errors.BirdsearchErr
     kind = getattr(errors, name) if name in errors.__all__ else None
     if kind is not None:
         return kind(detail)  # type: ignore[no-any-return]
-    if "detail" in problem and status in (404, 413, 415, 422):
+    if "detail" in problem and status == 404:
+        return NotFoundError(detail)
+    if "detail" in problem and status in (413, 415, 422):
         return errors.InvalidInputError(detail)
     return errors.ServiceError(detail, status=status)
