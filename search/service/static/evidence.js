@@ -88,7 +88,7 @@ export function voters(evidence, name) {
   return h(
     "section",
     { class: "stack tight" },
-    h("h3", {}, "Verified photos that voted"),
+    h("h2", { class: "minor" }, "Verified photos that voted"),
     h("ul", { class: "strip", tabindex: "0", "aria-label": "Verified photos that voted, nearest first" }, evidence.neighbours.slice(0, 12).map(one)),
   );
 }
