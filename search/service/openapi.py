@@ -6,14 +6,22 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from birdsearch.search.service.problems import MEDIA_TYPE, Problem
+from birdsearch.search.service.schemas_search import LabelRequest, SearchRequest
 from birdsearch.search.service.security import COOKIE
 
 __all__ = ["describe"]
 
 _REF = "#/components/schemas/{model}"
+# What no route has as its parameter or answer: errors, and bodies that a route reads itself.
+_APART: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+    (Problem, "serialization"),
+    (SearchRequest, "validation"),
+    (LabelRequest, "validation"),
+]
 # What FastAPI says of its own errors, which this service does not send.
 _FOREIGN = ("HTTPValidationError", "ValidationError")
 
@@ -42,8 +50,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     )
     parts = described.setdefault("components", {})
     schemas = parts.setdefault("schemas", {})
-    _, problem = models_json_schema([(Problem, "serialization")], ref_template=_REF)
-    schemas.update(problem["$defs"])
+    schemas.update(models_json_schema(_APART, ref_template=_REF)[1]["$defs"])
     for name in _FOREIGN:
         schemas.pop(name, None)
     for operations in described["paths"].values():
