@@ -9,6 +9,8 @@ import { go, href } from "./route.js";
 import { taxonField } from "./taxa.js";
 
 const PAGE = 200;
+/** Stands for the photos in no cluster; there is nothing to edit about them. */
+const NONE = -1;
 
 /** Show the page; see app.js. */
 export async function show(root, run, id, signal) {
@@ -17,9 +19,9 @@ export async function show(root, run, id, signal) {
     api("/api/clusters", { signal }),
     catalog(),
   ]);
-  const cluster = clusters.find((one) => one.id === id);
+  const cluster = id === NONE ? { id, name: "In no cluster" } : clusters.find((one) => one.id === id);
   if (cluster === undefined) throw new Error(`There is no cluster ${id} in these clusters; an edit may have merged it into another.`);
-  const fixed = features.read_only || !runs.find((one) => one.run === run)?.current;
+  const fixed = id === NONE || features.read_only || !runs.find((one) => one.run === run)?.current;
   const order = [...clusters].sort((one, other) => other.photos - one.photos || one.id - other.id);
   await new ClusterPage({ run, cluster, order, fixed, signal }).into(root);
 }
@@ -56,7 +58,7 @@ class ClusterPage {
           { class: "page-head" },
           h("h1", {}, clusterName(cluster)),
           cluster.label && h("span", {}, h("span", { class: "species" }, cluster.label), h("span", { class: "soft num" }, ` on ${percent(cluster.label_share)}`)),
-          h("span", { class: "soft num" }, sheetFacts(cluster)),
+          cluster.id !== NONE && h("span", { class: "soft num" }, sheetFacts(cluster)),
           h(
             "div",
             { class: "row spacer" },
@@ -69,7 +71,7 @@ class ClusterPage {
             beside(1, "Next cluster", "next"),
           ),
         ),
-        this.fixed && h("p", { class: "notice" }, "These clusters are older, or this gallery is read only: they can be looked at, but not edited."),
+        this.fixed && cluster.id !== NONE && h("p", { class: "notice" }, "These clusters are older, or this gallery is read only: they can be looked at, but not edited."),
         this.#toolbar(),
         this.tiles,
         this.more,

@@ -19,8 +19,7 @@ export function editor(run, signal, ondone) {
     const answer = await api(`/api/clusters/${now}/edits`, { json: edit, signal });
     now = answer.run;
     dispatchEvent(new Event("catalog-changed"));
-    const labels = edit.op === "label" || edit.op === "undo";
-    toast(said, labels ? {} : { action: "Undo", onaction: undo });
+    toast(said, { action: "Undo", onaction: edit.op === "label" ? () => unlabel(answer.annotation_run) : undo });
     ondone(now, edit);
     return answer;
   };
@@ -38,6 +37,16 @@ export function editor(run, signal, ondone) {
       now = (await api(`/api/clusters/${now}/edits`, { json: { op: "undo" } })).run;
       toast("The last edit was undone.");
       ondone(now, { op: "undo" });
+    } catch (error) {
+      toast(error.message, { bad: true });
+    }
+  };
+  const unlabel = async (labels) => {
+    try {
+      const { undone } = await api(`/api/annotations/${labels}`, { method: "DELETE" });
+      dispatchEvent(new Event("catalog-changed"));
+      toast(`${plural(undone, "label")} taken back.`);
+      ondone(now, { op: "label" });
     } catch (error) {
       toast(error.message, { bad: true });
     }

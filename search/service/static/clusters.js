@@ -8,12 +8,17 @@ import { showJob } from "./jobs.js";
 import { go, href } from "./route.js";
 
 const SHEET = 8;
+/** Stands for the photos in no cluster. */
+const NONE = -1;
 const ORDERS = {
   size: ["Largest first", (one, other) => other.photos - one.photos],
   name: ["By name", (one, other) => clusterName(one).localeCompare(clusterName(other), "en", { numeric: true })],
   loose: ["Loosest first", (one, other) => one.tightness - other.tightness],
   mixed: ["Most mixed first", (one, other) => (one.label_share ?? 0) - (other.label_share ?? 0)],
 };
+
+/** What made a run, where it is not a clustering. */
+const EDITS = { name: "named", merge: "merged", split: "split", undo: "undone" };
 
 /** Show the page; see app.js. */
 export async function show(root, { path: [run, part], query }, signal) {
@@ -36,9 +41,9 @@ export async function show(root, { path: [run, part], query }, signal) {
   if (runs.length === 0) return page.append(neverClustered(features, start));
   const current = runs.find((one) => one.current) ?? runs[0];
   const shown = runs.find((one) => String(one.run) === run) ?? current;
-  const { clusters } = await api(`/api/clusters/${shown.run}`, { signal });
+  const { clusters, warnings } = await api(`/api/clusters/${shown.run}`, { signal });
   const fixed = features.read_only || shown.run !== current.run;
-  new Sheets({ shown, current, runs, clusters, features, fixed, start, signal }).into(page);
+  new Sheets({ shown, current, runs, clusters, warnings, features, fixed, start, signal }).into(page);
 }
 
 function neverClustered(features, start) {
@@ -77,7 +82,8 @@ class Sheets {
         h("a", { class: "btn", href: href("clusters", String(shown.run), "map") }, icon("clusters"), "Map"),
       ),
     );
-    page.replaceChildren(...[head, older, this.#controls(), this.list, this.bar].filter(Boolean));
+    const warned = this.warnings.length > 0 && h("div", { class: "notice warn" }, this.warnings.map((text) => h("p", {}, text)));
+    page.replaceChildren(...[head, older, warned, this.#controls(), this.list, this.bar].filter(Boolean));
     this.#fill();
   }
 
@@ -87,7 +93,7 @@ class Sheets {
     const run = h(
       "select",
       { id: "cluster-run", onchange: () => go(href("clusters", run.value)) },
-      this.runs.map((one) => h("option", { value: one.run, selected: one.run === this.shown.run }, `${moment(one.at)}${one.current ? " (current)" : ""}`)),
+      this.runs.map((one) => h("option", { value: one.run, selected: one.run === this.shown.run }, `${moment(one.at)} · ${EDITS[one.method] ?? one.method}${one.current ? " (current)" : ""}`)),
     );
     const field = (label, control) => h("div", { class: "row control" }, h("label", { for: control.id, class: "soft" }, label), control);
     return h("div", { class: "row sheets-controls" }, field("Find", filter), field("Order", order), this.runs.length > 1 && field("Made", run));
@@ -97,6 +103,7 @@ class Sheets {
     const wanted = (one) => `${clusterName(one)} ${one.label ?? ""}`.toLowerCase().includes(this.#filter);
     const shown = this.clusters.filter(wanted).sort((one, other) => ORDERS[this.#order][1](one, other) || one.id - other.id);
     this.list.replaceChildren(...shown.map((one) => this.#sheet(one)));
+    if (this.shown.unclustered > 0 && !this.#filter) this.list.append(this.#loose());
     if (shown.length === 0) this.list.append(h("li", { class: "soft" }, "No cluster has such a name or label."));
   }
 
@@ -119,6 +126,12 @@ class Sheets {
       h("a", { href: address, class: "sheet-photos", tabindex: "-1", "aria-hidden": "true" }, one.thumbs.slice(0, SHEET).map((id) => picture(thumbUrl(id, size)))),
       h("p", { class: "soft num" }, sheetFacts(one)),
     );
+  }
+
+  #loose() {
+    const link = h("a", { href: href("clusters", String(this.shown.run), String(NONE)) }, "In no cluster");
+    const head = h("div", { class: "row sheet-head" }, h("h2", {}, link), h("span", { class: "spacer soft num" }, plural(this.shown.unclustered, "photo")));
+    return h("li", { class: "card sheet" }, head, h("p", { class: "soft" }, "Unlike enough others to be put with them."));
   }
 
   #select(id, on) {

@@ -76,11 +76,11 @@ export class PlaceMap {
     this.#whole();
   }
 
-  /** Bring out the sightings that the other parts leave, and the one that is chosen. */
-  mark(shown, chosen) {
+  /** Bring out the sightings that are left, the area that was chosen, and one sighting. */
+  mark(shown, area, chosen) {
     this.#shown = shown;
+    this.#area = area;
     this.#chosen = chosen;
-    if (this.#area && ![...this.#area].some((id) => shown.has(id))) this.#area = null;
     this.#markedScale = 0;
     this.#draw();
   }
@@ -129,8 +129,7 @@ export class PlaceMap {
   #pick(mark) {
     const ids = mark && new Set(mark.ids);
     const same = ids && this.#area && ids.size === this.#area.size && mark.ids.every((id) => this.#area.has(id));
-    this.#area = same ? null : ids;
-    this.onarea(this.#area);
+    this.onarea(same ? null : ids);
   }
 
   #draw() {

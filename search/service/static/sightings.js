@@ -134,7 +134,7 @@ class SightingsPage {
     if (this.#chosen !== null && !shown.some((one) => one.id === this.#chosen)) this.#chosen = null;
     const ids = new Set(shown.map((one) => one.id));
     this.timeline.mark(ids, this.#period, this.#byId(this.#chosen));
-    this.places.mark(ids, this.#chosen);
+    this.places.mark(ids, this.#area, this.#chosen);
     this.list.show(shown, this.#chosen);
     const narrowed = [this.#period?.name, this.#area && "this place"].filter(Boolean).join(", ");
     const whole = narrowed && button("Show all", { class: "small quiet", icon: "close", onclick: () => this.#set({ period: null, area: null }) });
