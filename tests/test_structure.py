@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("torch", "torchvision", "faiss", "onnxruntime", "sqlalchemy", "PIL", "numpy", "tqdm")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "faiss",
+    "onnxruntime",
+    "sqlalchemy",
+    "PIL",
+    "numpy",
+    "tqdm",
+    "fastapi",
+    "uvicorn",
+)
 # Each part may import those before it.
 ORDER = ("errors", "config", "data", "model", "indexer", "search", "cli")
 SOURCES = sorted(
@@ -41,6 +52,13 @@ def test_imports_go_one_way(path: Path) -> None:
     for name in _imports(path):
         if name.startswith("birdsearch."):
             assert name.split(".")[1] in allowed, f"{path.name} imports {name}"
+
+
+def test_only_its_command_knows_the_service() -> None:
+    for path in SOURCES:
+        relative = path.relative_to(ROOT)
+        if relative.parts[:2] != ("search", "service") and relative != Path("birdsearch/cli/serve.py"):
+            assert not [name for name in _imports(path) if name.startswith("birdsearch.search.service")], path
 
 
 def _loaded_by(statement: str) -> list[str]:
@@ -81,6 +99,7 @@ def test_every_help_loads_nothing_heavy() -> None:
         ["cluster"],
         ["eval"],
         ["demo"],
+        ["serve"],
         ["status"],
         ["check"],
         ["rebuild"],

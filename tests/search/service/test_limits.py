@@ -107,7 +107,7 @@ def test_an_upload_that_is_too_large_leaves_nothing_on_disk(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     server = make_server(catalog=catalog_path, read_only=True, max_upload_mb=3)
     part = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
-    before = _open_files()
+    before, files = _open_files(), set(tmp_path.rglob("*"))
 
     def body() -> Iterator[bytes]:
         yield part
@@ -120,7 +120,7 @@ def test_an_upload_that_is_too_large_leaves_nothing_on_disk(
     answer = httpx.post(f"{server.url}/api/search", content=content, headers=headers, timeout=30)
     assert answer.status_code == 413
     assert answer.headers["content-type"] == "application/problem+json"
-    assert list(tmp_path.iterdir()) == []
+    assert set(tmp_path.rglob("*")) == files
     _until(lambda: _open_files() <= before)
 
 
