@@ -114,6 +114,11 @@ class Where:
         """True if there are no conditions."""
         return self == Where()
 
+    @property
+    def needs_places(self) -> bool:
+        """True if a condition cannot be decided in SQL, but by the places of the photos."""
+        return self.near is not None or (self.bbox is not None and self.coarse_by is not None)
+
 
 def parse_near(text: str) -> tuple[float, float, float]:
     """Parse `LAT,LON,KM`.
@@ -270,7 +275,7 @@ def rows_allowed(
         # In Python: SQLite folds the case of ASCII only.
         conditions.append(photo.camera.in_([name for name in known if _camera_matches(where.camera, name)]))
     statement = statement.where(*conditions)
-    if where.near is None and (where.bbox is None or where.coarse_by is None):
+    if not where.needs_places:
         return connection.execute(statement).all()
     rows = connection.execute(statement.add_columns(photo.latitude, photo.longitude)).all()
     photo_ids = np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))

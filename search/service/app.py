@@ -14,7 +14,7 @@ from birdsearch.search.service import gauges, openapi, problems, security
 from birdsearch.search.service.limits import BodyLimit, HeadAsGet, RangeLimit, RequestLimit
 from birdsearch.search.service.metrics import CountRequests
 from birdsearch.search.service.options import ServeOptions
-from birdsearch.search.service.routes import clusters, duplicates, health, jobs, search
+from birdsearch.search.service.routes import clusters, duplicates, health, jobs, photos, search, sightings
 from birdsearch.search.service.routes.annotations import router as annotations_router
 from birdsearch.search.service.state import Service
 from birdsearch.search.service.static_files import gallery
@@ -28,7 +28,17 @@ _DESCRIPTION = """Photos of a birdsearch catalog: find similar ones, name them, 
 
 Everything is JSON but uploads (multipart) and pictures. Errors are `application/problem+json` (RFC 9457)."""
 
-_ROUTERS = (health.router, security.router, jobs.router, annotations_router, duplicates.router, clusters.router, search.router)
+_ROUTERS = (
+    health.router,
+    security.router,
+    jobs.router,
+    annotations_router,
+    duplicates.router,
+    clusters.router,
+    sightings.router,
+    photos.router,
+    search.router,
+)
 
 
 def create_app(options: ServeOptions) -> FastAPI:

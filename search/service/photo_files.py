@@ -24,6 +24,7 @@ class PhotoFile:
     Attributes:
         photo_id: Id of the photo.
         digest: SHA-256 of the content.
+        size: Bytes of it.
         format: Its format, such as `JPEG`.
         paths: Absolute paths of its files that are not known to be missing, in order.
         roots: The indexed folders.
@@ -31,6 +32,7 @@ class PhotoFile:
 
     photo_id: int
     digest: bytes
+    size: int
     format: str
     paths: tuple[bytes, ...]
     roots: tuple[bytes, ...]
@@ -41,7 +43,7 @@ def find_files(store: CatalogStore, photo_id: int) -> PhotoFile | None:
     photo, file, root = tables.photo.c, tables.file.c, tables.root.c
     with store.reading() as connection:
         found = connection.execute(
-            sa.select(photo.digest, photo.format).where(photo.id == photo_id)
+            sa.select(photo.digest, photo.size, photo.format).where(photo.id == photo_id)
         ).one_or_none()
         if found is None:
             return None
@@ -51,7 +53,7 @@ def find_files(store: CatalogStore, photo_id: int) -> PhotoFile | None:
         ).all()
     # As bytes, which Path does not take.
     paths = sorted(os.path.join(roots[row.root_id], row.path) for row in rows)  # noqa: PTH118
-    return PhotoFile(photo_id, found.digest, found.format, tuple(paths), tuple(roots.values()))
+    return PhotoFile(photo_id, found.digest, found.size, found.format, tuple(paths), tuple(roots.values()))
 
 
 def open_inside(path: bytes, roots: Sequence[bytes]) -> int | None:

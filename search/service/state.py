@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -25,6 +25,8 @@ from birdsearch.search.service.options import ServeOptions
 from birdsearch.search.service.paths import ShownPaths
 from birdsearch.search.service.problems import without_paths
 from birdsearch.search.service.searching import Searcher
+from birdsearch.search.service.sighting_views import SightingViews
+from birdsearch.search.service.thumbs import ThumbCache, thumbs_folder
 from birdsearch.search.service.writing import SharedWriter
 
 __all__ = ["Service", "ServiceDep", "service_of"]
@@ -42,10 +44,12 @@ class Service:
         metrics: What is counted.
         sensitive: Photos of which the place is not told exactly.
         paths: How paths are shown.
+        thumbs: Photos made small.
         jobs: Long work.
         copies: What the last search for copies found.
         clusters: Clusters as they are shown.
         maps: Maps of clusters.
+        sightings: Sightings as they are shown.
         embedder: Embeds photos that come with requests.
         searcher: Answers what is like a photo and what is on it.
         stopping: Set when the service is asked to stop; what streams or waits ends then.
@@ -63,9 +67,13 @@ class Service:
             self.metrics = Metrics()
             self.sensitive = SensitivePhotos(self.store)
             self.paths = ShownPaths(self.store, absolute=options.show_paths)
+            self.thumbs = closing.enter_context(
+                contextlib.closing(ThumbCache(thumbs_folder(), options.thumbs_mb * 1_000_000))
+            )
             self.jobs = closing.enter_context(contextlib.closing(Jobs(self.paths.known)))
             self.copies = FoundCopies()
             self.clusters = ClusterViews()
+            self.sightings = SightingViews(None if options.exact_places else self.sensitive)
             self.maps = ClusterMaps(Settings.from_environment().cache / "maps")
             largest = options.max_upload_mb * 1_000_000
             self.embedder = closing.enter_context(
@@ -121,6 +129,10 @@ class Service:
             raise CatalogError("no photo is indexed yet; run `birdsearch index FOLDER`")
         return record
 
+    def with_hidden_places(self, photo_ids: Sequence[int]) -> frozenset[int]:
+        """Those of the photos whose places are shown coarsened, as they show sensitive species."""
+        return frozenset() if self.options.exact_places else self.sensitive.among(photo_ids)
+
     def path_of(self, path: bytes) -> str:
         """A photo's absolute path as clients see it."""
         return self.paths.shown(path)
@@ -141,7 +153,7 @@ class Service:
         self._closing.close()
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """The service that answers a request."""
     service: Service = request.app.state.service
     return service

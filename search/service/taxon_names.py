@@ -1,0 +1,82 @@
+"""Names of taxa as they are typed: which of the catalog's taxonomy a few letters may mean."""
+
+from __future__ import annotations
+
+import heapq
+import unicodedata
+
+import sqlalchemy as sa
+
+from birdsearch.indexer import tables
+from birdsearch.indexer.annotations import labelled_photos
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.taxa import read_taxonomy
+from birdsearch.model.species import Taxon
+from birdsearch.search.service.schemas_photos import FoundTaxon
+
+__all__ = ["find_taxa"]
+
+_RANKS = {0: "other", 1: "genus", 2: "species"}
+
+
+def find_taxa(store: CatalogStore, text: str, limit: int) -> list[FoundTaxon]:
+    """Taxa of which a name holds a text.
+
+    First come those of which a name begins with it, then those of which a word of a name does, then those that hold
+    it elsewhere; within these, those that more photos were verified to show, then by name. Case, diacritics and
+    hyphens do not count.
+
+    Args:
+        store: An open catalog.
+        text: What was typed; nothing finds all.
+        limit: How many at most.
+    """
+    wanted = _plain(text)
+    with store.reading() as connection:
+        taxonomy = read_taxonomy(connection)
+        counts = _verified_photos(connection)
+        ranked = []
+        for place, taxon in enumerate(taxonomy):
+            fit = min((_fit(wanted, name) for name in taxon.names), default=3)
+            if fit < 3:
+                photos = counts.get(taxon.common_name, 0)
+                ranked.append((fit, -photos, taxon.common_name, place, taxon))
+    return [_shown(taxon, -photos) for _, photos, _, _, taxon in heapq.nsmallest(limit, ranked)]
+
+
+def _fit(wanted: str, name: str) -> int:
+    """0 if a name begins with a text, 1 if a word of it does, 2 if it holds it, 3 if not."""
+    plain = _plain(name)
+    if plain.startswith(wanted):
+        return 0
+    return 1 if f" {wanted}" in plain else 2 if wanted in plain else 3
+
+
+def _plain(text: str) -> str:
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    kept = "".join(letter for letter in letters if not unicodedata.combining(letter) and letter not in "'’")
+    return " ".join("".join(letter if letter.isalnum() else " " for letter in kept).split())
+
+
+def _verified_photos(connection: sa.Connection) -> dict[str, int]:
+    """How many photos bear a positive label in force, by the name of the taxon."""
+    taxon = tables.taxon.c
+    labelled = labelled_photos().add_columns(tables.annotation.c.taxon_id).subquery()
+    rows = connection.execute(
+        sa.select(taxon.name, sa.func.count(sa.distinct(labelled.c.photo_id)))
+        .join(labelled, labelled.c.taxon_id == taxon.id)
+        .group_by(taxon.id)
+    )
+    return {name: count for name, count in rows}  # noqa: C416 rows are no pairs to mypy
+
+
+def _shown(taxon: Taxon, photos: int) -> FoundTaxon:
+    words = len(taxon.scientific_name.split())
+    return FoundTaxon(
+        name=taxon.common_name,
+        scientific_name=taxon.scientific_name or None,
+        rank=_RANKS.get(words, "form"),
+        family=taxon.family or None,
+        order=taxon.order or None,
+        photos=photos,
+    )
