@@ -9,7 +9,7 @@ import { api, thumbUrl } from "./api.js";
 import { conditions, filterChips } from "./chips.js";
 import { announce, button, emptyState, h, icon, picture, toast } from "./dom.js";
 import { labelPanel } from "./evidence.js";
-import { number, plural } from "./format.js";
+import { nameOf, number, plural } from "./format.js";
 import { hitTile } from "./hits.js";
 import { rememberList } from "./lists.js";
 import { regionPicture } from "./region.js";
@@ -192,7 +192,7 @@ async function showStart(root, question, signal) {
         {},
         h(
           "a",
-          { class: "tile", href: href("find", { photo: photo.id }), "aria-label": `Search by ${photo.label?.name ?? photo.path}` },
+          { class: "tile", href: href("find", { photo: photo.id }), "aria-label": `Search by ${nameOf(photo) ?? photo.path}` },
           picture(thumbUrl(photo.id, 320)),
         ),
       ),

@@ -19,7 +19,7 @@ export function percent(share) {
 }
 
 /** Cosine similarity, two digits; three where hits are close to 1. */
-export const similarity = (value) => value.toFixed(value > 0.99 ? 3 : 2);
+export const similarity = (value) => value.toFixed(value >= 0.985 ? 3 : 2);
 
 /** A local wall-clock time without zone as the instant of the same name in UTC, so that no browser shifts it. */
 const wall = (iso) => new Date(`${iso.slice(0, 19)}${iso.length > 10 ? "" : "T00:00:00"}Z`);
@@ -54,4 +54,13 @@ export function duration(seconds) {
   if (seconds < 90) return `${Math.round(seconds)} s`;
   const minutes = Math.round(seconds / 60);
   return minutes < 90 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** What people verified a photo to be, or undefined. */
+export const verifiedAs = (photo) => photo.verified.find((one) => one.verdict === "positive");
+
+/** What a photo shows, as far as known; with a question mark where no rank is sure enough. Null without any label. */
+export function nameOf(photo) {
+  const { label } = photo;
+  return verifiedAs(photo)?.taxon ?? (label === null ? null : label.rank === "bird" ? `${label.species}?` : label.name);
 }

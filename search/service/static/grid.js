@@ -8,7 +8,7 @@
 
 import { thumbSize, thumbUrl } from "./api.js";
 import { h, icon, picture } from "./dom.js";
-import { date, number } from "./format.js";
+import { date, nameOf, number, verifiedAs } from "./format.js";
 import { href } from "./route.js";
 
 const GAP = 6;
@@ -219,8 +219,8 @@ export class PhotoGrid {
     const where = `${number(index + 1)} of ${number(this.ids.length)}`;
     const [link] = cell.children;
     if (!photo) return link.setAttribute("aria-label", `Photo ${where}`);
-    const verified = photo.verified.find((one) => one.verdict === "positive");
-    const name = verified?.taxon ?? photo.label?.name ?? "No label";
+    const verified = verifiedAs(photo);
+    const name = nameOf(photo) ?? "No label";
     const state = verified ? "verified" : photo.label ? "not verified" : "";
     link.setAttribute("aria-label", [name, state, date(photo.captured_at), where].filter(Boolean).join(", "));
     link.title = photo.path;

@@ -4,7 +4,7 @@ import { api, catalog, thumbUrl } from "./api.js";
 import { button, errorState, h, icon, typing } from "./dom.js";
 import { labelPanel } from "./evidence.js";
 import { facts } from "./facts.js";
-import { fileName, moment, number, percent, place } from "./format.js";
+import { fileName, moment, nameOf, number, percent, place, verifiedAs } from "./format.js";
 import { hitTile } from "./hits.js";
 import { labelDialog } from "./label_dialog.js";
 import { around, returnTo } from "./lists.js";
@@ -52,8 +52,6 @@ export async function show(root, { path: [text] }, signal) {
   }
 }
 
-const nameOf = (photo) => photo.verified.find((one) => one.verdict === "positive")?.taxon ?? photo.label?.name ?? null;
-
 function toolbar(id, { address, index, total, before, after }) {
   const step = (to, mark, label) =>
     to === null
@@ -70,7 +68,7 @@ function toolbar(id, { address, index, total, before, after }) {
 }
 
 function head(photo, relabel) {
-  const positive = photo.verified.find((one) => one.verdict === "positive");
+  const positive = verifiedAs(photo);
   const scientific = positive?.scientific_name ?? photo.label?.scientific_name;
   const name = nameOf(photo);
   return h(
@@ -83,7 +81,7 @@ function head(photo, relabel) {
       { class: "row" },
       positive
         ? h("span", { class: "tag good" }, "Verified")
-        : photo.label && h("span", { class: "tag" }, `Predicted, ${percent(photo.label.probability)}`),
+        : photo.label && h("span", { class: "tag" }, predicted(photo.label)),
     ),
     h(
       "div",
@@ -93,6 +91,11 @@ function head(photo, relabel) {
       photo.image && h("a", { class: "btn quiet", href: photo.image, target: "_blank", rel: "noopener" }, icon("image"), "Original"),
     ),
   );
+}
+
+function predicted({ rank, probability, species_probability: ofSpecies }) {
+  if (rank === "bird") return `Not sure, ${percent(ofSpecies)}`;
+  return `Predicted ${rank}, ${percent(probability)}`;
 }
 
 function details(photo) {
@@ -116,7 +119,7 @@ function details(photo) {
 }
 
 function fileRow({ path, state }) {
-  return h("li", {}, path, state === "present" || state === "ok" ? null : [" ", h("span", { class: "tag warn" }, state)]);
+  return h("li", {}, path, state === "present" ? null : [" ", h("span", { class: "tag warn" }, state)]);
 }
 
 function verified(photo) {
