@@ -29,7 +29,17 @@ from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames
 from birdsearch.search.sightings.labels import FusedLabel, bird_sizes, fused_labels, representatives
 from birdsearch.search.sightings.parts import Joined, SightingRules, merge_parts
 
-__all__ = ["EventReason", "FoundSightings", "Sighting", "find_sightings", "ids_of_groups", "number_sightings"]
+__all__ = [
+    "EventReason",
+    "FoundSightings",
+    "Sighting",
+    "find_sightings",
+    "ids_of_groups",
+    "mean_place",
+    "number_sightings",
+    "time_text",
+    "with_deployments",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +186,7 @@ def find_sightings(
     view_ids = allowed_views(store, record.id, Where() if where is None else where)
     frames = read_frames(store, photos_of(store, view_ids))
     assignment = assign(read_deployments(store), frames)
-    frames = _placed(frames, assignment)
+    frames = with_deployments(frames, assignment)
     grouping = events_of(frames, cosines_from(store, record.id, frames), event_rules, assignment.codes)
     sites, site_names = site_codes(assignment, frames, grouping)
     taxa = read_taxa(store, frames, grouping.exposures, rules.least_probability)
@@ -203,7 +213,7 @@ def find_sightings(
     return FoundSightings(frames, grouping, assignment, sightings, numbers, sites, site_names, listed)
 
 
-def _placed(frames: Frames, assignment: Assignment) -> Frames:
+def with_deployments(frames: Frames, assignment: Assignment) -> Frames:
     """The frames with the position of their deployment where they tell none themselves."""
     positions = [(one.latitude, one.longitude) for one in assignment.deployments]
     known = np.array([*positions, (None, None)], dtype=np.float64)[assignment.codes]
@@ -282,8 +292,8 @@ class _Listing:
             species=species,
             unknown=None if verified is not None or fused is None else fused.unknown,
             verified=verified is not None,
-            started_at=_text(times[0]) if len(times) else None,
-            ended_at=_text(times[-1]) if len(times) else None,
+            started_at=time_text(times[0]) if len(times) else None,
+            ended_at=time_text(times[-1]) if len(times) else None,
             site=self.site_names[site] if site >= 0 else None,
             latitude=None if place is None else place[0],
             longitude=None if place is None else place[1],
@@ -305,13 +315,7 @@ class _Listing:
     def _place(self, some: NDArray[np.int64]) -> tuple[float, float] | None:
         parts = np.unique(self.built.of_frame[some])
         latitudes, longitudes = self.built.parts.latitudes[parts], self.built.parts.longitudes[parts]
-        known = ~np.isnan(latitudes) & ~np.isnan(longitudes)
-        if not known.any():
-            return None
-        base = longitudes[known][0]
-        turned = (longitudes[known] - base + 180.0) % 360.0 - 180.0
-        longitude = (float(turned.mean()) + base + 180.0) % 360.0 - 180.0
-        return round(float(latitudes[known].mean()), 6), round(float(longitude), 6)
+        return mean_place(latitudes, longitudes)
 
     def _why(self, leads: NDArray[np.int64], names: NDArray[np.int64]) -> tuple[EventReason, ...]:
         built = self.built
@@ -337,7 +341,24 @@ class _Listing:
         return tuple(found)
 
 
-def _text(moment: np.datetime64) -> str:
+def mean_place(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> tuple[float, float] | None:
+    """The middle of places near each other, across the antimeridian too; None if none is known.
+
+    Args:
+        latitudes: (N,) degrees north, NaN where unknown.
+        longitudes: (N,) degrees east.
+    """
+    known = ~np.isnan(latitudes) & ~np.isnan(longitudes)
+    if not known.any():
+        return None
+    base = longitudes[known][0]
+    turned = (longitudes[known] - base + 180.0) % 360.0 - 180.0
+    longitude = (float(turned.mean()) + base + 180.0) % 360.0 - 180.0
+    return round(float(latitudes[known].mean()), 6), round(float(longitude), 6)
+
+
+def time_text(moment: np.datetime64) -> str:
+    """A wall-clock time, ISO 8601, with a fraction if it has one."""
     text = str(moment.astype("datetime64[us]"))
     return text.removesuffix(".000000")
 

@@ -20,7 +20,7 @@ from birdsearch.search.sightings.events import events_of
 from birdsearch.search.sightings.find import FoundSightings, ids_of_groups, number_sightings
 from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames
 
-__all__ = ["KnownEvents", "counts_of", "known_events", "store_sightings"]
+__all__ = ["KnownEvents", "counts_of", "known_events", "last_run", "store_sightings"]
 
 _ROWS = 10_000
 
@@ -113,6 +113,16 @@ class KnownEvents:
     site_names: tuple[str, ...]
 
 
+def last_run(store: CatalogStore) -> int | None:
+    """The newest `sightings` run that was finished, or None."""
+    run = tables.run.c
+    with store.reading() as connection:
+        newest = connection.execute(
+            sa.select(sa.func.max(run.id)).where(run.command == "sightings", run.outcome == "done")
+        ).scalar_one()
+    return None if newest is None else int(newest)
+
+
 def known_events(store: CatalogStore, record: ModelRecord) -> KnownEvents:
     """What the newest finished `sightings` run said of the photos that there are now.
 
@@ -120,11 +130,9 @@ def known_events(store: CatalogStore, record: ModelRecord) -> KnownEvents:
         store: An open catalog; reading is enough.
         record: Its model.
     """
-    run, photo = tables.run.c, tables.photo.c
+    newest = last_run(store)
+    photo = tables.photo.c
     with store.reading() as connection:
-        newest = connection.execute(
-            sa.select(sa.func.max(run.id)).where(run.command == "sightings", run.outcome == "done")
-        ).scalar_one()
         ids = np.array(connection.execute(sa.select(photo.id)).scalars().all(), dtype=np.int64)
     frames = read_frames(store, ids)
     count = len(frames)
@@ -138,7 +146,7 @@ def known_events(store: CatalogStore, record: ModelRecord) -> KnownEvents:
         ).events
         sightings, numbers = events, np.zeros(count, np.int64)
     else:
-        events, sightings, seen = _stored(store, int(newest), frames)
+        events, sightings, seen = _stored(store, newest, frames)
         numbers = np.zeros(count, np.int64)
         numbers[seen] = _numbers(frames, sightings, seen)
     of_event = vote_of(events, own, own >= 0, count)

@@ -1,0 +1,186 @@
+"""Sightings: what was seen, once each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Path, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.taxa import find_clade
+from birdsearch.search.filters import Where
+from birdsearch.search.service.jobs import Task
+from birdsearch.search.service.problems import responses
+from birdsearch.search.service.routes.annotations import Name
+from birdsearch.search.service.schemas_jobs import JobModel, accepted
+from birdsearch.search.service.state import Service, ServiceDep
+from birdsearch.search.sightings.events import EventRules
+from birdsearch.search.sightings.find import find_sightings
+from birdsearch.search.sightings.listed import StoredSighting, is_of
+from birdsearch.search.sightings.parts import SightingRules
+from birdsearch.search.sightings.store import counts_of, store_sightings
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api/sightings", tags=["sightings"])
+
+_SHOWN_PHOTOS = 12
+_Seconds = Annotated[float, Field(ge=0, le=3.2e9)]
+
+
+class SightingsRequest(BaseModel):
+    """When photos are of one burst, event or sighting."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{}, {"sighting_gap_s": 3600}]}
+    )
+
+    burst_gap_s: _Seconds = Field(default=1.0, description="Frames of a burst are closer, in seconds.")
+    event_gap_s: _Seconds = Field(default=60.0, description="Frames of an event are closer, in seconds.")
+    sighting_gap_s: _Seconds = Field(
+        default=1800.0, description="Events of a sighting are at most so many seconds apart."
+    )
+
+
+class SightingItem(BaseModel):
+    """Birds of one kind at one place in one go."""
+
+    id: int = Field(description="Its number; another one in another run.")
+    taxon: str | None = Field(description="What was verified, else the finest label that is sure enough.")
+    scientific_name: str | None
+    rank: str | None
+    probability: float | None = Field(description="That `taxon` is right; null where it was verified.")
+    verified: bool
+    first: str | None
+    last: str | None
+    photos: int
+    frames: int = Field(description="Exposures: copies of a photo count once.")
+    events: int
+    cameras: int
+    photo_ids: list[int] = Field(description="The photo that shows it best, then others in order of time.")
+    site: str | None
+    lat: float | None
+    lon: float | None
+    coarse: bool = Field(description="The place is that of a sensitive species and told to 0.1 degree.")
+
+
+class Sightings(BaseModel):
+    """Some of the sightings, in order of time."""
+
+    run: int | None = Field(description="The run that joined them; null before the first.")
+    sightings: list[SightingItem]
+    next: str | None
+    total: int
+
+
+@router.get("", responses=responses(422))
+def get_sightings(
+    service: ServiceDep,
+    limit: Annotated[int, Query(ge=1, le=500, description="How many at most.")] = 50,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^[0-9]{1,15}$", description="`next` of the page before.")
+    ] = None,
+    taxon: Annotated[Name | None, Query(description="Of this species, genus, family or order.")] = None,
+    since: Annotated[Name | None, Query(description="Ends at this local time or later.")] = None,
+    until: Annotated[Name | None, Query(description="Begins at this local time or earlier.")] = None,
+) -> Sightings:
+    """The sightings that were stored last, with the labels that photos have now."""
+    earliest, latest = Where(since=since, until=until).span
+    run_id, found = _stored(service)
+    if taxon is not None:
+        taxonomy = service.catalog.label_estimator().taxonomy
+        clade = find_clade(taxonomy, taxon)
+        found = [one for one in found if is_of(one, clade, taxonomy)]
+    # ISO 8601 texts of one form order as their times do; one without a time meets no condition on it.
+    if earliest is not None:
+        found = [one for one in found if one.ended_at is not None and one.ended_at >= earliest.isoformat()]
+    if latest is not None:
+        found = [one for one in found if one.started_at is not None and one.started_at <= latest.isoformat()]
+    after = int(cursor or 0)
+    left = [one for one in found if one.number > after]
+    return Sightings(
+        run=run_id,
+        sightings=[_item(one, _SHOWN_PHOTOS) for one in left[:limit]],
+        next=str(left[limit - 1].number) if len(left) > limit else None,
+        total=len(found),
+    )
+
+
+@router.post("", status_code=202, responses=responses(403, 409, 422))
+def start_sightings(
+    service: ServiceDep, response: Response, request: SightingsRequest | None = None
+) -> JobModel:
+    """Join the photos of the catalog to bursts, events and sightings; no picture is read."""
+    service.check_writable()
+    asked = request or SightingsRequest()
+    rules = EventRules(burst_gap_s=asked.burst_gap_s, event_gap_s=asked.event_gap_s)
+    joining = SightingRules(gap_s=asked.sighting_gap_s)
+    job = service.jobs.start(
+        "sightings",
+        lambda task: _find(service, task, rules, joining, asked.model_dump()),
+        ("sightings", asked.model_dump_json()),
+    )
+    return accepted(response, job)
+
+
+@router.get("/{number}", responses=responses(404, 422))
+def get_sighting(
+    service: ServiceDep, number: Annotated[int, Path(ge=1, le=2**53, description="Number of the sighting.")]
+) -> SightingItem:
+    """A sighting with all its photos."""
+    _, found = _stored(service)
+    if number > len(found):
+        raise HTTPException(404, f"no sighting {number}")
+    return _item(found[number - 1])
+
+
+def _stored(service: Service) -> tuple[int | None, list[StoredSighting]]:
+    record = service.store.active_model()
+    if record is None:
+        return None, []
+    found = service.sightings.get(service.store, record, service.catalog.label_estimator)
+    return (None, []) if found is None else (found[0], list(found[1]))
+
+
+def _item(one: StoredSighting, most: int | None = None) -> SightingItem:
+    return SightingItem(
+        id=one.number,
+        taxon=one.name,
+        scientific_name=one.scientific_name,
+        rank=one.rank,
+        probability=one.probability,
+        verified=one.verified,
+        first=one.started_at,
+        last=one.ended_at,
+        photos=len(one.photo_ids),
+        frames=one.frames,
+        events=one.events,
+        cameras=one.cameras,
+        photo_ids=list(one.photo_ids[:most]),
+        site=one.site,
+        lat=one.latitude,
+        lon=one.longitude,
+        coarse=one.is_coarse,
+    )
+
+
+def _find(
+    service: Service, task: Task, rules: EventRules, joining: SightingRules, settings: Mapping[str, object]
+) -> Mapping[str, Any]:
+    record = service.model_in_use()
+    task.progress("joining photos")
+    with service.writing_beside("sightings") as store:
+        found = find_sightings(
+            store, record, None, rules, joining, estimator=service.catalog.label_estimator()
+        )
+        if not len(found.frames):
+            raise InvalidInputError("there is no photo to look at; index a folder first")
+        task.progress("storing what was found")
+        run_id = store_sightings(store, found, settings)
+    return {
+        "run": run_id,
+        **counts_of(found),
+        "warnings": [service.text_of(conflict) for conflict in found.assignment.conflicts],
+    }

@@ -1,0 +1,70 @@
+"""Sightings as the service shows them, kept for as long as nothing changes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.records import ModelRecord
+from birdsearch.search.labels.estimator import LabelEstimator
+from birdsearch.search.places import SensitivePhotos
+from birdsearch.search.service.label_state import label_state
+from birdsearch.search.sightings.listed import SeenPhotos, StoredSighting, list_sightings, read_seen
+from birdsearch.search.sightings.store import last_run
+
+__all__ = ["SightingViews"]
+
+_Key = tuple[int, ...]
+
+
+class SightingViews:
+    """Tells the sightings that were stored last. Several threads may ask at once.
+
+    Args:
+        sensitive: Tells the photos of sensitive species, whose places are told coarsely; None tells all exactly.
+    """
+
+    def __init__(self, sensitive: SensitivePhotos | None) -> None:
+        self._sensitive = sensitive
+        self._lock = threading.Lock()
+        self._seen: tuple[_Key, SeenPhotos] | None = None
+        self._told: tuple[_Key, tuple[StoredSighting, ...]] | None = None
+
+    def get(
+        self, store: CatalogStore, record: ModelRecord, estimator: Callable[[], LabelEstimator]
+    ) -> tuple[int, tuple[StoredSighting, ...]] | None:
+        """The newest `sightings` run and what it found, or None before the first.
+
+        Args:
+            store: The catalog.
+            record: Its model.
+            estimator: Gives its label estimate; asked only if labels have changed.
+        """
+        run_id = last_run(store)
+        if run_id is None:
+            return None
+        labels = label_state(store)
+        photos = (run_id, record.id, *_placed_state(store))
+        with self._lock:
+            if self._seen is None or self._seen[0] != photos:
+                self._seen = (photos, read_seen(store, record, run_id))
+            key = (*photos, *labels)
+            if self._told is None or self._told[0] != key:
+                told = list_sightings(store, self._seen[1], estimator(), sensitive=self._sensitive)
+                self._told = (key, told)
+            return run_id, self._told[1]
+
+
+def _placed_state(store: CatalogStore) -> _Key:
+    """The last change of a photo, and of where cameras stood."""
+    run = tables.run.c
+    with store.reading() as connection:
+        seq = connection.execute(sa.select(sa.func.max(tables.change.c.seq))).scalar_one()
+        deployed = connection.execute(
+            sa.select(sa.func.max(run.id)).where(run.command.like("deployments%"))
+        ).scalar_one()
+    return int(seq or 0), int(deployed or 0)
