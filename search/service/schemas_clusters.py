@@ -34,7 +34,9 @@ class ClusterRequest(BaseModel):
     """How to cluster."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{}, {"method": "kmeans", "clusters": 12}]}
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{}, {"method": "kmeans", "clusters": 12}]},
     )
 
     method: Literal["auto", "hdbscan", "graph", "kmeans"] = Field(
@@ -126,11 +128,15 @@ class ClusterPage(BaseModel):
 
 
 class _Edit(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class NameEdit(_Edit):
     """Give a cluster a name; an empty one takes it away."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"op": "name", "cluster": 1, "name": "by the pond"}]}
+    )
 
     op: Literal["name"]
     cluster: Id
@@ -140,12 +146,16 @@ class NameEdit(_Edit):
 class MergeEdit(_Edit):
     """Put clusters into the first of them."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"op": "merge", "clusters": [1, 2]}]})
+
     op: Literal["merge"]
     clusters: Annotated[list[Id], Field(min_length=2, max_length=10_000)]
 
 
 class SplitEdit(_Edit):
     """Cut a cluster in parts by how its photos look."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"op": "split", "cluster": 1, "into": 2}]})
 
     op: Literal["split"]
     cluster: Id
@@ -155,6 +165,10 @@ class SplitEdit(_Edit):
 class MoveEdit(_Edit):
     """Move some photos of a cluster into a new one."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"op": "move", "cluster": 1, "photo_ids": [12]}]}
+    )
+
     op: Literal["move"]
     cluster: Id
     photo_ids: Annotated[list[Id], Field(min_length=1, max_length=100_000)]
@@ -162,6 +176,12 @@ class MoveEdit(_Edit):
 
 class LabelEdit(_Edit):
     """Record a verified label on all photos of a cluster but some."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"op": "label", "cluster": 1, "taxon": "Eurasian hoopoe", "except": [12]}]
+        }
+    )
 
     op: Literal["label"]
     cluster: Id
@@ -174,6 +194,8 @@ class LabelEdit(_Edit):
 
 class UndoEdit(_Edit):
     """Go back to the clusters before the last run or edit. Labels stay."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"op": "undo"}]})
 
     op: Literal["undo"]
 

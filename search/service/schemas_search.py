@@ -28,6 +28,7 @@ class LabelRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        strict=True,
         json_schema_extra={"examples": [{"photo_id": 1}, {"photo_id": 1, "box": [0.25, 0.1, 0.5, 0.5]}]},
     )
 
@@ -72,6 +73,7 @@ class SearchRequest(LabelRequest):
 
     model_config = ConfigDict(
         extra="forbid",
+        strict=True,
         json_schema_extra={
             "examples": [
                 {"photo_id": 1, "k": 5},

@@ -159,7 +159,9 @@ def _is_foreign(headers: Headers) -> bool:
 class SessionRequest(BaseModel):
     """What a browser shows to get a session."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"token": "the token"}]})
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"token": "the token"}]}
+    )
 
     token: str = Field(max_length=4096)
 

@@ -31,6 +31,7 @@ class WhereModel(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        strict=True,
         json_schema_extra={
             "examples": [{"since": "2024-05", "near": "47.5,9.2,10", "under": ["archive/2024"]}]
         },

@@ -32,7 +32,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 class AnnotationRequest(BaseModel):
     """A label on a photo, or on one view of it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     photo_id: Id | None = Field(None, description="The photo, as a whole.")
     view_id: Id | None = Field(None, description="The view; give this or `photo_id`.")
@@ -51,6 +51,7 @@ class AnnotationsRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        strict=True,
         json_schema_extra={
             "examples": [{"items": [{"photo_id": 12, "taxon": "Eurasian hoopoe", "verdict": "positive"}]}]
         },

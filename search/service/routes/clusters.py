@@ -177,7 +177,7 @@ def get_cluster(
     service: ServiceDep,
     run: Run,
     cluster: Annotated[int, Path(ge=-1, le=2**53, description="The cluster; -1 for photos in none.")],
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: Annotated[int, Query(ge=1, le=1000, description="How many at most.")] = 100,
     cursor: Annotated[
         str | None, Query(pattern=r"^[0-9]{1,15}$", description="`next` of the page before.")
     ] = None,

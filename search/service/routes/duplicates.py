@@ -37,7 +37,9 @@ _SHOWN_REFUSALS = 50
 class FindRequest(BaseModel):
     """How to look for copies."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}, {"rotations": True}]})
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{}, {"rotations": True}]}
+    )
 
     rotations: bool = Field(default=False, description="Also find copies that were turned or mirrored.")
     min_similarity: float = Field(default=0.0, ge=0, le=1, description="How alike near-copies have to be.")
@@ -93,7 +95,9 @@ class Duplicates(BaseModel):
 class PhotosRequest(BaseModel):
     """Photos that are no copies of each other."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"photo_ids": [12, 15]}]})
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"photo_ids": [12, 15]}]}
+    )
 
     photo_ids: list[Id] = Field(min_length=2, max_length=100)
 
@@ -101,7 +105,9 @@ class PhotosRequest(BaseModel):
 class KeepRequest(BaseModel):
     """The file of a group to keep."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"group": 1, "photo_id": 15}]})
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"group": 1, "photo_id": 15}]}
+    )
 
     group: Id
     photo_id: Id
@@ -113,7 +119,9 @@ class KeepRequest(BaseModel):
 class ApplyRequest(BaseModel):
     """Groups whose copies are to be moved to quarantine."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"groups": [1, 2]}]})
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"groups": [1, 2]}]}
+    )
 
     groups: list[Id] = Field(min_length=1, max_length=100_000)
 
@@ -121,7 +129,7 @@ class ApplyRequest(BaseModel):
 class UndoRequest(BaseModel):
     """What is to be put back."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [{}]})
 
     run: Id | None = Field(None, description="The run; by default the last one with files in quarantine.")
 
@@ -135,7 +143,7 @@ class Changed(BaseModel):
 @router.get("", responses=responses(422))
 def get_duplicates(
     service: ServiceDep,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: Annotated[int, Query(ge=1, le=500, description="How many at most.")] = 50,
     cursor: Annotated[
         str | None, Query(pattern=r"^[0-9]{1,15}$", description="`next` of the page before.")
     ] = None,

@@ -45,7 +45,7 @@ class JobRequest(BaseModel):
     """Work to be done on the whole catalog."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"kind": "index"}, {"kind": "label"}]}
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"kind": "index"}, {"kind": "label"}]}
     )
 
     kind: Literal["index", "label"] = Field(

@@ -109,11 +109,13 @@ def _examples(described: Mapping[str, Any]) -> Iterator[Any]:
         yield described["example"]
 
 
-def _resolved(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    reference = schema.get("$ref")
-    return (
-        schema if reference is None else _DESCRIPTION["components"]["schemas"][reference.rpartition("/")[2]]
-    )
+def _alternatives(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The schemas that a schema refers to or is one of."""
+    if "$ref" in schema:
+        schema = _DESCRIPTION["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    yield schema
+    for each in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+        yield from _alternatives(each)
 
 
 def _json_examples() -> Iterator[tuple[str, str, Any]]:
@@ -122,8 +124,9 @@ def _json_examples() -> Iterator[tuple[str, str, Any]]:
         content = _DESCRIPTION["paths"][path][method].get("requestBody", {}).get("content", {})
         media = content.get("application/json")
         if media is not None:
-            for example in (*_examples(media), *_examples(_resolved(media["schema"]))):
-                yield method, path, example
+            for described in (media, *_alternatives(media["schema"])):
+                for example in _examples(described):
+                    yield method, path, example
 
 
 _JSON_EXAMPLES = list(_json_examples())
