@@ -82,6 +82,20 @@ class ModelRecord:
         """
         return np.ascontiguousarray(embeddings @ self.head_weight.T + self.head_bias, dtype=np.float32)
 
+    def logits_of_each(self, embeddings: np.ndarray) -> np.ndarray:
+        """As `logits`, each the same whatever others it is asked with: rounded once from float64.
+
+        Args:
+            embeddings: (B, C) float32, un-normalised.
+
+        Returns:
+            (B, classes) float32; infinite where an embedding is damaged.
+        """
+        # (B, C) @ (C, classes) -> (B, classes)
+        wide = embeddings.astype(np.float64) @ self.head_weight.astype(np.float64).T + self.head_bias
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(wide, dtype=np.float32)
+
 
 @dataclass(frozen=True, slots=True)
 class PhotoRecord:

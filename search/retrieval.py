@@ -149,8 +149,7 @@ def _top_labels(
     # (B * C,) -> (B, C)
     vectors = np.frombuffer(b"".join(stored.values()), "<f4").reshape(len(stored), record.embedding_size)
     usable = np.isfinite(vectors).all(axis=1)
-    # (B, C) @ (C, classes) -> (B, classes)
-    probabilities = softmax(record.logits(vectors[usable]))
+    probabilities = softmax(record.logits_of_each(vectors[usable]))
     best = probabilities.argmax(axis=1)
     found = [view_id for view_id, is_usable in zip(stored, usable.tolist(), strict=True) if is_usable]
     return {

@@ -187,11 +187,7 @@ class LabelEstimator:
         Returns:
             (B, classes) float32, rounded once from float64; infinite where an embedding is damaged.
         """
-        head = self.record.head_weight.astype(np.float64)
-        # (B, C) @ (C, classes) -> (B, classes)
-        wide = embeddings.astype(np.float64) @ head.T + self.record.head_bias
-        with np.errstate(over="ignore"):
-            return np.ascontiguousarray(wide, dtype=np.float32)
+        return np.asarray(self.record.logits_of_each(embeddings), dtype=np.float32)
 
     def groups_for(
         self, store: CatalogStore, view_ids: Sequence[int], *, with_links: bool = True

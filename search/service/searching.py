@@ -28,6 +28,7 @@ from birdsearch.search.service.schemas_search import LabelRequest, SearchRequest
 from birdsearch.search.service.verified import verified_names
 from birdsearch.search.service.where import where_of
 from birdsearch.search.stored import StoredView, stored_photos, stored_views
+from birdsearch.search.threads import one_thread
 
 if TYPE_CHECKING:
     from birdsearch.search.service.state import Service
@@ -167,7 +168,9 @@ class Searcher:
     # -- the answers, in one thread or another -----------------------------------------------------------
 
     def _answers(self, asked: Sequence[_Asked]) -> list[bytes]:
-        results = self._service.catalog.answer([one.question for one in asked])
+        # More threads than one only wait for each other where the network, decoders and other requests are at work.
+        with one_thread():
+            results = self._service.catalog.answer([one.question for one in asked])
         if self._service.options.exact_places:
             hidden: frozenset[int] = frozenset()
         else:
