@@ -251,7 +251,7 @@ def test_feedback_moves_a_search_as_rocchio_says(
     examples = search(client, like=like, k=10)
     assert [hit["photo_id"] for hit in examples["hits"]] == nearest(mean(like), like)[:10]
     with_them = search(client, like=like, k=10, include_self=True)
-    assert {hit["photo_id"] for hit in with_them["hits"][:2]} == set(like)
+    assert [hit["photo_id"] for hit in with_them["hits"]] == nearest(mean(like), [])[:10]
     by_vector = search(client, vector=plain["vector"], like=like, unlike=unlike, k=10)
     expected = nearest(unit[0] + 0.75 * mean(like) - 0.25 * mean(unlike), [*like, *unlike])
     assert [hit["photo_id"] for hit in by_vector["hits"]] == expected[:10]
