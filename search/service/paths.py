@@ -66,13 +66,15 @@ class ShownPaths:
         """
         if self._absolute or not path:
             return display_path(path)
-        root = self._root_of(path, self._names)
+        names = self._names
+        root = self._root_of(path, names)
         if root is None:
-            root = self._root_of(path, self._read())
+            names = self._read()
+            root = self._root_of(path, names)
         if root is None:
             return display_path(os.path.basename(path))  # noqa: PTH119 bytes
         inside = path[len(root.rstrip(b"/")) :].lstrip(b"/")
-        name = self._names[root]
+        name = names[root]
         return f"{name}/{display_path(inside)}" if inside else name
 
     def absolute(self, shown: str) -> bytes:

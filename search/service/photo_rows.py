@@ -144,18 +144,18 @@ def _verified(service: Service, view_ids: Sequence[int]) -> dict[int, list[Verif
     found: defaultdict[int, list[Verified]] = defaultdict(list)
     for entry in history(service.store, view_ids):
         if entry.in_force:
-            found[entry.label.photo_id].append(_verified_label(entry.label))
+            found[entry.label.photo_id].append(_verified_label(service, entry.label))
     return found
 
 
-def _verified_label(label: VerifiedLabel) -> Verified:
+def _verified_label(service: Service, label: VerifiedLabel) -> Verified:
     return Verified.model_construct(
         taxon=label.name,
         scientific_name=label.scientific_name or None,
         verdict=label.verdict,
         who=label.who,
         at=label.at,
-        source=label.source,
+        source=service.text_of(label.source),
     )
 
 
