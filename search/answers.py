@@ -19,7 +19,7 @@ from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.vectors import VectorIndex, normalised
 from birdsearch.search.filters import Where, views_allowed
-from birdsearch.search.labels.estimator import LabelEstimator, state_of
+from birdsearch.search.labels.estimator import LabelEstimator, LabelState, state_of
 from birdsearch.search.refine import RefinedVectors
 from birdsearch.search.results import Hit, LabelEstimate, LabelEvidence, QueryPhoto, QueryResult
 from birdsearch.search.retrieval import Match, best_views, describe, refined_views
@@ -93,7 +93,7 @@ class Answerer:
         # Making refined vectors can take a minute: they have an index of their own, so that nobody else waits.
         self._refined: tuple[VectorIndex, RefinedVectors] | None = None
         self._refined_lock = threading.Lock()
-        self._estimator: tuple[tuple[int, int, int], LabelEstimator] | None = None
+        self._estimator: tuple[int, LabelState, LabelEstimator] | None = None
         self._estimator_lock = threading.Lock()
 
     def answer(self, record: ModelRecord, questions: Sequence[Question]) -> list[QueryResult]:
@@ -139,11 +139,18 @@ class Answerer:
 
     def label_estimator(self, record: ModelRecord) -> LabelEstimator:
         """What labels photos, by the verified labels and the calibration that there are now."""
-        wanted = (record.id, *state_of(self._store))
+        now = state_of(self._store)
         with self._estimator_lock:
-            if self._estimator is None or self._estimator[0] != wanted:
-                self._estimator = (wanted, LabelEstimator.open(self._store, record))
-            return self._estimator[1]
+            known = self._estimator
+            estimator = None
+            if known is not None and known[0] == record.id:
+                if known[1] == now:
+                    return known[2]
+                estimator = known[2].for_state(self._store, known[1], now)
+            if estimator is None:
+                estimator = LabelEstimator.open(self._store, record)
+            self._estimator = (record.id, now, estimator)
+            return estimator
 
     # -- hits --------------------------------------------------------------------------------------------
 

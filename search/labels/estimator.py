@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
@@ -26,17 +27,36 @@ from birdsearch.search.labels.space import LabelSpace
 from birdsearch.search.labels.unknown import Rolled, roll_up, signs, unknown_score
 from birdsearch.search.results import LabelEstimate, LabelEvidence, Voter
 
-__all__ = ["Answers", "LabelEstimator", "state_of"]
+__all__ = ["Answers", "LabelEstimator", "LabelState", "state_of"]
 
 _TOP = 5
 
 
-def state_of(store: CatalogStore) -> tuple[int, int]:
-    """What changes whenever labels, photos or calibrations do: the last run and the last change."""
+class LabelState(NamedTuple):
+    """What labels depend on in a catalog.
+
+    Attributes:
+        run: The last run that may have changed labels, names, or what belongs together. An index run counts once
+            it is over: until then it only adds and removes photos.
+        calibration: The newest calibration.
+        change: The last photo that came or went.
+    """
+
+    run: int
+    calibration: int
+    change: int
+
+
+def state_of(store: CatalogStore) -> LabelState:
+    """The state that labels would be estimated from now."""
     with store.reading() as connection:
-        run = connection.execute(sa.select(sa.func.max(tables.run.c.id))).scalar_one()
-        seq = connection.execute(sa.select(sa.func.max(tables.change.c.seq))).scalar_one()
-    return int(run or 0), int(seq or 0)
+        row = connection.exec_driver_sql(
+            """
+            SELECT (SELECT max(id) FROM run WHERE command != 'index' OR finished_at IS NOT NULL),
+                   (SELECT max(id) FROM calibration), (SELECT max(seq) FROM change)
+            """
+        ).one()
+    return LabelState(*(value or 0 for value in row))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,6 +197,29 @@ class LabelEstimator:
             calibration=load_calibration(store, record.id) if calibration is None else calibration,
             links=LinkReader(store),
         )
+
+    def for_state(self, store: CatalogStore, mine: LabelState, now: LabelState) -> LabelEstimator | None:
+        """This estimator for a later state, if only photos without verified labels came or went.
+
+        Args:
+            store: The catalog.
+            mine: The state that it was made from.
+            now: The state of the catalog.
+
+        Returns:
+            The estimator, which reads what links photos anew; None if it has to be made anew.
+        """
+        if mine[:2] != now[:2]:
+            return None
+        with store.reading() as connection:
+            touched = connection.exec_driver_sql(
+                """
+                SELECT 1 FROM change JOIN annotation ON annotation.view_id = change.view_id
+                WHERE change.seq > ? LIMIT 1
+                """,
+                (mine.change,),
+            ).first()
+        return replace(self, links=LinkReader(store)) if touched is None else None
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits of stored embeddings, each the same whatever others it is asked with.

@@ -413,6 +413,25 @@ def test_an_open_catalog_sees_new_labels_photos_and_calibrations(catalog: Path, 
         assert calibrated.labels != by_photos.labels
 
 
+def test_verified_photos_are_read_again_only_if_one_of_them_came_or_went(catalog: Path) -> None:
+    verify_in(catalog, VERIFIED_AS)
+
+    def changed(view_id: int) -> None:
+        with CatalogStore.open(catalog, "write") as store, store.writing() as connection:
+            connection.execute(sa.insert(tables.change).values(op="add", view_id=view_id, model_id=1))
+
+    with Catalog.open(catalog, "read") as opened:
+        before = opened.label_estimator()
+        places = views(opened.store)
+        changed(places["burst2.png"])
+        after = opened.label_estimator()
+        assert after.references is before.references
+        # What is taken around the time of a photo may be new.
+        assert after.links is not before.links
+        changed(places[OTHERS[2]])
+        assert opened.label_estimator().references is not before.references
+
+
 def test_photos_asked_about_together_are_answered_as_each_alone(catalog: Path) -> None:
     verify_in(catalog, VERIFIED_AS | {"burst2.png": "Moss owl"})
     with Catalog.open(catalog, "read") as opened:
