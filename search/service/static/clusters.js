@@ -82,7 +82,7 @@ class Sheets {
         h("a", { class: "btn", href: href("clusters", String(shown.run), "map") }, icon("clusters"), "Map"),
       ),
     );
-    const warned = this.warnings.length > 0 && h("div", { class: "notice warn" }, this.warnings.map((text) => h("p", {}, text)));
+    const warned = this.warnings.length > 0 && h("div", { class: "notice warn" }, this.warnings.map((text) => h("p", {}, `${text[0].toUpperCase()}${text.slice(1)}.`)));
     page.replaceChildren(...[head, older, warned, this.#controls(), this.list, this.bar].filter(Boolean));
     this.#fill();
   }

@@ -75,7 +75,7 @@ class Review {
     this.zoomed = h("output", { class: "num soft", "aria-live": "off" });
     this.comparison = new Comparison(this.features.originals, (zoom) => (this.zoomed.value = `${Math.round(zoom * 100)} %`), signal);
     this.count = h("p", { class: "num", tabindex: "-1", id: "copies-count" });
-    this.stage = h("div", {});
+    this.stage = h("div", { class: "stack" });
     this.film = h("ol", { class: "strip film", "aria-label": "Groups" });
     this.undo = button("Undo", { icon: "undo", disabled: true, onclick: () => this.#undo() });
     this.keepButton = button("Keep this one", { class: "primary", onclick: () => this.#keep(this.#file) });

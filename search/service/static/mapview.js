@@ -347,7 +347,7 @@ function drawOverlay(pen, map, view, { radius, loop }) {
   }
 }
 
-/** Names of the largest clusters in view, none over another. */
+/** Names of the largest clusters in view, each above its points, none over another. */
 function drawNames(pen, map, view, { ink, ground }) {
   pen.font = "600 12px system-ui, sans-serif";
   Object.assign(pen, { textAlign: "center", textBaseline: "middle", lineWidth: 4, lineJoin: "round" });
@@ -355,8 +355,9 @@ function drawNames(pen, map, view, { ink, ground }) {
   const largest = [...map.places].sort(([, one], [, other]) => other.count - one.count).slice(0, 400);
   for (const [id, place] of largest) {
     if (map.highlight !== null && id !== map.highlight) continue;
-    const [middle, y] = view.toScreen(place.x, place.y);
-    if (middle < 0 || y < 0 || middle > view.width || y > view.height) continue;
+    const [middle, centre] = view.toScreen(place.x, place.y);
+    if (middle < 0 || centre < 0 || middle > view.width || centre > view.height) continue;
+    const y = Math.max(12, centre - Math.min(60, (place.y - place.bounds[1]) * view.scale + 14));
     const text = map.names.get(id);
     if (!text) continue;
     const half = pen.measureText(text).width / 2 + 6;

@@ -208,8 +208,12 @@ export class PlaceMap {
 
   #drawGrid() {
     const view = this.#view;
-    const [north, west] = inverse(...view.toPlane(0, 0));
-    const [south, east] = inverse(...view.toPlane(view.width, view.height));
+    const [[left, top], [right, bottom]] = [view.toScreen(0, 0), view.toScreen(1, 1)].map(([x, y]) => [
+      Math.max(0, Math.min(view.width, x)),
+      Math.max(0, Math.min(view.height, y)),
+    ]);
+    const [north, west] = inverse(...view.toPlane(left, top));
+    const [south, east] = inverse(...view.toPlane(right, bottom));
     const lines = [];
     const label = (x, y, text, anchor) => {
       const element = svg("text", { x, y, "text-anchor": anchor });
@@ -217,15 +221,17 @@ export class PlaceMap {
       return element;
     };
     const degrees = (value, digits, plus, minus) => `${Math.abs(value).toFixed(digits)}° ${value < 0 ? minus : plus}`.replace(/^(0(?:\.0*)?°).*/, "$1");
-    const across = steps(west, east, view.width / 110);
+    const across = steps(west, east, (right - left) / 110);
     for (const lon of across.values) {
-      const [left] = view.toScreen(...project(0, lon));
-      lines.push(svg("line", { x1: left, x2: left, y1: 0, y2: view.height }), label(left + 4, 13, degrees(lon, across.digits, "E", "W"), "start"));
+      const [x] = view.toScreen(...project(0, lon));
+      lines.push(svg("line", { x1: x, x2: x, y1: top, y2: bottom }));
+      if (x < right - 60) lines.push(label(x + 4, top + 13, degrees(lon, across.digits, "E", "W"), "start"));
     }
-    const down = steps(south, north, view.height / 80);
+    const down = steps(south, north, (bottom - top) / 80);
     for (const lat of down.values) {
-      const [, top] = view.toScreen(...project(lat, 0));
-      lines.push(svg("line", { x1: 0, x2: view.width, y1: top, y2: top }), label(view.width - 4, top - 4, degrees(lat, down.digits, "N", "S"), "end"));
+      const [, y] = view.toScreen(...project(lat, 0));
+      lines.push(svg("line", { x1: left, x2: right, y1: y, y2: y }));
+      if (y > top + 30) lines.push(label(right - 4, y - 4, degrees(lat, down.digits, "N", "S"), "end"));
     }
     this.grid.replaceChildren(...lines);
     const perPixel = metresPerPixel((north + south) / 2, view.scale);

@@ -51,7 +51,7 @@ export class SightingList {
       h(
         "span",
         { class: "sighting-words" },
-        h("span", {}, h("span", { class: "species" }, name), sure && h("span", { class: "soft num" }, ` ${sure}`)),
+        h("span", {}, h("span", { class: "species" }, name), sure && h("span", { class: "soft num" }, ` ${sure}`), one.verified && h("span", { class: "tag good" }, "verified")),
         h("span", { class: "soft num" }, one.first ? `${moment(one.first)}${span}` : "no time"),
         h("span", { class: "soft num" }, [where || "no place", plural(one.photos, "photo")].join(" · ")),
       ),

@@ -168,12 +168,11 @@ export class Timeline {
     return this.#unit === "month" ? shortMonth.format(startOf(key)) : String(Number(key.slice(8)));
   }
 
-  /** What stands below the first bar of a month or year. */
+  /** What stands below the first bar of a month and of a year. */
   #over(key, last) {
-    if (this.#unit === "year") return "";
-    const part = this.#unit === "month" ? 4 : 7;
-    if (last?.slice(0, part) === key.slice(0, part)) return "";
-    return this.#unit === "month" ? key.slice(0, 4) : `${shortMonth.format(startOf(key))} ${key.slice(0, 4)}`;
+    const starts = (length) => key.length > length && last?.slice(0, length) !== key.slice(0, length);
+    const month = this.#unit === "day" && starts(7) && shortMonth.format(startOf(key));
+    return [month && h("b", {}, month), starts(4) && h("span", {}, key.slice(0, 4))];
   }
 
   #rove(bar) {
