@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from birdsearch.client.client import Client
-from birdsearch.client.records import (
-    CatalogInfo,
-    CatalogPhoto,
+from birdsearch.client.group_records import (
     Cluster,
     ClusterMember,
     ClusterRun,
@@ -13,6 +11,11 @@ from birdsearch.client.records import (
     CopyGroup,
     Duplicates,
     Job,
+    StoredSighting,
+)
+from birdsearch.client.records import (
+    CatalogInfo,
+    CatalogPhoto,
     NetworkInfo,
     PhotoFile,
     PhotoLabel,
@@ -20,7 +23,7 @@ from birdsearch.client.records import (
     Recorded,
     RecordedLabel,
     ReviewItem,
-    StoredSighting,
+    RootInfo,
     Taxon,
     VerifiedLabel,
 )
@@ -43,6 +46,7 @@ __all__ = [
     "Recorded",
     "RecordedLabel",
     "ReviewItem",
+    "RootInfo",
     "StoredSighting",
     "Taxon",
     "VerifiedLabel",

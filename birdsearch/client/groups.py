@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from birdsearch.client.calls import Calls
 from birdsearch.client.decoding import decode
-from birdsearch.client.problems import error_of
-from birdsearch.client.records import (
+from birdsearch.client.group_records import (
     Cluster,
     ClusterMember,
     ClusterRun,
@@ -18,6 +17,7 @@ from birdsearch.client.records import (
     Job,
     StoredSighting,
 )
+from birdsearch.client.problems import error_of
 from birdsearch.client.requests import Body
 
 __all__ = ["GroupCalls"]
@@ -89,9 +89,17 @@ class GroupCalls(Calls):
         query = {"taxon": taxon, "since": since, "until": until, "limit": _PAGE}
         return self._pages("/api/sightings", query, "sightings", StoredSighting)
 
-    def find_sightings(self) -> Job:
-        """Start finding sightings; `wait` for the job."""
-        return self._job("POST", "/api/sightings")
+    def sighting(self, number: int) -> StoredSighting:
+        """A sighting with all its photos.
+
+        Raises:
+            InvalidInputError: There is none of this number.
+        """
+        return decode(StoredSighting, self._json("GET", f"/api/sightings/{int(number)}"))
+
+    def find_sightings(self, **options: Any) -> Job:
+        """Start finding sightings, with the gaps of `birdsearch sightings` as `burst_gap_s` and so on."""
+        return self._job("POST", "/api/sightings", Body.json(options))
 
     # -- clusters ----------------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ class PhotoCalls(Calls):
     def photo_ids(self, where: Where | None = None, *, sort: str = "-captured_at") -> list[int]:
         """The ids of all photos that meet conditions, in order; see `photos`."""
         answer = self._json("GET", "/api/photo-ids", query={**where_json(where), "sort": sort})
-        return decode(tuple[int, ...], answer["ids"])  # type: ignore[arg-type]
+        return list(decode(tuple[int, ...], answer["ids"]))
 
     def photo(self, photo_id: int) -> CatalogPhoto:
         """One photo.

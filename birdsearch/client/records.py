@@ -1,23 +1,15 @@
-"""What the service tells of photos, labels, copies, sightings, clusters and jobs: frozen, as it is sent."""
+"""What the service tells of its catalog, photos and labels: frozen, as it is sent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from birdsearch.search.results import LabelEstimate, LabelEvidence
 
 __all__ = [
     "CatalogInfo",
     "CatalogPhoto",
-    "Cluster",
-    "ClusterMember",
-    "ClusterRun",
-    "CopyFile",
-    "CopyGroup",
-    "Duplicates",
-    "Job",
     "NetworkInfo",
     "PhotoFile",
     "PhotoLabel",
@@ -25,7 +17,7 @@ __all__ = [
     "Recorded",
     "RecordedLabel",
     "ReviewItem",
-    "StoredSighting",
+    "RootInfo",
     "Taxon",
     "VerifiedLabel",
 ]
@@ -41,6 +33,15 @@ class NetworkInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class RootInfo:
+    """A folder that was indexed: its name, with which the paths of its photos begin, and how many there are."""
+
+    id: int
+    name: str
+    photos: int
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogInfo:
     """The catalog that a service shows.
 
@@ -53,6 +54,7 @@ class CatalogInfo:
         version: Version of birdsearch that answers.
         features: What the service was started to allow: `originals`, `apply`, `read_only`, `token`, `exact_places`.
         cameras: Makes and models.
+        roots: The folders that were indexed.
         first: Earliest capture time, or None.
         last: Latest capture time, or None.
     """
@@ -63,10 +65,11 @@ class CatalogInfo:
     files_missing: int
     model: NetworkInfo | None
     version: str
-    features: Mapping[str, Any]
-    cameras: tuple[str, ...] = ()
-    first: str | None = None
-    last: str | None = None
+    features: Mapping[str, bool]
+    cameras: tuple[str, ...]
+    roots: tuple[RootInfo, ...]
+    first: str | None
+    last: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ class PhotoLabel:
         scientific_name: Its scientific name, or None.
         rank: `species`, `genus`, `family`, `order` or `bird`.
         probability: That `name` is right, 0..1.
-        species: Likeliest species, whatever the rank of `name`, or None.
-        species_probability: Its probability, 0..1, or None.
+        species: The likeliest label, whatever the rank of `name`.
+        species_probability: Its probability, 0..1.
         p_model: What the network alone says, 0..1, or None.
         p_knn: What the verified neighbours alone say, 0..1, or None.
         unknown: That the bird is of no known label, 0..1, or None.
@@ -106,11 +109,11 @@ class PhotoLabel:
     scientific_name: str | None
     rank: str
     probability: float
-    species: str | None = None
-    species_probability: float | None = None
-    p_model: float | None = None
-    p_knn: float | None = None
-    unknown: float | None = None
+    species: str
+    species_probability: float
+    p_model: float | None
+    p_knn: float | None
+    unknown: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +121,11 @@ class VerifiedLabel:
     """What somebody verified a photo to show, or not to show."""
 
     taxon: str
+    scientific_name: str | None
     verdict: str
-    scientific_name: str | None = None
-    who: str | None = None
-    at: str | None = None
-    source: str | None = None
+    who: str
+    at: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +209,9 @@ class Taxon:
     name: str
     scientific_name: str | None
     rank: str
-    family: str | None = None
-    order: str | None = None
-    photos: int = 0
+    family: str | None
+    order: str | None
+    photos: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,166 +234,3 @@ class ReviewItem:
     unknown: float | None
     reason: str
     evidence: LabelEvidence | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CopyFile:
-    """A file of a group of copies.
-
-    Attributes:
-        photo_id: Its photo.
-        path: Where it is.
-        role: `keep`; `copy`, which may be moved; `linked` for several paths of one file; or `reference`.
-        why: Of the kept file, why it is kept; of another one, how it differs.
-        similarity: Cosine of its embedding and the kept file's, -1..1.
-        width: Pixels, upright.
-        height: Pixels, upright.
-        bytes: Size of the file.
-        format: Format of the file.
-        captured_at: Local wall-clock time, ISO 8601 without zone, or None.
-        verified: What the photo was verified to show, or None.
-        links: Other paths of the same file.
-    """
-
-    photo_id: int
-    path: str
-    role: str
-    why: str
-    similarity: float
-    width: int
-    height: int
-    bytes: int
-    format: str
-    captured_at: str | None
-    verified: str | None
-    links: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CopyGroup:
-    """Files that show one picture, the kept one first; `exact` if they are the same byte for byte."""
-
-    id: int
-    exact: bool
-    movable_bytes: int
-    files: tuple[CopyFile, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicates:
-    """The copies that were found last.
-
-    Attributes:
-        state: `none` before the first search, `running`, or `ready`.
-        job: Number of the job that looks for copies or moves them, or None.
-        found_at: When they were found, or None.
-        photos: How many photos were looked at.
-        groups: The groups.
-        movable: How many files may be moved.
-        movable_bytes: What moving them would free.
-        warnings: For a person.
-    """
-
-    state: str
-    job: int | None
-    found_at: str | None
-    photos: int
-    groups: tuple[CopyGroup, ...]
-    movable: int
-    movable_bytes: int
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSighting:
-    """A sighting: photos of one visit of one kind of bird to one place."""
-
-    id: int
-    taxon: str | None
-    scientific_name: str | None
-    first: str | None
-    last: str | None
-    photos: int
-    photo_ids: tuple[int, ...]
-    site: str | None = None
-    lat: float | None = None
-    lon: float | None = None
-    coarse: bool = False
-    probability: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterRun:
-    """A clustering of the catalog, or what an edit made of one."""
-
-    run: int
-    at: str
-    method: str
-    clusters: int
-    photos: int
-    unclustered: int
-    current: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """A group of photos that look alike; `thumbs` are the ids of typical ones."""
-
-    id: int
-    name: str | None
-    photos: int
-    events: int | None = None
-    label: str | None = None
-    label_share: float | None = None
-    sites: int | None = None
-    first: str | None = None
-    last: str | None = None
-    thumbs: tuple[int, ...] = ()
-    tightness: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterMember:
-    """A photo of a cluster: how firmly it belongs, 0..1, and whether it looks out of place."""
-
-    photo_id: int
-    strength: float | None
-    odd: bool
-    label: str | None = None
-    captured_at: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Work that the service does in the background.
-
-    Attributes:
-        id: Its number; jobs are forgotten when the service stops.
-        kind: `index`, `label`, `duplicates`, `sightings`, `cluster`, `map` or `apply`.
-        state: `queued`, `running`, `done`, `failed` or `cancelled`.
-        done: How much of the present step is done.
-        total: Of how much, or None where that is not known.
-        message: The present step.
-        created_at: UTC, ISO 8601.
-        started_at: UTC, ISO 8601, or None.
-        finished_at: UTC, ISO 8601, or None.
-        result: What came out, or None.
-        error: Why it failed (a problem, RFC 9457), or None.
-    """
-
-    id: int
-    kind: str
-    state: str
-    done: int
-    total: int | None
-    message: str
-    created_at: str | None = None
-    started_at: str | None = None
-    finished_at: str | None = None
-    result: Mapping[str, Any] | None = field(default=None, repr=False)
-    error: Mapping[str, Any] | None = None
-
-    @property
-    def is_finished(self) -> bool:
-        """True if nothing more happens."""
-        return self.state in ("done", "failed", "cancelled")

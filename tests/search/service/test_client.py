@@ -240,7 +240,8 @@ def test_photos_come_page_by_page_with_what_the_catalog_knows(
     assert client.info().photos == len(shown)
     for photo_id, record in catalog.store.photos(list(shown)).items():
         photo = shown[photo_id]
-        assert client.photo(photo_id) == photo
+        # Alone or among others, a label's probability differs in its last bits.
+        assert_equal(dataclasses.asdict(client.photo(photo_id)), dataclasses.asdict(photo))
         assert photo.path == record.path.decode()
         assert (photo.width, photo.height, photo.format) == (record.width, record.height, record.format)
         assert (photo.lat, photo.lon, photo.camera) == (record.latitude, record.longitude, record.camera)
