@@ -91,6 +91,10 @@ class _Maker:
         self._files.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         self._connection = Connection(self._files.dup().detach())
 
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
     def wait_until_ready(self) -> None:
         if self._hear(time.monotonic() + _START_S)["kind"] != "ready":
             raise _LostError
@@ -165,13 +169,19 @@ class ThumbMakers:
         workers: Processes at most.
         limits: What one photo may cost.
         command: Program and arguments that start a process; a socket's number and the settings follow.
+        read_s: Seconds that reading may take, beside decoding.
     """
 
     def __init__(
-        self, workers: int = 2, limits: PhotoLimits = _LIMITS, *, command: Sequence[str] = _COMMAND
+        self,
+        workers: int = 2,
+        limits: PhotoLimits = _LIMITS,
+        *,
+        command: Sequence[str] = _COMMAND,
+        read_s: float = _READ_S,
     ) -> None:
         self._command = command
-        self._deadline_s = limits.deadline_s + _READ_S
+        self._deadline_s = limits.deadline_s + read_s
         self._settings = {
             "max_pixels": limits.max_pixels,
             "max_bytes": limits.max_bytes,
@@ -194,6 +204,12 @@ class ThumbMakers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """Process ids of those that there are now."""
+        with self._lock:
+            return tuple(maker.process_id for maker in self._running)
 
     def make(self, descriptor: int, task: ThumbTask) -> bytes:
         """Make a thumbnail of an open file.
