@@ -27,6 +27,7 @@ __all__ = [
     "StateSummary",
     "clustering_of",
     "clustering_run",
+    "current_run",
     "current_state",
     "list_states",
     "names_of",
@@ -119,15 +120,21 @@ class StateSummary:
 # -- reading -------------------------------------------------------------------------------------------------
 
 
-def current_state(store: CatalogStore) -> ClusterState | None:
-    """The state in force: that of the newest run that was finished; None before the first."""
+def current_run(store: CatalogStore) -> int | None:
+    """The run whose state is in force: the newest that was finished; None before the first."""
     run, state = tables.run.c, tables.cluster_run.c
     with store.reading() as connection:
-        newest = connection.execute(
+        newest: int | None = connection.execute(
             sa.select(sa.func.max(run.id))
             .join(tables.cluster_run, state.run_id == run.id)
             .where(run.outcome == "done")
         ).scalar_one()
+    return newest
+
+
+def current_state(store: CatalogStore) -> ClusterState | None:
+    """The state in force; None before the first."""
+    newest = current_run(store)
     return None if newest is None else state_of(store, newest)
 
 

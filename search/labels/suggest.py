@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.embeddings import unit_vectors
 from birdsearch.search.filters import Where, allowed_views
 from birdsearch.search.groups import vote_groups
-from birdsearch.search.labels.estimator import LabelEstimator
+from birdsearch.search.labels.estimator import Answers, LabelEstimator
 from birdsearch.search.labels.predict import Grouped, Prediction, answered, predict
 
 __all__ = ["Candidates", "suggest"]
@@ -122,6 +123,12 @@ class Candidates:
     def strange(self, count: int, allowed: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """The views of birds that are likeliest of no known label; see `informative`."""
         return self.view_ids[self._ranked(self.unknown, self._places(allowed))[:count]]
+
+    def answers(
+        self, store: CatalogStore, view_ids: NDArray[np.int64], confidence: float
+    ) -> Iterator[tuple[NDArray[np.int64], Answers]]:
+        """Labels of some of the views with their evidence; see `birdsearch.search.labels.predict.answered`."""
+        return answered(store, self.estimator, view_ids, self.grouped, confidence)
 
     def predictions(self, store: CatalogStore, view_ids: NDArray[np.int64]) -> list[Prediction]:
         """What is on some of the views, in the order given."""

@@ -14,7 +14,16 @@ from birdsearch.search.service import gauges, openapi, problems, security
 from birdsearch.search.service.limits import BodyLimit, HeadAsGet, RangeLimit, RequestLimit
 from birdsearch.search.service.metrics import CountRequests
 from birdsearch.search.service.options import ServeOptions
-from birdsearch.search.service.routes import clusters, duplicates, health, jobs, photos, search, sightings
+from birdsearch.search.service.routes import (
+    clusters,
+    duplicates,
+    health,
+    jobs,
+    photos,
+    review,
+    search,
+    sightings,
+)
 from birdsearch.search.service.routes.annotations import router as annotations_router
 from birdsearch.search.service.state import Service
 from birdsearch.search.service.static_files import gallery
@@ -36,6 +45,7 @@ _ROUTERS = (
     duplicates.router,
     clusters.router,
     sightings.router,
+    review.router,
     photos.router,
     search.router,
 )

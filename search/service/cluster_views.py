@@ -10,8 +10,16 @@ from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.search.clusters.report import Members, Overview, overview
-from birdsearch.search.clusters.state import OUTLIER, ClusterState, StateSummary, list_states, state_of
-from birdsearch.search.labels.estimator import state_of as catalog_state_of
+from birdsearch.search.clusters.state import (
+    OUTLIER,
+    ClusterState,
+    StateSummary,
+    current_run,
+    list_states,
+    state_of,
+)
+from birdsearch.search.service.label_state import label_state
+from birdsearch.search.sightings.store import last_run
 
 __all__ = ["ClusterViews", "odd_members", "ordered_members", "typical_photos"]
 
@@ -27,8 +35,8 @@ class ClusterViews:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._overviews: OrderedDict[tuple[int, int, int], Overview] = OrderedDict()
-        self._states: tuple[int, list[StateSummary]] = (0, [])
+        self._overviews: OrderedDict[tuple[int, ...], Overview] = OrderedDict()
+        self._states: tuple[int | None, list[StateSummary]] = (None, [])
 
     def overview(self, store: CatalogStore, run_id: int) -> Overview:
         """What the clusters of a run look like, with the labels that photos have now.
@@ -40,7 +48,8 @@ class ClusterViews:
         Raises:
             InvalidInputError: The run made no clusters.
         """
-        key = (run_id, *catalog_state_of(store))
+        # Sites are those of the deployments that the last `sightings` run saw.
+        key = (run_id, last_run(store) or 0, *label_state(store))
         with self._lock:
             found = self._overviews.get(key)
             if found is None:
@@ -52,7 +61,7 @@ class ClusterViews:
 
     def states(self, store: CatalogStore) -> list[StateSummary]:
         """The newest states, the one in force first."""
-        run_id, _ = catalog_state_of(store)
+        run_id = current_run(store)
         with self._lock:
             if self._states[0] != run_id:
                 self._states = (run_id, list_states(store))

@@ -33,7 +33,7 @@ from birdsearch.search.threads import one_thread
 if TYPE_CHECKING:
     from birdsearch.search.service.state import Service
 
-__all__ = ["Searcher"]
+__all__ = ["Searcher", "evidence_told", "thumb_url"]
 
 # Requests in a batch; and hits up to which a search does not hold up those it shares a batch with.
 _BATCH, _FEW_HITS = 64, 100
@@ -192,7 +192,7 @@ class Searcher:
             "query": {**result.query.to_dict(), "path": asked.shown},
             "labels": [label.to_dict() for label in result.labels],
             "unknown": result.unknown,
-            "evidence": None if result.evidence is None else self._evidence(result.evidence),
+            "evidence": None if result.evidence is None else evidence_told(self._service, result.evidence),
             "warnings": [self._service.text_of(warning) for warning in result.warnings],
         }
         if asked.has_hits:
@@ -218,13 +218,6 @@ class Searcher:
             "thumb": thumb_url(hit.photo_id),
         }
 
-    def _evidence(self, evidence: LabelEvidence) -> dict[str, Any]:
-        neighbours = [
-            {**voter.to_dict(), "path": self._service.path_of(voter.file), "thumb": thumb_url(voter.photo_id)}
-            for voter in evidence.voters
-        ]
-        return {**evidence.to_dict(), "neighbours": neighbours}
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Found:
@@ -243,6 +236,15 @@ class _Found:
     path: bytes = b""
     like: Sequence[NDArray[np.float32]] = ()
     unlike: Sequence[NDArray[np.float32]] = ()
+
+
+def evidence_told(service: Service, evidence: LabelEvidence) -> dict[str, Any]:
+    """What labels rest on, in JSON types, with paths as they are shown."""
+    neighbours = [
+        {**voter.to_dict(), "path": service.path_of(voter.file), "thumb": thumb_url(voter.photo_id)}
+        for voter in evidence.voters
+    ]
+    return {**evidence.to_dict(), "neighbours": neighbours}
 
 
 def thumb_url(photo_id: int) -> str:

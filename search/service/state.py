@@ -24,6 +24,7 @@ from birdsearch.search.service.metrics import Metrics
 from birdsearch.search.service.options import ServeOptions
 from birdsearch.search.service.paths import ShownPaths
 from birdsearch.search.service.problems import without_paths
+from birdsearch.search.service.review_pool import ReviewPool
 from birdsearch.search.service.searching import Searcher
 from birdsearch.search.service.sighting_views import SightingViews
 from birdsearch.search.service.thumbs import ThumbCache, thumbs_folder
@@ -50,6 +51,7 @@ class Service:
         clusters: Clusters as they are shown.
         maps: Maps of clusters.
         sightings: Sightings as they are shown.
+        review: What may be verified next.
         embedder: Embeds photos that come with requests.
         searcher: Answers what is like a photo and what is on it.
         stopping: Set when the service is asked to stop; what streams or waits ends then.
@@ -73,6 +75,7 @@ class Service:
             self.jobs = closing.enter_context(contextlib.closing(Jobs(self.paths.known)))
             self.copies = FoundCopies()
             self.clusters = ClusterViews()
+            self.review = ReviewPool()
             self.sightings = SightingViews(None if options.exact_places else self.sensitive)
             self.maps = ClusterMaps(Settings.from_environment().cache / "maps")
             largest = options.max_upload_mb * 1_000_000

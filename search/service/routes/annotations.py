@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import AnnotationItem, history, preview, record, undo
 from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.taxa import catalog_taxonomy, new_taxon
-from birdsearch.search.annotate.names import Matched, NameMatcher
+from birdsearch.search.annotate.names import Matched
 from birdsearch.search.service.problems import ProblemResponse, responses
 from birdsearch.search.service.state import ServiceDep
+from birdsearch.search.service.taxon_matcher import TaxonMatcher
 from birdsearch.search.service.verified import views_of
 
 __all__ = ["Id", "Name", "router"]
@@ -118,7 +118,7 @@ def post_annotations(
 ) -> Recorded | Response:
     """Record labels. A name that is not known is refused with the names that are near it."""
     with service.writing("labels") as store:
-        matcher = NameMatcher(catalog_taxonomy(store), new_taxon if request.new_taxa else None)
+        matcher = TaxonMatcher(store, allow_new=request.new_taxa)
         view_ids = _view_ids(store, request.items)
         items: list[AnnotationItem] = []
         faults: list[dict[str, str]] = []

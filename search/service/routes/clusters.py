@@ -11,8 +11,7 @@ from fastapi import APIRouter, Body, HTTPException, Path, Query, Response
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.annotations import preview, record
 from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.taxa import catalog_taxonomy, new_taxon
-from birdsearch.search.annotate.names import Matched, NameMatcher
+from birdsearch.search.annotate.names import Matched
 from birdsearch.search.clusters.catalog import cluster_catalog
 from birdsearch.search.clusters.edit import (
     label_cluster,
@@ -24,7 +23,7 @@ from birdsearch.search.clusters.edit import (
     undo_edit,
 )
 from birdsearch.search.clusters.report import Overview
-from birdsearch.search.clusters.state import OUTLIER, ClusterState, current_state, state_of
+from birdsearch.search.clusters.state import OUTLIER, ClusterState, current_run, state_of
 from birdsearch.search.filters import Where
 from birdsearch.search.service.cluster_maps import packed
 from birdsearch.search.service.cluster_views import odd_members, ordered_members, typical_photos
@@ -48,6 +47,7 @@ from birdsearch.search.service.schemas_clusters import (
 )
 from birdsearch.search.service.schemas_jobs import JobModel, accepted, job_model
 from birdsearch.search.service.state import Service, ServiceDep
+from birdsearch.search.service.taxon_matcher import TaxonMatcher
 from birdsearch.search.service.where import where_of
 
 __all__ = ["router"]
@@ -217,10 +217,9 @@ def edit_clusters(service: ServiceDep, run: Run, edit: Annotated[Edit, Body()]) 
     """Name, merge, split or label clusters, or take the last edit back. Only those in force can be edited."""
     with service.writing("clusters") as store:
         state = _state(store, run)
-        current = current_state(store)
-        if current is None or current.run_id != run:
-            newest = "none" if current is None else f"run {current.run_id}"
-            raise HTTPException(409, f"run {run} is not in force any more, {newest} is; look at that one")
+        newest = current_run(store)
+        if newest != run:
+            raise HTTPException(409, f"run {run} is not in force any more, run {newest} is; look at that one")
         if isinstance(edit, LabelEdit):
             return _label(service, store, state, edit)
         return Edited(run=_edited(store, edit).run_id)
@@ -240,8 +239,7 @@ def _edited(store: CatalogStore, edit: Any) -> ClusterState:
 
 
 def _label(service: Service, store: CatalogStore, state: ClusterState, edit: LabelEdit) -> Edited:
-    matcher = NameMatcher(catalog_taxonomy(store), new_taxon if edit.new_taxa else None)
-    match = matcher.match(edit.taxon)
+    match = TaxonMatcher(store, allow_new=edit.new_taxa).match(edit.taxon)
     if not isinstance(match, Matched):
         raise InvalidInputError(match.reason)
     proposals = label_cluster(store, edit.cluster, match, edit.verdict, edit.excepted)

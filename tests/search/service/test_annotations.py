@@ -167,3 +167,13 @@ def test_a_server_that_only_reads_records_nothing(server: RunningServer) -> None
     assert httpx.delete(f"{server.url}/api/annotations/1").status_code == 403
     assert httpx.get(f"{server.url}/api/annotations", params={"photo_id": 10**9}).status_code == 404
     assert httpx.get(f"{server.url}/api/annotations").status_code == 422
+
+
+def test_a_class_of_the_network_that_no_taxonomy_has_can_be_confirmed(own: RunningServer) -> None:
+    record = own.service.store.active_model()
+    assert record is not None
+    taxonomy = own.service.catalog.label_estimator().taxonomy
+    name = next(name for name in record.classes if taxonomy.find(name) is None)
+    answer = post(own, {"photo_id": unlabelled(own)[0], "taxon": name.upper()})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["new_taxa"] == [name]

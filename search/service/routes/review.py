@@ -1,0 +1,140 @@
+"""What to verify next, and what it is taken for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+import sqlalchemy as sa
+from fastapi import APIRouter, Query
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from birdsearch.indexer import tables
+from birdsearch.indexer.annotations import labelled_photos
+from birdsearch.indexer.catalog import live_file
+from birdsearch.search.filters import allowed_views
+from birdsearch.search.labels.suggest import Candidates
+from birdsearch.search.service.photo_rows import read_photo_rows
+from birdsearch.search.service.problems import responses
+from birdsearch.search.service.schemas_photos import Photo
+from birdsearch.search.service.schemas_search import Evidence, Label
+from birdsearch.search.service.searching import evidence_told
+from birdsearch.search.service.state import Service, ServiceDep
+from birdsearch.search.service.where import WhereQuery, where_of
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api/review", tags=["labels"])
+
+Order = Literal["informative", "doubtful", "unknown"]
+
+# From this probability of a bird of no known label on, that is the reason to look.
+_STRANGE = 0.5
+
+
+class ReviewItem(BaseModel):
+    """A photo to verify."""
+
+    photo: Photo
+    labels: list[Label] = Field(description="The likeliest labels, likeliest first.")
+    unknown: float = Field(description="Probability that the bird is of no known label.")
+    evidence: Evidence = Field(description="What the labels rest on.")
+    reason: str = Field(description="Why it is worth looking at.")
+
+
+class Review(BaseModel):
+    """Photos to verify next, in the order in which to do it."""
+
+    items: list[ReviewItem]
+    verified: int = Field(description="Photos that have a verified label.")
+    photos: int = Field(description="Photos there are.")
+
+
+@router.get("", responses=responses(422))
+def get_review(
+    service: ServiceDep,
+    where: WhereQuery,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many at most.")] = 20,
+    order: Annotated[
+        Order,
+        Query(
+            description="`informative`: doubtful ones that have little in common; `doubtful`: where two labels are "
+            "nearly as likely; `unknown`: likely of no label that is known."
+        ),
+    ] = "informative",
+    confidence: Annotated[
+        float, Query(ge=0, le=1, description="How sure a label has to be, else the evidence is rolled up.")
+    ] = 0.8,
+) -> Review:
+    """What to verify next: of each event and its copies one photo, of none that has a verified one."""
+    verified, photos = _counts(service)
+    record = service.store.active_model()
+    if record is None:
+        return Review(items=[], verified=verified, photos=photos)
+    estimator = service.catalog.label_estimator()
+    if not len(estimator.space):
+        return Review(items=[], verified=verified, photos=photos)
+    candidates = service.review.get(service.store, service.catalog.label_estimator)
+    allowed = None
+    conditions = where_of(service, where)
+    if not conditions.is_empty:
+        allowed = allowed_views(service.store, record.id, conditions)
+    chosen = _chosen(service, candidates, order, limit, allowed)
+    return Review(items=_items(service, candidates, chosen, confidence), verified=verified, photos=photos)
+
+
+def _chosen(
+    service: Service, candidates: Candidates, order: Order, limit: int, allowed: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    if order == "doubtful":
+        return candidates.doubtful(limit, allowed)
+    if order == "unknown":
+        return candidates.strange(limit, allowed)
+    return candidates.informative(service.store, limit, allowed)
+
+
+def _items(
+    service: Service, candidates: Candidates, view_ids: NDArray[np.int64], confidence: float
+) -> list[ReviewItem]:
+    views = service.store.views(view_ids.tolist())
+    photos = {
+        photo.id: photo for photo in read_photo_rows(service, [view.photo_id for view in views.values()])
+    }
+    items = []
+    for ids, answers in candidates.answers(service.store, view_ids, confidence):
+        evidences = candidates.estimator.evidence(service.store, answers)
+        for row, view_id in enumerate(ids.tolist()):
+            labels = candidates.estimator.labels(answers, row)
+            unknown = float(answers.unknown[row])
+            items.append(
+                # Of our own making, so that nothing is left to check.
+                ReviewItem.model_construct(
+                    photo=photos[views[view_id].photo_id],
+                    labels=[Label.model_validate(label.to_dict()) for label in labels],
+                    unknown=unknown,
+                    evidence=Evidence.model_validate(evidence_told(service, evidences[row])),
+                    reason=_reason([(label.name, label.probability) for label in labels], unknown),
+                )
+            )
+    return items
+
+
+def _reason(labels: list[tuple[str, float]], unknown: float) -> str:
+    if unknown >= _STRANGE:
+        return f"it may be of no species that is known here ({unknown:.0%})"
+    if len(labels) > 1:
+        (first, p_first), (second, p_second) = labels[:2]
+        return f"{first} ({p_first:.0%}) or {second} ({p_second:.0%})"
+    return "little is known of what looks like it"
+
+
+def _counts(service: Service) -> tuple[int, int]:
+    """Photos with a verified label, and all photos; those without any file left are not counted."""
+    photo, file = tables.photo.c, tables.file.c
+    is_live = sa.exists().where(file.photo_id == photo.id, live_file)
+    every = sa.select(sa.func.count()).select_from(tables.photo).where(is_live)
+    with service.store.reading() as connection:
+        photos = connection.execute(every).scalar_one()
+        verified = connection.execute(every.where(photo.id.in_(labelled_photos()))).scalar_one()
+    return verified, photos
