@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import socket
@@ -23,6 +24,8 @@ __all__ = ["Server", "listen", "serve"]
 
 # Seconds that running requests get when the service is stopped.
 _GRACE_S = 10
+# Seconds that they get once nobody waits for them.
+_LAST_S = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -114,6 +117,17 @@ class Server(uvicorn.Server):
         """End streams first: they would be waited for."""
         self._app.state.service.stop()
         await super().shutdown(sockets)
+        if self.force_exit:
+            # NOTE: uvicorn waits for nothing now, not even for the app; but the catalog is to be closed.
+            await self._hang_up()
+            await self.lifespan.shutdown()
+
+    async def _hang_up(self) -> None:
+        """End the requests that are left, as if their clients had gone."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=_LAST_S)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -132,8 +146,8 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        # The second time there is no waiting for anything.
-        self.force_exit = self.should_exit
+        # Who types Ctrl-C twice does not want to wait for running requests.
+        self.force_exit = self.should_exit and signum == signal.SIGINT
         self.should_exit = True
 
 

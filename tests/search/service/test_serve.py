@@ -179,3 +179,23 @@ def test_help_loads_no_server() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "--token-file" in done.stdout
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGTERM)])
+def test_being_told_twice_ends_it_in_order_too(
+    catalog_path: Path, numbers: tuple[signal.Signals, ...]
+) -> None:
+    with _started("--catalog", str(catalog_path), "--read-only") as (process, url):
+        with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 0), timeout=30) as opened:
+            head = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            opened.sendall(head + b"Content-Length: 100\r\n\r\n{")
+            _until_in_flight(url)
+            process.send_signal(numbers[0])
+            _until_refused(url)
+            process.send_signal(numbers[1])
+            if numbers[1] is signal.SIGINT:
+                # Without waiting for the request, which is never finished.
+                process.wait(timeout=8)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in err
