@@ -9,7 +9,7 @@
 
 import { ApiError, catalog } from "./api.js";
 import { announce, errorState, h, icon } from "./dom.js";
-import { number } from "./format.js";
+import { number, plural } from "./format.js";
 import { href, route } from "./route.js";
 
 const PAGES = {
@@ -23,6 +23,7 @@ const PAGES = {
 };
 
 const main = document.getElementById("main");
+const note = document.getElementById("site-note");
 let leaving = new AbortController();
 let first = true;
 
@@ -72,12 +73,13 @@ function fillNavigation() {
 /** The count of photos in the header; asked for again when a page says that it changed. */
 async function fillNote(fresh) {
   const { photos, verified_photos: verified } = await catalog(fresh);
-  document.getElementById("site-note").textContent = `${number(photos)} photos · ${number(verified)} verified`;
+  note.textContent = `${plural(photos, "photo")} · ${number(verified)} verified`;
 }
 
 history.scrollRestoration = "manual";
 fillNavigation();
 addEventListener("hashchange", showPage);
+note.addEventListener("click", async () => (await import("./catalog_dialog.js")).catalogDialog());
 addEventListener("catalog-changed", () => fillNote(true).catch(() => {}));
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();

@@ -75,6 +75,9 @@ export function toast(text, { bad = false, action, onaction } = {}) {
   );
   while (box.children.length > 2) box.firstElementChild.remove();
   box.append(item);
+  // Again on top of everything, dialogs included.
+  if (box.matches(":popover-open")) box.hidePopover();
+  box.showPopover();
   announce(text);
   const expire = () => (item.matches(":hover, :focus-within") ? setTimeout(expire, TOAST_MS) : close());
   if (!bad) setTimeout(expire, TOAST_MS);

@@ -26,9 +26,9 @@ export class Facts {
     }
   }
 
-  /** Forget photos that have changed. */
-  forget(ids) {
-    for (const id of ids) this.#photos.delete(id);
+  /** Forget everything, since labels have changed. */
+  clear() {
+    this.#photos.clear();
   }
 
   /**
@@ -52,3 +52,5 @@ export class Facts {
 
 /** Shared by the pages, so that a photo seen in the grid is known when it is opened. */
 export const facts = new Facts();
+
+addEventListener("catalog-changed", () => facts.clear());

@@ -11,7 +11,7 @@ import { announce, button, emptyState, h, icon, picture, toast } from "./dom.js"
 import { labelPanel } from "./evidence.js";
 import { nameOf, number, plural } from "./format.js";
 import { hitTile } from "./hits.js";
-import { rememberList } from "./lists.js";
+import { listAt, rememberList } from "./lists.js";
 import { regionPicture } from "./region.js";
 import { go, href } from "./route.js";
 
@@ -81,8 +81,19 @@ export async function show(root, { query }, signal) {
   if (answer.labels.length) answerLabel.replaceChildren(h("div", { class: "card" }, labelPanel(answer, { open: innerWidth > 760 })));
   hits.removeAttribute("aria-busy");
   hits.replaceChildren(...results(answer, question, ask));
-  rememberList(location.hash, answer.hits.map((hit) => hit.photo_id));
+  comeBack(hits, answer.hits.map((hit) => hit.photo_id), signal);
   announce(`${plural(answer.hits.length, "photo")} found`);
+}
+
+/** Show the place where these hits were left, and remember it when they are left. */
+function comeBack(hits, shown, signal) {
+  const address = location.hash;
+  const place = listAt(address)?.place;
+  rememberList(address, shown, place);
+  signal.addEventListener("abort", () => rememberList(address, shown, { top: scrollY }));
+  if (!place) return;
+  scrollTo(0, place.top);
+  hits.querySelector(`a[href="${href("photo", shown[place.active] ?? "")}"]`)?.focus({ preventScroll: true });
 }
 
 function search({ photo, upload: isUpload, box, like, unlike, k, where }, signal) {

@@ -202,7 +202,7 @@ function proposal({ photo, labels, unknown, evidence, reason }, onpick) {
       { class: "stack tight" },
       h("h1", {}, `${top.name}?`),
       scientific && h("p", { class: "sci" }, top.scientific_name),
-      reason && h("p", { class: "reason" }, icon("help"), reason),
+      reason && h("p", { class: "reason" }, icon("help"), `${reason[0].toUpperCase()}${reason.slice(1)}`),
       more,
     ),
     h("div", { class: "stack tight" }, labelBars(labels.slice(0, 5), onpick), evidence?.rank !== "species" && sureOf(evidence)),

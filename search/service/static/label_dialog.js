@@ -9,13 +9,12 @@ import { taxonField } from "./taxa.js";
  * Ask for a name and record it for photos, with a way to undo.
  * @param {number[]} ids The photos.
  * @param {AbortSignal} signal Ends it.
- * @param {Function} [ondone] Told the ids once the labels are recorded or taken back.
+ * @param {Function} [ondone] Called once the labels are recorded, and once they are taken back.
  */
 export function labelDialog(ids, signal, ondone) {
-  let taxon = null;
   const problem = h("p", { class: "notice bad", role: "alert", hidden: true });
   const submit = button("Record", { class: "primary", type: "submit" });
-  const field = taxonField({ label: "They show", signal, onpick: (picked) => ((taxon = picked.name), submit.focus()) });
+  const field = taxonField({ label: "They show", signal, onpick: () => submit.focus() });
   const form = h(
     "form",
     {},
@@ -29,15 +28,17 @@ export function labelDialog(ids, signal, ondone) {
   signal.addEventListener("abort", () => dialog.close(), { once: true });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const name = (field.input.value.trim() || taxon) ?? "";
+    const name = field.input.value.trim();
     if (!name) return field.input.focus();
     submit.disabled = true;
     try {
       const items = ids.map((id) => ({ photo_id: id, taxon: name, verdict: "positive" }));
       const { run_id: run } = await api("/api/annotations", { json: { items } });
       dialog.close();
-      changed(ids, ondone);
-      toast(`${plural(ids.length, "photo")} labelled ${name}.`, { action: "Undo", onaction: () => undo(run, ids, ondone) });
+      changed(signal, ondone);
+      // Without a run, all of them had this label already, and there is nothing to undo.
+      const way = run === null ? {} : { action: "Undo", onaction: () => undo(run, signal, ondone) };
+      toast(`${plural(ids.length, "photo")} labelled ${name}.`, way);
     } catch (error) {
       problem.textContent = error.message;
       problem.hidden = false;
@@ -46,17 +47,17 @@ export function labelDialog(ids, signal, ondone) {
   });
 }
 
-async function undo(run, ids, ondone) {
+async function undo(run, signal, ondone) {
   try {
     await api(`/api/annotations/${run}`, { method: "DELETE" });
-    changed(ids, ondone);
+    changed(signal, ondone);
     toast("Undone.");
   } catch (error) {
     toast(error.message, { bad: true });
   }
 }
 
-function changed(ids, ondone) {
+function changed(signal, ondone) {
   dispatchEvent(new Event("catalog-changed"));
-  ondone?.(ids);
+  if (!signal.aborted) ondone?.();
 }

@@ -1,7 +1,7 @@
 /** One photo: large, with what is known of it, its label and why, what people verified, and photos like it. */
 
 import { api, catalog, thumbUrl } from "./api.js";
-import { button, errorState, h, icon, typing } from "./dom.js";
+import { button, errorState, h, icon, toast, typing } from "./dom.js";
 import { labelPanel } from "./evidence.js";
 import { facts } from "./facts.js";
 import { fileName, moment, nameOf, number, percent, place, verifiedAs } from "./format.js";
@@ -26,14 +26,14 @@ export async function show(root, { path: [text] }, signal) {
   const draw = () => {
     document.title = `${nameOf(photo) ?? `Photo ${id}`} · birdsearch`;
     if (!stage.root.hasChildNodes()) stage.show(photo, `${nameOf(photo) ?? "Photo"}, ${fileName(photo.path)}`);
-    side.replaceChildren(head(photo, () => labelDialog([id], signal, reload)), label, verified(photo), details(photo));
+    side.replaceChildren(head(photo, () => labelDialog([id], signal, relabelled)), label, verified(photo), details(photo));
   };
   const reload = async () => {
-    facts.forget([id]);
     photo = await api(`/api/photos/${id}`, { signal });
     facts.put([photo]);
     draw();
   };
+  const relabelled = () => reload().catch((error) => signal.aborted || toast(error.message, { bad: true }));
   if (photo) draw();
   keys(near, stage, signal);
   // What the grid knows is shown at once; the photo itself may know more.

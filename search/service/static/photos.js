@@ -103,8 +103,7 @@ export async function show(root, { query }, signal) {
     );
   }
 
-  async function labelled(labelledIds) {
-    facts.forget(labelledIds);
+  function labelled() {
     grid.select([]);
     grid.refresh();
   }
