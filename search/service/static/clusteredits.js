@@ -7,6 +7,14 @@ import { plural } from "./format.js";
 /** What a cluster is called: its name, or its number. */
 export const clusterName = (cluster) => cluster.name || `Cluster ${cluster.id}`;
 
+let forget = () => {};
+
+/** Show a message, in place of the last one, whose way to undo would now undo something else. */
+function tell(text, options) {
+  forget();
+  forget = toast(text, options);
+}
+
 /**
  * Ways to edit the clusters of a run.
  * @param {number} run The run on show, the current one.
@@ -19,7 +27,7 @@ export function editor(run, signal, ondone) {
     const answer = await api(`/api/clusters/${now}/edits`, { json: edit, signal });
     now = answer.run;
     dispatchEvent(new Event("catalog-changed"));
-    toast(said, { action: "Undo", onaction: edit.op === "label" ? () => unlabel(answer.annotation_run) : undo });
+    tell(said, { action: "Undo", onaction: edit.op === "label" ? () => unlabel(answer.annotation_run) : undo });
     ondone(now, edit);
     return answer;
   };
@@ -35,7 +43,7 @@ export function editor(run, signal, ondone) {
   const undo = async () => {
     try {
       now = (await api(`/api/clusters/${now}/edits`, { json: { op: "undo" } })).run;
-      toast("The last edit was undone.");
+      tell("The last edit was undone.");
       ondone(now, { op: "undo" });
     } catch (error) {
       toast(error.message, { bad: true });
@@ -45,7 +53,7 @@ export function editor(run, signal, ondone) {
     try {
       const { undone } = await api(`/api/annotations/${labels}`, { method: "DELETE" });
       dispatchEvent(new Event("catalog-changed"));
-      toast(`${plural(undone, "label")} taken back.`);
+      tell(`${plural(undone, "label")} taken back.`);
       ondone(now, { op: "label" });
     } catch (error) {
       toast(error.message, { bad: true });

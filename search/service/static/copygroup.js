@@ -51,7 +51,7 @@ function copyFigure(group, index, { differ, comparison, on }) {
   const keep =
     !on.fixed &&
     !kept &&
-    button("Keep this one", { icon: "check", class: "small", "aria-label": `Keep ${name}`, onclick: () => on.keep(index) });
+    button("Keep this one", { icon: "check", class: "small", "aria-label": `Keep this one: ${name}`, onclick: () => on.keep(index) });
   const rows = FACTS.map(([term, text, amount, best]) => {
     const differs = differ.has(term);
     const top = differs && amount && group.files.every((other) => amount(other) <= amount(file));

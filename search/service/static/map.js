@@ -110,10 +110,10 @@ class MapPage {
     const chosen = this.map.highlight === one.id;
     const zoom = h(
       "button",
-      { type: "button", class: "map-cluster", "aria-pressed": String(chosen), dataset: { id: one.id }, "aria-label": `Zoom to ${name}, ${plural(one.photos, "photo")}`, onclick: () => this.#highlight(this.map.highlight === one.id ? null : one.id) },
+      { type: "button", class: "map-cluster", "aria-pressed": String(chosen), dataset: { id: one.id }, title: `Zoom to ${name}`, onclick: () => this.#highlight(this.map.highlight === one.id ? null : one.id) },
       dot,
       h("span", { class: "clip" }, name),
-      h("span", { class: "soft num" }, number(one.photos)),
+      h("span", { class: "soft num" }, number(one.photos), h("span", { class: "visually-hidden" }, " photos")),
     );
     const all = button("", { icon: "plus", class: "small quiet", label: `Select all of ${name}`, onclick: () => this.#select(this.#of(one.id), false) });
     return h("li", {}, zoom, all);

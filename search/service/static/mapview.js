@@ -121,7 +121,7 @@ export class MapView {
     this.points = points;
     this.names = names;
     this.places = clusterPlaces(points);
-    this.paints = paint(this.places);
+    this.paints = paint(this.places, this.paints);
     const slots = new Map([[-1, 0], ...[...this.places.keys()].map((id, place) => [id, place + 1])]);
     this.slot = points.cluster.map((id) => slots.get(id));
     this.slots = slots;

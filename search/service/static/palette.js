@@ -23,12 +23,15 @@ export function palette() {
  * Give each cluster a colour and a mark such that clusters near each other on the map differ: the largest cluster
  * chooses first, and each takes what its nearest neighbours use least.
  * @param {Map<number, {count: number, x: number, y: number}>} places As `clusterPlaces` gives them.
+ * @param {Map<number, {colour: number, mark: number}>} [before] What was given before; clusters that are there still
+ *   keep it.
  * @returns {Map<number, {colour: number, mark: number}>} Places in `palette().colours` and in `MARKS`.
  */
-export function paint(places) {
+export function paint(places, before = new Map()) {
   const order = [...places].sort(([a, one], [b, other]) => other.count - one.count || a - b);
-  const chosen = new Map();
+  const chosen = new Map([...before].filter(([id]) => places.has(id)));
   for (const [id, place] of order) {
+    if (chosen.has(id)) continue;
     const costs = new Float64Array(LIGHT.length);
     const marks = new Float64Array(LIGHT.length * MARKS.length);
     for (const [other, { colour, mark }] of chosen) {

@@ -149,6 +149,7 @@ export class Timeline {
       {
         type: "button",
         class: "timeline-bar",
+        dataset: this.#over(key, last),
         tabindex: "-1",
         "aria-pressed": "false",
         "aria-label": `${names[this.#unit].format(startOf(key))}: ${plural(some.length, "sighting")}`,
@@ -158,7 +159,6 @@ export class Timeline {
       },
       h("span", { class: "timeline-well", "aria-hidden": "true" }, column),
       h("span", { class: "timeline-tick num", "aria-hidden": "true" }, this.#tick(key)),
-      h("span", { class: "timeline-over", "aria-hidden": "true" }, this.#over(key, last)),
     );
     return { bar, fill, some };
   }
@@ -168,11 +168,12 @@ export class Timeline {
     return this.#unit === "month" ? shortMonth.format(startOf(key)) : String(Number(key.slice(8)));
   }
 
-  /** What stands below the first bar of a month and of a year. */
+  /** What the style sheet writes below the first bar of a month and of a year. */
   #over(key, last) {
     const starts = (length) => key.length > length && last?.slice(0, length) !== key.slice(0, length);
-    const month = this.#unit === "day" && starts(7) && shortMonth.format(startOf(key));
-    return [month && h("b", {}, month), starts(4) && h("span", {}, key.slice(0, 4))];
+    const month = this.#unit === "day" && starts(7) ? shortMonth.format(startOf(key)) : "";
+    const year = starts(4) ? key.slice(0, 4) : "";
+    return this.#unit === "day" ? { upper: month, lower: year } : { upper: year, lower: "" };
   }
 
   #rove(bar) {
