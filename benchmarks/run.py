@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-NAMES = ("startup", "network", "query", "archive", "growth", "labels", "vectors")
+NAMES = ("startup", "network", "query", "archive", "growth", "labels", "vectors", "serve")
 
 
 def main() -> None:

@@ -65,6 +65,8 @@ def serve(
     SIGTERM, after the requests that are being answered.
     """
     _check_installed()
+    # Before NumPy is loaded. Small products of several requests only wait for each other's threads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import logging
 
     from birdsearch.errors import InvalidInputError
