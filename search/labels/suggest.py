@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,6 +83,11 @@ class Candidates:
             margins=np.concatenate(margins),
             unknown=np.concatenate(unknown),
         )
+
+    def without(self, view_ids: Sequence[int]) -> Candidates:
+        """The same but for some views and whatever is of their groups, as if these were verified by now."""
+        gone = np.isin(self.view_ids, np.asarray(view_ids, dtype=np.int64))
+        return replace(self, is_new=self.is_new & ~np.isin(self.groups, self.groups[gone]))
 
     def informative(
         self, store: CatalogStore, count: int, allowed: NDArray[np.int64] | None = None

@@ -18,7 +18,7 @@ from birdsearch.search.clusters.state import (
     list_states,
     state_of,
 )
-from birdsearch.search.service.label_state import label_state
+from birdsearch.search.service.label_state import LabelState, label_state
 from birdsearch.search.sightings.store import last_run
 
 __all__ = ["ClusterViews", "odd_members", "ordered_members", "typical_photos"]
@@ -35,7 +35,7 @@ class ClusterViews:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._overviews: OrderedDict[tuple[int, ...], Overview] = OrderedDict()
+        self._overviews: OrderedDict[tuple[int, int, LabelState], Overview] = OrderedDict()
         self._states: tuple[int | None, list[StateSummary]] = (None, [])
 
     def overview(self, store: CatalogStore, run_id: int) -> Overview:
@@ -49,7 +49,7 @@ class ClusterViews:
             InvalidInputError: The run made no clusters.
         """
         # Sites are those of the deployments that the last `sightings` run saw.
-        key = (run_id, last_run(store) or 0, *label_state(store))
+        key = (run_id, last_run(store) or 0, label_state(store))
         with self._lock:
             found = self._overviews.get(key)
             if found is None:

@@ -1,27 +1,48 @@
-"""What is doubtful in the catalog, read once and kept until labels change."""
+"""What is doubtful in the catalog, read once, and again in the background when labels change."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from birdsearch.indexer.annotations import labels_in_force
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.suggest import Candidates
-from birdsearch.search.service.label_state import label_state
+from birdsearch.search.service.label_state import LabelState, label_state
 
 __all__ = ["ReviewPool"]
 
+log = logging.getLogger(__name__)
+
+# A read that is under way when the service ends is waited for so long, in seconds; it writes nothing.
+_LAST_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    state: LabelState
+    candidates: Candidates
+
 
 class ReviewPool:
-    """Keeps the photos that may be verified next. Several threads may ask at once."""
+    """Keeps the photos that may be verified next. Several threads may ask at once.
+
+    Reading them takes seconds, and whoever verifies photos changes labels every few seconds. So what was read
+    before the last labels is given out, without what is verified by now, while it is read anew.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._read: tuple[tuple[int, ...], Candidates] | None = None
+        self._reading = threading.Lock()
+        self._read: _Read | None = None
+        self._refresh: threading.Thread | None = None
+        self._closed = False
 
     def get(self, store: CatalogStore, estimator: Callable[[], LabelEstimator]) -> Candidates:
-        """The photos without a verified label, and how doubtful each is.
+        """The photos without a verified label, and how doubtful each is, by the labels of a moment ago.
 
         Args:
             store: The catalog.
@@ -29,6 +50,41 @@ class ReviewPool:
         """
         state = label_state(store)
         with self._lock:
-            if self._read is None or self._read[0] != state:
-                self._read = (state, Candidates.read(store, estimator()))
-            return self._read[1]
+            read = self._read
+        if read is None or read.state.photos != state.photos:
+            return self._read_now(store, estimator)
+        if read.state == state:
+            return read.candidates
+        with self._lock:
+            if not self._closed and (self._refresh is None or not self._refresh.is_alive()):
+                self._refresh = threading.Thread(
+                    target=self._read_again, args=(store, estimator), name="birdsearch-review", daemon=True
+                )
+                self._refresh.start()
+        return read.candidates.without([label.view_id for label in labels_in_force(store)])
+
+    def close(self) -> None:
+        """Wait a little for what is being read."""
+        with self._lock:
+            self._closed, refresh = True, self._refresh
+        if refresh is not None:
+            refresh.join(_LAST_S)
+
+    def _read_again(self, store: CatalogStore, estimator: Callable[[], LabelEstimator]) -> None:
+        try:
+            self._read_now(store, estimator)
+        except Exception:
+            # The service may be ending, and the catalog closed; else the next request tries again.
+            if not self._closed:
+                log.exception("what to verify next could not be read")
+
+    def _read_now(self, store: CatalogStore, estimator: Callable[[], LabelEstimator]) -> Candidates:
+        with self._reading:
+            state = label_state(store)
+            with self._lock:
+                if self._read is not None and self._read.state == state:
+                    return self._read.candidates
+            candidates = Candidates.read(store, estimator())
+            with self._lock:
+                self._read = _Read(state, candidates)
+            return candidates

@@ -12,7 +12,7 @@ from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.places import SensitivePhotos
-from birdsearch.search.service.label_state import label_state
+from birdsearch.search.service.label_state import LabelState, label_state
 from birdsearch.search.sightings.listed import SeenPhotos, StoredSighting, list_sightings, read_seen
 from birdsearch.search.sightings.store import last_run
 
@@ -32,7 +32,7 @@ class SightingViews:
         self._sensitive = sensitive
         self._lock = threading.Lock()
         self._seen: tuple[_Key, SeenPhotos] | None = None
-        self._told: tuple[_Key, tuple[StoredSighting, ...]] | None = None
+        self._told: tuple[tuple[_Key, LabelState], tuple[StoredSighting, ...]] | None = None
 
     def get(
         self, store: CatalogStore, record: ModelRecord, estimator: Callable[[], LabelEstimator]
@@ -52,7 +52,7 @@ class SightingViews:
         with self._lock:
             if self._seen is None or self._seen[0] != photos:
                 self._seen = (photos, read_seen(store, record, run_id))
-            key = (*photos, *labels)
+            key = (photos, labels)
             if self._told is None or self._told[0] != key:
                 told = list_sightings(store, self._seen[1], estimator(), sensitive=self._sensitive)
                 self._told = (key, told)

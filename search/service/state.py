@@ -75,12 +75,14 @@ class Service:
             self.jobs = closing.enter_context(contextlib.closing(Jobs(self.paths.known)))
             self.copies = FoundCopies()
             self.clusters = ClusterViews()
-            self.review = ReviewPool()
+            self.review = closing.enter_context(contextlib.closing(ReviewPool()))
             self.sightings = SightingViews(None if options.exact_places else self.sensitive)
             self.maps = ClusterMaps(Settings.from_environment().cache / "maps")
             largest = options.max_upload_mb * 1_000_000
             self.embedder = closing.enter_context(
-                contextlib.closing(Embedder(self.catalog, max_bytes=largest))
+                contextlib.closing(
+                    Embedder(self.catalog, max_bytes=largest, on_batch=self.metrics.batches.observe)
+                )
             )
             self.searcher = closing.enter_context(contextlib.closing(Searcher(self)))
             self._closing = closing.pop_all()

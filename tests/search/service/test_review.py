@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 
 from birdsearch.indexer.annotations import labels_in_force
 from birdsearch.search.labels.suggest import Candidates, suggest
+from tests.search.service.test_jobs import finished, until
 
 if TYPE_CHECKING:
     from tests.search.service.conftest import MakeServer, RunningServer
@@ -19,6 +21,12 @@ def get(server: RunningServer, **query: Any) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
+
+
+def reading(server: RunningServer) -> bool:
+    """Whether it reads in the background what is doubtful."""
+    refresh = server.service.review._refresh
+    return refresh is not None and refresh.is_alive()
 
 
 def ids(review: dict[str, Any]) -> list[int]:
@@ -75,10 +83,38 @@ def test_what_was_verified_is_not_asked_again_and_comes_back_when_that_is_taken_
     body = {"items": [{"photo_id": first, "taxon": before["items"][0]["labels"][0]["name"]}]}
     run = httpx.post(f"{server.url}/api/annotations", json=body).json()["run_id"]
     after = get(server)
+    # At once, and for good once all has been read by the new labels.
     assert first not in ids(after)
+    until(lambda: not reading(server))
+    assert first not in ids(get(server))
     assert after["verified"] == before["verified"] + 1
     assert httpx.delete(f"{server.url}/api/annotations/{run}").status_code == 200
-    assert get(server) == before
+    until(lambda: get(server) == before)
+
+
+def test_who_verifies_photos_does_not_wait_for_all_to_be_read_anew(
+    make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make_server()
+    before = ids(get(server, limit=200))
+    release = threading.Event()
+    read = Candidates.read
+
+    def slow(*arguments: Any) -> Candidates:
+        release.wait(30)
+        return read(*arguments)
+
+    monkeypatch.setattr(Candidates, "read", slow)
+    for photo_id in before[:3]:
+        body = {"items": [{"photo_id": photo_id, "taxon": "Eurasian hoopoe"}]}
+        assert httpx.post(f"{server.url}/api/annotations", json=body).status_code == 201
+        assert photo_id not in ids(get(server, limit=200))
+    left = ids(get(server, limit=200))
+    assert set(left) < set(before)
+    assert not set(before[:3]) & set(left)
+    release.set()
+    until(lambda: not reading(server))
+    assert not set(before[:3]) & set(ids(get(server, limit=200)))
 
 
 def test_what_is_doubtful_is_read_once_until_labels_change(
@@ -97,12 +133,13 @@ def test_what_is_doubtful_is_read_once_until_labels_change(
         review = get(server, order=order)
     # A run of another kind changes nothing of what labels hang on.
     sightings = httpx.post(f"{server.url}/api/sightings").json()
-    while httpx.get(f"{server.url}/api/jobs/{sightings['id']}").json()["state"] in ("queued", "running"):
-        pass
+    assert finished(server, sightings)["state"] == "done"
     get(server)
     assert len(reads) == 1
     body = {"items": [{"photo_id": ids(review)[0], "taxon": "Eurasian hoopoe"}]}
     assert httpx.post(f"{server.url}/api/annotations", json=body).status_code == 201
+    get(server)
+    until(lambda: not reading(server))
     get(server)
     assert len(reads) == 2
 
