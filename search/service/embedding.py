@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +101,17 @@ class Embedder:
         catalog: The catalog.
         max_bytes: Largest photo.
         processes: How many decode; as many as there are cores, up to 4, if None.
+        on_batch: Told how many photos the network looks at together.
     """
 
-    def __init__(self, catalog: Catalog, *, max_bytes: int, processes: int | None = None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        max_bytes: int,
+        processes: int | None = None,
+        on_batch: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._catalog = catalog
         self._limits = PhotoLimits(max_bytes=max_bytes, deadline_s=_DEADLINE_S)
         self._mine = _Mine()
@@ -116,7 +125,7 @@ class Embedder:
             self._network: Batcher[tuple[Model, _Pixels], NDArray[np.float32]] = closing.enter_context(
                 contextlib.closing(
                     Batcher(
-                        _embeddings,
+                        functools.partial(_embeddings, on_batch),
                         most=_BATCH,
                         name="birdsearch-embed",
                         window_s=_WINDOW_S,
@@ -221,11 +230,14 @@ class Embedder:
             yield os.fsencode(file.name)
 
 
-def _embeddings(asked: Sequence[tuple[Model, _Pixels]]) -> list[NDArray[np.float32]]:
+def _embeddings(
+    on_batch: Callable[[int], None], asked: Sequence[tuple[Model, _Pixels]]
+) -> list[NDArray[np.float32]]:
     """Embeddings of pixels, in order; nearly always all by one model."""
     found: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(asked)
     for model in {id(model): model for model, _ in asked}.values():
         places = [place for place, (mine, _) in enumerate(asked) if mine is model]
+        on_batch(len(places))
         computed = model.infer_pixels(np.stack([asked[place][1] for place in places])).embeddings
         for place, embedding in zip(places, computed, strict=True):
             found[place] = embedding

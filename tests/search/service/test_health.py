@@ -99,3 +99,13 @@ def test_a_client_cannot_make_series_without_end(make_server: MakeServer, catalo
             client.request(f"M{number}", "/healthz")
         samples = _samples(client.get("/metrics").text)
     assert sum(key.startswith("birdsearch_requests_total") for key in samples) <= 5
+
+
+def test_what_the_network_looks_at_is_counted(make_server: MakeServer, catalog_path: Path) -> None:
+    server = make_server(catalog=catalog_path, read_only=True)
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        for box in ([0.1, 0.1, 0.5, 0.5], [0.2, 0.2, 0.5, 0.5]):
+            assert client.post("/api/label", json={"photo_id": 1, "box": box}).status_code == 200
+        samples = _samples(client.get("/metrics").text)
+    assert samples["birdsearch_network_batch_photos_sum"] == 2
+    assert samples['birdsearch_network_batch_photos_bucket{le="1"}'] == 2
