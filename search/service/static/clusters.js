@@ -38,7 +38,7 @@ export async function show(root, { path: [run, part], query }, signal) {
     root.replaceChildren();
     await show(root, { path: [], query }, signal);
   };
-  if (runs.length === 0) return page.append(neverClustered(features, start));
+  if (runs.length === 0) return page.append(h("div", { class: "page-head" }, h("h1", {}, "Clusters")), neverClustered(features, start));
   const current = runs.find((one) => one.current) ?? runs[0];
   const shown = runs.find((one) => String(one.run) === run) ?? current;
   const { clusters, warnings } = await api(`/api/clusters/${shown.run}`, { signal });

@@ -35,7 +35,7 @@ class SightingsPage {
 
   async load() {
     await this.#fetch();
-    if (this.total === 0 && !this.#filtered) return this.page.replaceChildren(this.#none());
+    if (this.total === 0 && !this.#filtered) return this.page.replaceChildren(h("div", { class: "page-head" }, h("h1", {}, "Sightings")), this.#none());
     this.#build();
     return this.#fill();
   }
