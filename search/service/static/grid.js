@@ -222,12 +222,15 @@ export class PhotoGrid {
     const verified = verifiedAs(photo);
     const name = nameOf(photo) ?? "No label";
     const state = verified ? "verified" : photo.label ? "not verified" : "";
-    link.setAttribute("aria-label", [name, state, date(photo.captured_at), where].filter(Boolean).join(", "));
+    const taken = date(photo.captured_at) || "No date";
+    // What is seen stands first and in one piece, so that who speaks to the page can say it.
+    link.setAttribute("aria-label", [name, taken, state, where].filter(Boolean).join(", "));
     link.title = photo.path;
     cell.classList.toggle("verified", verified !== undefined);
     link.querySelector(".caption").replaceChildren(
-      h("span", { class: "species clip" }, name, verified && h("span", { class: "mark" }, " ✓")),
-      h("span", { class: "soft clip" }, date(photo.captured_at) || "No date"),
+      h("span", { class: "species clip" }, name, verified && h("span", { class: "mark", "aria-hidden": "true" }, " ✓")),
+      " ",
+      h("span", { class: "soft clip" }, taken),
     );
   }
 
