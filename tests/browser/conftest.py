@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +181,7 @@ def browser() -> Iterator[Browser]:
 
 
 OpenPage = Callable[..., "Page"]
+Until = Callable[..., None]
 
 
 @pytest.fixture
@@ -223,6 +225,23 @@ def open_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Open
     for context in contexts:
         context.close()
     assert faults == []
+
+
+@pytest.fixture(scope="session")
+def until() -> Until:
+    """Waits until an expression is true in a page: `until(page, "() => ...", argument)`.
+
+    Playwright's own `wait_for_function` has the page evaluate text, which its Content-Security-Policy forbids.
+    """
+
+    def wait(page: Page, function: str, argument: Any = None, *, timeout_ms: int = _PATIENCE_MS) -> None:
+        deadline = time.monotonic() + timeout_ms / 1000
+        while not page.evaluate(function, argument):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not true within {timeout_ms / 1000:g} s: {function}")
+            page.wait_for_timeout(50)
+
+    return wait
 
 
 @pytest.fixture(scope="session")
