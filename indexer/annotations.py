@@ -459,7 +459,9 @@ def _labels(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
     )
 
 
-def labels_in_force(store: CatalogStore, verdict: Verdict | None = "positive") -> list[VerifiedLabel]:
+def labels_in_force(
+    store: CatalogStore, verdict: Verdict | None = "positive", photo_ids: Sequence[int] | None = None
+) -> list[VerifiedLabel]:
     """The labels that count.
 
     Photos whose files are all missing keep their labels, so theirs are among them.
@@ -468,6 +470,7 @@ def labels_in_force(store: CatalogStore, verdict: Verdict | None = "positive") -
         store: An open catalog.
         verdict: Labels of this verdict only, of which each view has at most one if it is `positive`; None for
             all.
+        photo_ids: Labels of these photos only.
 
     Returns:
         Labels in order of their views, then of their ids.
@@ -482,7 +485,14 @@ def labels_in_force(store: CatalogStore, verdict: Verdict | None = "positive") -
     if verdict is not None:
         statement = statement.where(row.c.verdict == verdict)
     with store.reading() as connection:
-        return [VerifiedLabel(*found) for found in connection.execute(statement)]
+        if photo_ids is None:
+            return [VerifiedLabel(*found) for found in connection.execute(statement)]
+        labels = [
+            VerifiedLabel(*found)
+            for ids in chunks(sorted(set(photo_ids)))
+            for found in connection.execute(statement.where(tables.view.c.photo_id.in_(ids)))
+        ]
+    return sorted(labels, key=lambda label: label.view_id)
 
 
 def history(store: CatalogStore, view_ids: Sequence[int] | None = None) -> list[HistoryEntry]:

@@ -37,7 +37,9 @@ _DESCRIPTION = """Photos of a birdsearch catalog: find similar ones, name them, 
 
 Everything is JSON but uploads (multipart) and pictures. Errors are `application/problem+json` (RFC 9457)."""
 
+# In this order they are looked through, so what is asked most comes first.
 _ROUTERS = (
+    search.router,
     health.router,
     security.router,
     jobs.router,
@@ -47,7 +49,6 @@ _ROUTERS = (
     sightings.router,
     review.router,
     photos.router,
-    search.router,
 )
 
 

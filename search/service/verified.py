@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import history
+from birdsearch.indexer.annotations import labels_in_force
 from birdsearch.indexer.catalog import CatalogStore, chunks
 
 __all__ = ["verified_names", "views_of"]
@@ -31,7 +31,6 @@ def verified_names(store: CatalogStore, photo_ids: Sequence[int]) -> dict[int, s
         photo_ids: Ids; photos without such a label are left out.
     """
     found: dict[int, str] = {}
-    for entry in history(store, views_of(store, photo_ids)):
-        if entry.in_force and entry.label.verdict == "positive":
-            found.setdefault(entry.label.photo_id, entry.label.name)
+    for label in labels_in_force(store, "positive", photo_ids):
+        found.setdefault(label.photo_id, label.name)
     return found
