@@ -24,7 +24,7 @@ class Health(BaseModel):
 
 
 # NOTE: `async`, so that it is answered while every thread is busy.
-@router.get("/healthz")
+@router.get("/healthz", responses=responses())
 async def healthz() -> Health:
     """Say that the service lives."""
     return Health()

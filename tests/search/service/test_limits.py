@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -354,3 +355,30 @@ def test_head_is_get_without_the_body(server: RunningServer, path: str) -> None:
         assert asked.headers["content-type"] == got.headers["content-type"]
         if path != "/metrics":
             assert asked.headers["content-length"] == got.headers["content-length"]
+
+
+# -- many at once ------------------------------------------------------------------------------------------
+
+
+def test_many_who_ask_different_things_at_once_are_all_answered(server: RunningServer) -> None:
+    asked = [
+        ("GET", "/api/catalog", None),
+        ("GET", "/api/photos?limit=20", None),
+        ("GET", "/api/photos/1", None),
+        ("GET", "/api/photos/2/thumb?size=160", None),
+        ("POST", "/api/search", {"photo_id": 3}),
+        ("POST", "/api/label", {"photo_id": 4}),
+        ("GET", "/api/taxa?q=b", None),
+        ("GET", "/metrics", None),
+    ]
+
+    def ask(start: int) -> list[int]:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            return [
+                client.request(method, path, json=body).status_code
+                for method, path, body in asked[start:] + asked[:start]
+            ]
+
+    with ThreadPoolExecutor(24) as pool:
+        statuses = [status for some in pool.map(ask, [n % len(asked) for n in range(24)]) for status in some]
+    assert statuses == [200] * 24 * len(asked)
