@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -335,3 +336,55 @@ def test_a_follower_that_goes_away_is_forgotten(make_server: MakeServer) -> None
         assert len(jobs._wakers) == 1
     until(lambda: not jobs._wakers)
     release.set()
+
+
+# -- indexing new photos -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def growing(archive: Path, tmp_path: Path, make_server: MakeServer) -> tuple[RunningServer, Path]:
+    """A server of a catalog of one photo, and the folder of that photo, to which others can be added."""
+    from birdsearch.data.truth import read_truth
+    from birdsearch.search.engine import Catalog
+
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    first = next(row for row in read_truth(archive) if row.kind == "photo")
+    shutil.copy2(archive / first.path, folder)
+    with Catalog.open(tmp_path / "grown", "create") as catalog:
+        catalog.index([folder], "demo")
+    return make_server(catalog=tmp_path / "grown"), folder
+
+
+def test_new_photos_are_found_and_searched_at_once(
+    growing: tuple[RunningServer, Path], archive: Path
+) -> None:
+    server, folder = growing
+    shutil.copytree(archive, folder / "more")
+    job = finished(server, httpx.post(f"{server.url}/api/jobs", json={"kind": "index"}).json())
+    assert job["state"] == "done", job
+    assert job["result"]["embedded"] == job["result"]["new"] > 10
+    # The one that was there is a copy now; corrupt files are told, not lost.
+    assert job["result"]["copies"] >= 1
+    assert sum(job["result"]["failures"].values()) == job["result"]["failed"] > 0
+    hits = httpx.post(f"{server.url}/api/search", json={"photo_id": 1, "k": 1000}).json()["hits"]
+    assert len(hits) == job["result"]["new"]
+
+
+def test_an_index_run_that_is_cancelled_keeps_what_it_committed_and_the_next_one_goes_on(
+    growing: tuple[RunningServer, Path], archive: Path
+) -> None:
+    server, folder = growing
+    shutil.copytree(archive, folder / "more")
+    url = f"{server.url}/api/jobs"
+    job = httpx.post(url, json={"kind": "index"}).json()
+    # The crawl is over, or the run already is.
+    until(lambda: httpx.get(f"{url}/{job['id']}").json()["message"] == "reading photos")
+    assert httpx.delete(f"{url}/{job['id']}").status_code == 202
+    assert finished(server, job)["state"] in ("cancelled", "done")
+    kept = server.service.store.counts().photos
+    again = finished(server, httpx.post(url, json={"kind": "index"}).json())
+    assert again["state"] == "done", again
+    assert server.service.store.counts().photos == kept + again["result"]["new"]
+    assert again["result"]["failed"] > 0
+    CatalogStore.open(server.options.catalog, "write").close()
