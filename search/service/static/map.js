@@ -167,7 +167,7 @@ class MapPage {
   #fillSelection() {
     const some = this.#selection;
     if (some.length === 0) {
-      return this.aside.replaceChildren(h("h2", {}, "Nothing selected"), h("p", { class: "soft" }, "Take the lasso and draw round some photos, point at one, or choose a cluster below."));
+      return this.aside.replaceChildren(h("h2", {}, "Selection"), h("p", { class: "soft" }, "Nothing yet. Take the lasso and draw round some photos, point at one, or choose a cluster below."));
     }
     const photos = some.map((i) => this.points.photo[i]);
     const parts = this.#parts();
