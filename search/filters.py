@@ -263,7 +263,8 @@ def rows_allowed(
         if where.exclude_under:
             in_folders = sa.and_(in_folders, sa.not_(_is_under(roots, where.exclude_under)))
     conditions = [
-        sa.exists().where(file.photo_id == photo.id, in_folders),
+        # Not EXISTS: SQLite would look through the folders again for every photo.
+        photo.id.in_(sa.select(file.photo_id).where(in_folders)),
         *_time_conditions(where),
         *_place_conditions(where),
         *_label_conditions(connection, where),

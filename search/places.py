@@ -90,11 +90,15 @@ class _Answers:
         model_id: The network.
         classes: (classes,) bool, which of its classes are sensitive.
         by_view: (largest view id + 1,) int8: 1 it does, 0 it does not, -1 not asked yet.
+        seq: The last change of the catalog when it was asked about all views; -1 before.
+        photos: Photos of which it takes a view for a sensitive species, as of then.
     """
 
     model_id: int
     classes: NDArray[np.bool_]
     by_view: NDArray[np.int8]
+    seq: int = -1
+    photos: frozenset[int] = frozenset()
 
 
 class SensitivePhotos:
@@ -177,22 +181,34 @@ class SensitivePhotos:
         classes = np.array([name in names for name in record.classes], dtype=bool)
         if not classes.any():
             return set()
-        view, embedding = tables.view.c, tables.embedding.c
-        statement = sa.select(view.id, view.photo_id).join(tables.embedding, embedding.view_id == view.id)
-        rows = connection.execute(
-            _of(statement.where(embedding.model_id == record.id), view.photo_id, photo_ids)
-        ).all()
-        pairs = np.array(rows, dtype=np.int64).reshape(-1, 2)
         with self._lock:
             answers = self._answers
-            if (
-                answers is None
-                or answers.model_id != record.id
-                or not np.array_equal(answers.classes, classes)
-            ):
+            is_of_these = answers is not None and np.array_equal(answers.classes, classes)
+            if answers is None or answers.model_id != record.id or not is_of_these:
                 self._answers = answers = _Answers(record.id, classes, np.full(0, -1, np.int8))
-            _ask(connection, record, answers, pairs[:, 0])
-            return set(pairs[answers.by_view[pairs[:, 0]] == 1, 1].tolist())
+            if photo_ids is not None:
+                return _taken_for_sensitive(connection, record, answers, photo_ids)
+            seq = connection.execute(sa.select(sa.func.max(tables.change.c.seq))).scalar_one() or 0
+            if answers.seq != seq:
+                answers.photos = frozenset(_taken_for_sensitive(connection, record, answers, None))
+                answers.seq = seq
+            return set(answers.photos)
+
+
+def _taken_for_sensitive(
+    connection: sa.Connection, record: ModelRecord, answers: _Answers, photo_ids: Sequence[int] | None
+) -> set[int]:
+    view, embedding = tables.view.c, tables.embedding.c
+    statement = (
+        sa.select(view.id, view.photo_id)
+        .join(tables.embedding, embedding.view_id == view.id)
+        .where(embedding.model_id == record.id)
+    )
+    rows = connection.execute(_of(statement, view.photo_id, photo_ids)).all()
+    # (V, 2)
+    pairs = np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, 2)
+    _ask(connection, record, answers, pairs[:, 0])
+    return set(pairs[answers.by_view[pairs[:, 0]] == 1, 1].tolist())
 
 
 def _ask(

@@ -91,9 +91,10 @@ def _order(sort: str) -> list[sa.ColumnElement[object]]:
         return [photo.id.asc()]
     if sort == "-id":
         return [photo.id.desc()]
+    # As SQLite's index on the times has them: nothing is less than a time, so it comes last the other way round.
     if sort == "captured_at":
-        return [photo.captured_at.is_(None), photo.captured_at.asc(), photo.id.asc()]
-    return [photo.captured_at.is_(None), photo.captured_at.desc(), photo.id.desc()]
+        return [photo.captured_at.asc().nulls_last(), photo.id.asc()]
+    return [photo.captured_at.desc(), photo.id.desc()]
 
 
 def _after(sort: str, captured_at: str | None, photo_id: int) -> sa.ColumnElement[bool]:
