@@ -87,7 +87,11 @@ function logIn() {
 }
 
 function askForToken() {
-  const words = h("p", { class: "soft" }, "Its owner started this gallery with a token. Ask for it, or look in the token file.");
+  const words = h(
+    "p",
+    { class: "soft" },
+    "Its owner started this gallery with a token. Ask for it, or look in the token file.",
+  );
   const input = h("input", { id: "token", type: "password", autocomplete: "current-password", required: true });
   const wrong = h("p", { class: "notice bad", role: "alert", hidden: true });
   const submit = button("Open the gallery", { class: "primary", type: "submit" });
@@ -102,7 +106,9 @@ function askForToken() {
   const dialog = openDialog("This gallery is locked", form);
   input.focus();
   return new Promise((resolve, reject) => {
-    dialog.addEventListener("close", () => reject(new ApiError("The gallery is locked. Reload to enter the token.", 401)));
+    dialog.addEventListener("close", () =>
+      reject(new ApiError("The gallery is locked. Reload to enter the token.", 401)),
+    );
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       submit.disabled = true;
@@ -170,7 +176,10 @@ export async function followJob(job, onprogress, signal) {
       // The browser reconnects by itself; once it gives up, the job's own address says what became of it.
       if (events.readyState !== EventSource.CLOSED) return;
       api(`/api/jobs/${job.id}`, { signal }).then(
-        (now) => (now.state === "running" || now.state === "queued" ? stop(resolve, followJob(now, onprogress, signal)) : stop(resolve, now)),
+        (now) =>
+          now.state === "running" || now.state === "queued"
+            ? stop(resolve, followJob(now, onprogress, signal))
+            : stop(resolve, now),
         (error) => stop(reject, error),
       );
     });

@@ -63,11 +63,13 @@ function markCurrent(page) {
 
 function fillNavigation() {
   const links = Object.entries(PAGES).filter(([, entry]) => entry.under === undefined);
-  document.getElementById("nav").replaceChildren(
-    ...links.map(([page, { title }]) =>
-      h("li", {}, h("a", { href: href(page), dataset: { page } }, icon(page), title)),
-    ),
-  );
+  document
+    .getElementById("nav")
+    .replaceChildren(
+      ...links.map(([page, { title }]) =>
+        h("li", {}, h("a", { href: href(page), dataset: { page } }, icon(page), title)),
+      ),
+    );
 }
 
 /** The count of photos in the header; asked for again when a page says that it changed. */

@@ -31,9 +31,18 @@ export async function catalogDialog() {
     h(
       "div",
       { class: "body" },
-      h("dl", { class: "facts" }, facts(answer).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)])),
+      h(
+        "dl",
+        { class: "facts" },
+        facts(answer).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)]),
+      ),
       answer.features.read_only ? h("p", { class: "soft" }, "This gallery is read-only.") : place,
-      h("div", { class: "actions" }, answer.features.token && lock(), button("Close", { onclick: () => dialog.close() })),
+      h(
+        "div",
+        { class: "actions" },
+        answer.features.token && lock(),
+        button("Close", { onclick: () => dialog.close() }),
+      ),
     ),
   );
   dialog.addEventListener("close", () => closed.abort());
@@ -46,7 +55,14 @@ function facts({ photos, verified_photos: verified, files_missing: missing, firs
     ["Verified", number(verified)],
     missing > 0 && ["Missing", plural(missing, "file")],
     first && ["Taken", `${date(first)} to ${date(last)}`],
-    ["Folders", h("ul", {}, roots.map((root) => h("li", {}, `${root.name}, ${plural(root.photos, "photo")}`)))],
+    [
+      "Folders",
+      h(
+        "ul",
+        {},
+        roots.map((root) => h("li", {}, `${root.name}, ${plural(root.photos, "photo")}`)),
+      ),
+    ],
     ["Network", model ? `${model.name}, ${plural(model.classes, "label")}` : "None yet"],
     ["Version", version],
   ].filter(Boolean);
@@ -54,7 +70,9 @@ function facts({ photos, verified_photos: verified, files_missing: missing, firs
 
 function offer(place, signal) {
   place.replaceChildren(
-    ...Object.entries(JOBS).map(([kind, { text, icon }]) => button(text, { icon, onclick: () => start(place, kind, signal) })),
+    ...Object.entries(JOBS).map(([kind, { text, icon }]) =>
+      button(text, { icon, onclick: () => start(place, kind, signal) }),
+    ),
   );
 }
 

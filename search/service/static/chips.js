@@ -73,10 +73,20 @@ async function filterDialog({ where, onchange, signal }) {
   const { cameras = [], roots = [] } = await catalog().catch(() => ({}));
   const [lat = "", lon = "", km = ""] = (where.near ?? "").split(",");
   const input = (name, attrs) => h("input", { id: `where-${name}`, name, autocomplete: "off", ...attrs });
-  const field = (name, label, control) => h("div", { class: "field" }, h("label", { for: `where-${name}` }, label), control);
+  const field = (name, label, control) =>
+    h("div", { class: "field" }, h("label", { for: `where-${name}` }, label), control);
   const choice = (name, value, options) =>
-    h("select", { id: `where-${name}`, name }, options.map(([key, text]) => h("option", { value: key, selected: key === value }, text)));
-  const hints = (name, values) => h("datalist", { id: `where-${name}-list` }, values.map((value) => h("option", { value })));
+    h(
+      "select",
+      { id: `where-${name}`, name },
+      options.map(([key, text]) => h("option", { value: key, selected: key === value }, text)),
+    );
+  const hints = (name, values) =>
+    h(
+      "datalist",
+      { id: `where-${name}-list` },
+      values.map((value) => h("option", { value })),
+    );
 
   const species = taxonField({ label: "Verified as", onpick: () => {}, signal, value: where.taxon });
   const time = { pattern: MOMENT, placeholder: "2023-05", title: "A year, month or day: 2023, 2023-05 or 2023-05-14" };
@@ -84,25 +94,51 @@ async function filterDialog({ where, onchange, signal }) {
   const form = h(
     "form",
     { method: "dialog" },
-    h("div", { class: "pair" }, field("since", "Taken since", input("since", { ...time, value: where.since ?? "" })), field("until", "Taken until", input("until", { ...time, value: where.until ?? "" }))),
-    h("fieldset", { class: "field" }, h("legend", {}, "Near a place"), h("div", { class: "triple" },
-      field("lat", "Latitude", input("lat", { ...degrees, min: -90, max: 90, value: lat })),
-      field("lon", "Longitude", input("lon", { ...degrees, min: -180, max: 180, value: lon })),
-      field("km", "Within km", input("km", { ...degrees, min: 0, value: km })))),
-    h("div", { class: "pair" },
+    h(
+      "div",
+      { class: "pair" },
+      field("since", "Taken since", input("since", { ...time, value: where.since ?? "" })),
+      field("until", "Taken until", input("until", { ...time, value: where.until ?? "" })),
+    ),
+    h(
+      "fieldset",
+      { class: "field" },
+      h("legend", {}, "Near a place"),
+      h(
+        "div",
+        { class: "triple" },
+        field("lat", "Latitude", input("lat", { ...degrees, min: -90, max: 90, value: lat })),
+        field("lon", "Longitude", input("lon", { ...degrees, min: -180, max: 180, value: lon })),
+        field("km", "Within km", input("km", { ...degrees, min: 0, value: km })),
+      ),
+    ),
+    h(
+      "div",
+      { class: "pair" },
       field("camera", "Camera", input("camera", { list: "where-camera-list", value: where.camera ?? "" })),
-      field("under", "Folder", input("under", { list: "where-under-list", value: where.under?.[0] ?? "" }))),
+      field("under", "Folder", input("under", { list: "where-under-list", value: where.under?.[0] ?? "" })),
+    ),
     hints("camera", cameras),
-    hints("under", roots.map((root) => root.name)),
+    hints(
+      "under",
+      roots.map((root) => root.name),
+    ),
     species,
-    field("verified", "Labels", choice("verified", String(where.verified ?? ""), [
-      ["", "All photos"],
-      ["true", "Verified"],
-      ["false", "Not yet verified"],
-    ])),
-    h("div", { class: "actions" },
+    field(
+      "verified",
+      "Labels",
+      choice("verified", String(where.verified ?? ""), [
+        ["", "All photos"],
+        ["true", "Verified"],
+        ["false", "Not yet verified"],
+      ]),
+    ),
+    h(
+      "div",
+      { class: "actions" },
       button("Cancel", { class: "quiet", onclick: () => dialog.close() }),
-      button("Show these", { class: "primary", type: "submit" })),
+      button("Show these", { class: "primary", type: "submit" }),
+    ),
   );
   const dialog = openDialog("Which photos", form);
   signal.addEventListener("abort", () => dialog.close(), { once: true });
@@ -120,6 +156,8 @@ async function filterDialog({ where, onchange, signal }) {
       taxon: species.input.value.trim(),
     };
     if (said.verified) next.verified = said.verified === "true";
-    onchange(Object.fromEntries(Object.entries(next).filter(([, value]) => value === true || value === false || value.length)));
+    onchange(
+      Object.fromEntries(Object.entries(next).filter(([, value]) => value === true || value === false || value.length)),
+    );
   });
 }

@@ -14,7 +14,13 @@ export function bar(share, extra = "") {
 
 /** A name with its bar and number. */
 export function barRow(name, share, extra = "") {
-  return h("div", { class: "bar-row" }, h("dt", {}, name), h("dd", { class: "num" }, percent(share)), h("dd", { class: "bar-cell" }, bar(share, extra)));
+  return h(
+    "div",
+    { class: "bar-row" },
+    h("dt", {}, name),
+    h("dd", { class: "num" }, percent(share)),
+    h("dd", { class: "bar-cell" }, bar(share, extra)),
+  );
 }
 
 /**
@@ -25,7 +31,13 @@ export function barRow(name, share, extra = "") {
 export function labelBars(labels, onpick) {
   const row = (label, index) => {
     const text = [
-      h("span", { class: "bar-name" }, onpick && h("kbd", {}, index + 1), h("span", { class: "species" }, label.name), flag(label.flag)),
+      h(
+        "span",
+        { class: "bar-name" },
+        onpick && h("kbd", {}, index + 1),
+        h("span", { class: "species" }, label.name),
+        flag(label.flag),
+      ),
       h("span", { class: "num" }, percent(label.probability)),
       h("span", { class: "bar-cell" }, bar(label.probability)),
     ];
@@ -55,7 +67,9 @@ export function sources(label, unknown, evidence) {
       "dl",
       { class: "bars small" },
       barRow("The network alone", label.p_model),
-      voted ? barRow("Your verified photos alone", label.p_knn) : h("p", { class: "soft" }, "No verified photo is near enough to vote."),
+      voted
+        ? barRow("Your verified photos alone", label.p_knn)
+        : h("p", { class: "soft" }, "No verified photo is near enough to vote."),
       unknown !== null && unknown !== undefined && barRow("A bird of no known label", unknown, "warn"),
     ),
     evidence && h("p", { class: "soft" }, weight(evidence, voted)),
@@ -82,14 +96,22 @@ export function voters(evidence, name) {
         { class: "tile", href: href("photo", voter.photo_id) },
         picture(thumbUrl(voter.photo_id, 160)),
         h("span", { class: "badge num" }, similarity(voter.similarity)),
-        h("span", { class: `caption clip species${voter.label === name ? "" : " other"}`, title: voter.label }, voter.label),
+        h(
+          "span",
+          { class: `caption clip species${voter.label === name ? "" : " other"}`, title: voter.label },
+          voter.label,
+        ),
       ),
     );
   return h(
     "section",
     { class: "stack tight" },
     h("h2", { class: "minor" }, "Verified photos that voted"),
-    h("ul", { class: "strip", tabindex: "0", "aria-label": "Verified photos that voted, nearest first" }, evidence.neighbours.slice(0, 12).map(one)),
+    h(
+      "ul",
+      { class: "strip", tabindex: "0", "aria-label": "Verified photos that voted, nearest first" },
+      evidence.neighbours.slice(0, 12).map(one),
+    ),
   );
 }
 
@@ -98,17 +120,39 @@ export function sureOf(evidence) {
   if (!evidence) return null;
   const { name, rank, probability } = evidence;
   if (rank === "bird") return h("p", { class: "soft" }, "Not sure enough of any species, genus, family or order.");
-  return h("p", {}, h("span", { class: "soft" }, `Sure of the ${rank} `), h("span", { class: "species" }, name), h("span", { class: "soft num" }, ` ${percent(probability)}`), " ", flag(evidence.flag));
+  return h(
+    "p",
+    {},
+    h("span", { class: "soft" }, `Sure of the ${rank} `),
+    h("span", { class: "species" }, name),
+    h("span", { class: "soft num" }, ` ${percent(probability)}`),
+    " ",
+    flag(evidence.flag),
+  );
 }
 
 /** Labels, sources and voters together, below a line that folds them away. */
 export function labelPanel({ labels, unknown, evidence }, { open = true } = {}) {
-  if (!labels?.length) return h("p", { class: "soft" }, "No label: the network has no classes and nothing is verified yet.");
+  if (!labels?.length)
+    return h("p", { class: "soft" }, "No label: the network has no classes and nothing is verified yet.");
   const [top] = labels;
   return h(
     "details",
     { class: "label-panel", open },
-    h("summary", {}, "Likely ", h("span", { class: "species" }, top.name), h("span", { class: "soft num" }, ` ${percent(top.probability)}`)),
-    h("div", { class: "stack" }, sureOf(evidence), labelBars(labels), sources(top, unknown, evidence), voters(evidence, top.name)),
+    h(
+      "summary",
+      {},
+      "Likely ",
+      h("span", { class: "species" }, top.name),
+      h("span", { class: "soft num" }, ` ${percent(top.probability)}`),
+    ),
+    h(
+      "div",
+      { class: "stack" },
+      sureOf(evidence),
+      labelBars(labels),
+      sources(top, unknown, evidence),
+      voters(evidence, top.name),
+    ),
   );
 }

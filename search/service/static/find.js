@@ -66,7 +66,11 @@ export async function show(root, { query }, signal) {
   }
 
   const answerLabel = h("div", { class: "stack" });
-  const hits = h("section", { class: "stack", "aria-busy": "true" }, h("p", { class: "soft", role: "status" }, "Searching …"));
+  const hits = h(
+    "section",
+    { class: "stack", "aria-busy": "true" },
+    h("p", { class: "soft", role: "status" }, "Searching …"),
+  );
   const about = h("aside", { class: "stack" }, asked(question, ask), examples(question, ask), answerLabel);
   const filters = filterChips({ where: question.where, onchange: (where) => ask({ where }), signal });
   const anew = h("a", { class: "btn quiet spacer", href: "#/find" }, icon("find"), "New");
@@ -78,10 +82,15 @@ export async function show(root, { query }, signal) {
 
   const answer = await search(question, signal);
   if (question.upload) upload.vector = { box: String(question.box), values: answer.vector };
-  if (answer.labels.length) answerLabel.replaceChildren(h("div", { class: "card" }, labelPanel(answer, { open: innerWidth > 760 })));
+  if (answer.labels.length)
+    answerLabel.replaceChildren(h("div", { class: "card" }, labelPanel(answer, { open: innerWidth > 760 })));
   hits.removeAttribute("aria-busy");
   hits.replaceChildren(...results(answer, question, ask));
-  comeBack(hits, answer.hits.map((hit) => hit.photo_id), signal);
+  comeBack(
+    hits,
+    answer.hits.map((hit) => hit.photo_id),
+    signal,
+  );
   announce(`${plural(answer.hits.length, "photo")} found`);
 }
 
@@ -101,7 +110,8 @@ function search({ photo, upload: isUpload, box, like, unlike, k, where }, signal
   if (photo) return api("/api/search", { json: { photo_id: photo, box, ...request }, signal });
   if (!isUpload) return api("/api/search", { json: request, signal });
   // Once the picture was sent for this box, its embedding asks on: nothing is sent twice.
-  if (upload.vector?.box === String(box)) return api("/api/search", { json: { vector: upload.vector.values, ...request }, signal });
+  if (upload.vector?.box === String(box))
+    return api("/api/search", { json: { vector: upload.vector.values, ...request }, signal });
   const form = new FormData();
   form.append("photo", upload.file, upload.file.name || "pasted.png");
   form.append("request", JSON.stringify({ box, ...request }));
@@ -136,12 +146,22 @@ function examples({ like, unlike }, ask) {
             { class: "tile" },
             h("a", { href: href("photo", id), "aria-label": `Photo ${id}` }, picture(thumbUrl(id, 160))),
             h("span", { class: `badge ${sign === "plus" ? "good" : "bad"}` }, sign === "plus" ? "+" : "−"),
-            button("", { icon: "close", class: "small", label: `Remove example ${id}`, onclick: () => ask({ [name]: values.filter((one) => one !== id) }) }),
+            button("", {
+              icon: "close",
+              class: "small",
+              label: `Remove example ${id}`,
+              onclick: () => ask({ [name]: values.filter((one) => one !== id) }),
+            }),
           ),
         ),
       ),
     ];
-  return h("section", { class: "stack tight" }, list("like", "More like", "plus", like), list("unlike", "Less like", "minus", unlike));
+  return h(
+    "section",
+    { class: "stack tight" },
+    list("like", "More like", "plus", like),
+    list("unlike", "Less like", "minus", unlike),
+  );
 }
 
 function results(answer, question, ask) {
@@ -177,21 +197,36 @@ function results(answer, question, ask) {
   return [
     ...notes,
     h("h2", {}, "Most alike first ", h("span", { class: "soft num" }, number(shown.length))),
-    h("ul", { class: "tiles hits" }, shown.map((hit) => hitTile(hit, actions))),
+    h(
+      "ul",
+      { class: "tiles hits" },
+      shown.map((hit) => hitTile(hit, actions)),
+    ),
     more && h("div", { class: "row" }, more),
   ].filter(Boolean);
 }
 
 async function showStart(root, question, signal) {
   const recent = h("ul", { class: "tiles small" });
-  const file = h("input", { type: "file", id: "file", accept: PICTURES, class: "visually-hidden", onchange: () => file.files[0] && take(file.files[0], question) });
+  const file = h("input", {
+    type: "file",
+    id: "file",
+    accept: PICTURES,
+    class: "visually-hidden",
+    onchange: () => file.files[0] && take(file.files[0], question),
+  });
   const box = h(
     "div",
     { class: "drop" },
     icon("image"),
     h("h1", {}, "Which bird is this, and where else do I have it?"),
     h("p", { class: "soft" }, "Drop a photo here, paste one, or"),
-    h("div", { class: "row" }, file, h("label", { for: "file", class: "btn primary" }, icon("image"), "Choose a photo")),
+    h(
+      "div",
+      { class: "row" },
+      file,
+      h("label", { for: "file", class: "btn primary" }, icon("image"), "Choose a photo"),
+    ),
     h("p", { class: "soft" }, "It is only looked at: not kept, not added to the catalog."),
   );
   root.append(h("div", { class: "page stack" }, box, h("h2", {}, "Or start from one of yours"), recent));
@@ -203,13 +238,18 @@ async function showStart(root, question, signal) {
         {},
         h(
           "a",
-          { class: "tile", href: href("find", { photo: photo.id }), "aria-label": `Search by ${nameOf(photo) ?? photo.path}` },
+          {
+            class: "tile",
+            href: href("find", { photo: photo.id }),
+            "aria-label": `Search by ${nameOf(photo) ?? photo.path}`,
+          },
           picture(thumbUrl(photo.id, 320)),
         ),
       ),
     ),
   );
-  if (photos.length === 0) recent.replaceWith(h("p", { class: "soft" }, "There is none yet: index a folder with “birdsearch index FOLDER”."));
+  if (photos.length === 0)
+    recent.replaceWith(h("p", { class: "soft" }, "There is none yet: index a folder with “birdsearch index FOLDER”."));
 }
 
 function lost() {
@@ -231,9 +271,12 @@ function take(file, question) {
 
 /** Photos may be dropped anywhere on the page, or pasted. */
 function accept(root, question, signal) {
-  const first = (data) => [...data.files].find((file) => file.type.startsWith("image/") || /\.\w{3,4}$/.test(file.name));
+  const first = (data) =>
+    [...data.files].find((file) => file.type.startsWith("image/") || /\.\w{3,4}$/.test(file.name));
   addEventListener("dragover", (event) => (event.preventDefault(), root.classList.add("dropping")), { signal });
-  addEventListener("dragleave", (event) => event.relatedTarget === null && root.classList.remove("dropping"), { signal });
+  addEventListener("dragleave", (event) => event.relatedTarget === null && root.classList.remove("dropping"), {
+    signal,
+  });
   addEventListener(
     "drop",
     (event) => {
@@ -245,5 +288,7 @@ function accept(root, question, signal) {
     },
     { signal },
   );
-  addEventListener("paste", (event) => first(event.clipboardData) && take(first(event.clipboardData), question), { signal });
+  addEventListener("paste", (event) => first(event.clipboardData) && take(first(event.clipboardData), question), {
+    signal,
+  });
 }

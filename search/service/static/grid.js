@@ -227,11 +227,18 @@ export class PhotoGrid {
     link.setAttribute("aria-label", [name, taken, state, where].filter(Boolean).join(", "));
     link.title = photo.path;
     cell.classList.toggle("verified", verified !== undefined);
-    link.querySelector(".caption").replaceChildren(
-      h("span", { class: "species clip" }, name, verified && h("span", { class: "mark", "aria-hidden": "true" }, " ✓")),
-      " ",
-      h("span", { class: "soft clip" }, taken),
-    );
+    link
+      .querySelector(".caption")
+      .replaceChildren(
+        h(
+          "span",
+          { class: "species clip" },
+          name,
+          verified && h("span", { class: "mark", "aria-hidden": "true" }, " ✓"),
+        ),
+        " ",
+        h("span", { class: "soft clip" }, taken),
+      );
   }
 
   #load() {
@@ -247,7 +254,10 @@ export class PhotoGrid {
     this.#load();
     this.onview?.(this.#firstInView());
     const shown = [...this.#rows.values()].flatMap((row) => [...row.children]);
-    await this.facts.fetch(shown.map((cell) => this.ids[Number(cell.dataset.index)]), this.signal);
+    await this.facts.fetch(
+      shown.map((cell) => this.ids[Number(cell.dataset.index)]),
+      this.signal,
+    );
     for (const cell of shown) this.#describe(cell);
     this.onview?.(this.#firstInView());
   }
@@ -288,7 +298,10 @@ export class PhotoGrid {
 
   #range(from, to) {
     const [low, high] = from < to ? [from, to] : [to, from];
-    this.toggle(Array.from({ length: high - low + 1 }, (_, step) => low + step), true);
+    this.toggle(
+      Array.from({ length: high - low + 1 }, (_, step) => low + step),
+      true,
+    );
     this.#anchor = from;
   }
 

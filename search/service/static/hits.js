@@ -12,7 +12,8 @@ import { href } from "./route.js";
  */
 export function hitTile(hit, { onlike, onunlike, onsearch } = {}) {
   const name = hit.verified ?? hit.label ?? fileName(hit.path);
-  const act = (mark, label, then) => then && button("", { icon: mark, class: "small", label, onclick: () => then(hit) });
+  const act = (mark, label, then) =>
+    then && button("", { icon: mark, class: "small", label, onclick: () => then(hit) });
   const where = place(hit.lat, hit.lon, hit.coarse);
   return h(
     "li",
@@ -21,11 +22,21 @@ export function hitTile(hit, { onlike, onunlike, onsearch } = {}) {
       "a",
       { class: "tile", href: href("photo", hit.photo_id), title: hit.path },
       picture(thumbUrl(hit.photo_id, 320)),
-      h("span", { class: "badge num" }, h("span", { class: "visually-hidden" }, "Similarity "), similarity(hit.similarity)),
+      h(
+        "span",
+        { class: "badge num" },
+        h("span", { class: "visually-hidden" }, "Similarity "),
+        similarity(hit.similarity),
+      ),
       h(
         "span",
         { class: "caption" },
-        h("span", { class: "species clip" }, name, hit.verified && h("span", { class: "mark" }, " ✓", h("span", { class: "visually-hidden" }, " verified"))),
+        h(
+          "span",
+          { class: "species clip" },
+          name,
+          hit.verified && h("span", { class: "mark" }, " ✓", h("span", { class: "visually-hidden" }, " verified")),
+        ),
         h("span", { class: "soft clip" }, date(hit.captured_at) || "No date"),
         where && h("span", { class: "soft clip" }, where),
       ),

@@ -1,6 +1,6 @@
 /** Verify one photo after the other: a proposal with its evidence, and one key for each decision. */
 
-import { catalog, thumbUrl } from "./api.js";
+import { catalog } from "./api.js";
 import { conditions, filterChips } from "./chips.js";
 import { announce, button, emptyState, h, icon, openDialog, toast, typing } from "./dom.js";
 import { labelBars, sources, sureOf, voters } from "./evidence.js";
@@ -65,7 +65,11 @@ export async function show(root, { query }, signal) {
   });
   field.hidden = true;
   const buttons = actionBar({ accept, correct, reject, unsure, skip, undo });
-  const body = h("div", { class: "page label-page" }, h("p", { class: "soft", role: "status" }, "Choosing what is worth your time …"));
+  const body = h(
+    "div",
+    { class: "page label-page" },
+    h("p", { class: "soft", role: "status" }, "Choosing what is worth your time …"),
+  );
   root.append(bar, body);
 
   queue.addEventListener("change", draw);
@@ -89,8 +93,17 @@ export async function show(root, { query }, signal) {
       return;
     }
     if (!side.isConnected) {
-      const locked = features.read_only && h("p", { class: "notice warn" }, "This gallery is read-only: look, but nothing is recorded.");
-      body.replaceChildren(h("div", { class: "photo-split" }, h("div", { class: "stack tight" }, stage.root, buttons), h("div", { class: "stack" }, locked, field, side)));
+      const locked =
+        features.read_only &&
+        h("p", { class: "notice warn" }, "This gallery is read-only: look, but nothing is recorded.");
+      body.replaceChildren(
+        h(
+          "div",
+          { class: "photo-split" },
+          h("div", { class: "stack tight" }, stage.root, buttons),
+          h("div", { class: "stack" }, locked, field, side),
+        ),
+      );
     }
     if (side.dataset.photo === String(item.photo.id)) return;
     side.dataset.photo = item.photo.id;
@@ -159,8 +172,9 @@ export async function show(root, { query }, signal) {
     if (typing(event)) return;
     const isOnControl = event.target.closest?.("a, button, summary, [tabindex='0']") !== null;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const act = { a: accept, c: correct, "/": correct, r: reject, u: unsure, s: skip, z: undo, "?": help }[key]
-      ?? (isOnControl ? null : { Enter: accept, ArrowRight: skip, ArrowLeft: undo, " ": () => stage.toggle() }[key]);
+    const act =
+      { a: accept, c: correct, "/": correct, r: reject, u: unsure, s: skip, z: undo, "?": help }[key] ??
+      (isOnControl ? null : { Enter: accept, ArrowRight: skip, ArrowLeft: undo, " ": () => stage.toggle() }[key]);
     const label = queue.current?.labels[Number(key) - 1];
     if (!act && !label) return;
     event.preventDefault();
@@ -205,7 +219,12 @@ function proposal({ photo, labels, unknown, evidence, reason }, onpick) {
       reason && h("p", { class: "reason" }, icon("help"), `${reason[0].toUpperCase()}${reason.slice(1)}`),
       more,
     ),
-    h("div", { class: "stack tight" }, labelBars(labels.slice(0, 5), onpick), evidence?.rank !== "species" && sureOf(evidence)),
+    h(
+      "div",
+      { class: "stack tight" },
+      labelBars(labels.slice(0, 5), onpick),
+      evidence?.rank !== "species" && sureOf(evidence),
+    ),
     sources(top, unknown, evidence),
     voters(evidence, top.name),
   ].filter(Boolean);
@@ -230,7 +249,18 @@ function actionBar({ accept, correct, reject, unsure, skip, undo }) {
 }
 
 function help() {
-  const rows = KEYS.map(([keys, words]) => [h("dt", {}, keys.map((key) => h("kbd", {}, key))), h("dd", {}, words)]);
+  const rows = KEYS.map(([keys, words]) => [
+    h(
+      "dt",
+      {},
+      keys.map((key) => h("kbd", {}, key)),
+    ),
+    h("dd", {}, words),
+  ]);
   const close = button("Back to the photos", { class: "primary", onclick: () => dialog.close() });
-  const dialog = openDialog("One key a decision", h("dl", { class: "facts key-list" }, rows), h("div", { class: "actions" }, close));
+  const dialog = openDialog(
+    "One key a decision",
+    h("dl", { class: "facts key-list" }, rows),
+    h("div", { class: "actions" }, close),
+  );
 }

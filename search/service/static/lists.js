@@ -12,7 +12,8 @@ export const listAt = (address) => (last.address === address ? last : null);
 
 /**
  * What stands beside a photo in the last list.
- * @returns {{address: string, index: number, total: number, before: ?number, after: ?number}} Index -1 if it is not in it.
+ * @returns {{address: string, index: number, total: number, before: ?number, after: ?number}} `index` is -1 if it is
+ *   not in it.
  */
 export function around(id) {
   const index = last.ids.indexOf(id);

@@ -1,6 +1,6 @@
 /** One photo: large, with what is known of it, its label and why, what people verified, and photos like it. */
 
-import { api, catalog, thumbUrl } from "./api.js";
+import { api, thumbUrl } from "./api.js";
 import { button, errorState, h, icon, toast, typing } from "./dom.js";
 import { labelPanel } from "./evidence.js";
 import { facts } from "./facts.js";
@@ -21,12 +21,25 @@ export async function show(root, { path: [text] }, signal) {
   const alike = h("section", { class: "stack alike" });
   const side = h("aside", { class: "stack" });
   const stage = new Stage(signal);
-  root.append(h("div", { class: "page photo-page" }, toolbar(id, near), h("div", { class: "photo-split" }, stage.root, side), alike));
+  root.append(
+    h(
+      "div",
+      { class: "page photo-page" },
+      toolbar(id, near),
+      h("div", { class: "photo-split" }, stage.root, side),
+      alike,
+    ),
+  );
 
   const draw = () => {
     document.title = `${nameOf(photo) ?? `Photo ${id}`} · birdsearch`;
     if (!stage.root.hasChildNodes()) stage.show(photo, `${nameOf(photo) ?? "Photo"}, ${fileName(photo.path)}`);
-    side.replaceChildren(head(photo, () => labelDialog([id], signal, relabelled)), label, verified(photo), details(photo));
+    side.replaceChildren(
+      head(photo, () => labelDialog([id], signal, relabelled)),
+      label,
+      verified(photo),
+      details(photo),
+    );
   };
   const reload = async () => {
     photo = await api(`/api/photos/${id}`, { signal });
@@ -44,8 +57,17 @@ export async function show(root, { path: [text] }, signal) {
     const answer = await api("/api/search", { json: { photo_id: id, k: 12 }, signal });
     label.replaceChildren(labelPanel(answer));
     alike.append(
-      h("div", { class: "row" }, h("h2", {}, "Photos like this"), h("a", { class: "btn quiet small", href: href("find", { photo: id }) }, icon("find"), "Search on")),
-      h("ul", { class: "tiles small" }, answer.hits.map((hit) => hitTile(hit))),
+      h(
+        "div",
+        { class: "row" },
+        h("h2", {}, "Photos like this"),
+        h("a", { class: "btn quiet small", href: href("find", { photo: id }) }, icon("find"), "Search on"),
+      ),
+      h(
+        "ul",
+        { class: "tiles small" },
+        answer.hits.map((hit) => hitTile(hit)),
+      ),
     );
   } catch (error) {
     if (!signal.aborted) label.replaceChildren(errorState(error));
@@ -88,7 +110,8 @@ function head(photo, relabel) {
       { class: "row" },
       button(positive ? "Correct" : "Label", { icon: "label", class: positive ? "" : "primary", onclick: relabel }),
       h("a", { class: "btn", href: href("find", { photo: photo.id }) }, icon("similar"), "Find alike"),
-      photo.image && h("a", { class: "btn quiet", href: photo.image, target: "_blank", rel: "noopener" }, icon("image"), "Original"),
+      photo.image &&
+        h("a", { class: "btn quiet", href: photo.image, target: "_blank", rel: "noopener" }, icon("image"), "Original"),
     ),
   );
 }
@@ -113,7 +136,11 @@ function details(photo) {
     "section",
     { class: "stack tight" },
     h("h2", {}, "Facts"),
-    h("dl", { class: "facts" }, rows.filter(([, value]) => value).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)])),
+    h(
+      "dl",
+      { class: "facts" },
+      rows.filter(([, value]) => value).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)]),
+    ),
     photo.coarse && h("p", { class: "soft" }, "The place is shown coarsely, since this species is sensitive."),
   );
 }
@@ -134,7 +161,14 @@ function verified(photo) {
       "ul",
       { class: "stack tight" },
       photo.verified.map((one) =>
-        h("li", {}, h("span", { class: `tag ${tone[one.verdict] ?? ""}` }, word[one.verdict] ?? one.verdict), " ", h("span", { class: "species" }, one.taxon), h("span", { class: "soft" }, ` ${[one.who, moment(one.at), one.source].filter(Boolean).join(", ")}`)),
+        h(
+          "li",
+          {},
+          h("span", { class: `tag ${tone[one.verdict] ?? ""}` }, word[one.verdict] ?? one.verdict),
+          " ",
+          h("span", { class: "species" }, one.taxon),
+          h("span", { class: "soft" }, ` ${[one.who, moment(one.at), one.source].filter(Boolean).join(", ")}`),
+        ),
       ),
     ),
   );

@@ -2,13 +2,13 @@
 
 import { api, catalog } from "./api.js";
 import { conditions, filterChips } from "./chips.js";
-import { button, emptyState, errorState, h, icon, openDialog, toast } from "./dom.js";
+import { button, emptyState, h, openDialog, toast } from "./dom.js";
 import { facts } from "./facts.js";
-import { date, number, plural } from "./format.js";
+import { date, number } from "./format.js";
 import { PhotoGrid } from "./grid.js";
 import { labelDialog } from "./label_dialog.js";
 import { listAt, rememberList } from "./lists.js";
-import { go, href, keepState } from "./route.js";
+import { go, href } from "./route.js";
 
 const SORTS = [
   ["-captured_at", "Newest first"],
@@ -27,7 +27,11 @@ export async function show(root, { query }, signal) {
   const left = listAt(address);
   const heading = h("h1", { class: "visually-hidden" }, "Photos");
   const view = h("output", { class: "soft num spacer view-note" });
-  const body = h("div", { class: "page grid-page" }, h("p", { class: "soft", role: "status" }, "Looking up the photos …"));
+  const body = h(
+    "div",
+    { class: "page grid-page" },
+    h("p", { class: "soft", role: "status" }, "Looking up the photos …"),
+  );
   const bar = h("div", { class: "toolbar" });
   root.append(heading, bar, body);
 
@@ -73,10 +77,24 @@ export async function show(root, { query }, signal) {
         localStorage.setItem(SIZE_KEY, event.target.value);
       },
     });
-    const jump = sort.endsWith("captured_at")
-      && button("", { icon: "calendar", label: "Jump to a date", "aria-haspopup": "dialog", onclick: jumpDialog });
-    const select = button("", { icon: "check", label: "Select photos", "aria-pressed": "false", onclick: toggleSelecting });
-    bar.append(filterChips({ where, onchange: (next) => change({ where: next, sort }), signal }), order, jump, select, size, view, chosen);
+    const jump =
+      sort.endsWith("captured_at") &&
+      button("", { icon: "calendar", label: "Jump to a date", "aria-haspopup": "dialog", onclick: jumpDialog });
+    const select = button("", {
+      icon: "check",
+      label: "Select photos",
+      "aria-pressed": "false",
+      onclick: toggleSelecting,
+    });
+    bar.append(
+      filterChips({ where, onchange: (next) => change({ where: next, sort }), signal }),
+      order,
+      jump,
+      select,
+      size,
+      view,
+      chosen,
+    );
   }
 
   function toggleSelecting(event) {
@@ -93,11 +111,16 @@ export async function show(root, { query }, signal) {
       "div",
       { class: "selection", role: "group", "aria-label": "Selected photos" },
       h("strong", { class: "num", role: "status" }, `${number(selected.size)} selected`),
-      button("Label", { icon: "label", class: "small primary", onclick: () => labelDialog(chosenIds, signal, labelled) }),
+      button("Label", {
+        icon: "label",
+        class: "small primary",
+        onclick: () => labelDialog(chosenIds, signal, labelled),
+      }),
       button("Find alike", {
         icon: "similar",
         class: "small",
-        onclick: () => go(href("find", selected.size === 1 ? { photo: chosenIds[0] } : { like: chosenIds.slice(0, 20).join(",") })),
+        onclick: () =>
+          go(href("find", selected.size === 1 ? { photo: chosenIds[0] } : { like: chosenIds.slice(0, 20).join(",") })),
       }),
       button("", { icon: "close", class: "small", label: "Clear the selection", onclick: () => grid.select([]) }),
     );
@@ -110,7 +133,13 @@ export async function show(root, { query }, signal) {
 
   async function jumpDialog() {
     const { first, last } = await catalog();
-    const input = h("input", { id: "jump", type: "date", min: first?.slice(0, 10), max: last?.slice(0, 10), required: true });
+    const input = h("input", {
+      id: "jump",
+      type: "date",
+      min: first?.slice(0, 10),
+      max: last?.slice(0, 10),
+      required: true,
+    });
     const years = [];
     for (let year = Number(last?.slice(0, 4)); year >= Number(first?.slice(0, 4)) && years.length < 24; year--) {
       years.push(button(String(year), { class: "small", onclick: () => jump(String(year)) }));
@@ -120,7 +149,12 @@ export async function show(root, { query }, signal) {
       { method: "dialog" },
       h("div", { class: "field" }, h("label", { for: "jump" }, "Day"), input),
       years.length > 1 && h("div", { class: "row", role: "group", "aria-label": "Years" }, years),
-      h("div", { class: "actions" }, button("Cancel", { class: "quiet", onclick: () => dialog.close() }), button("Jump", { class: "primary", type: "submit" })),
+      h(
+        "div",
+        { class: "actions" },
+        button("Cancel", { class: "quiet", onclick: () => dialog.close() }),
+        button("Jump", { class: "primary", type: "submit" }),
+      ),
     );
     form.addEventListener("submit", () => jump(input.value));
     const dialog = openDialog("Jump to a date", form);
@@ -151,7 +185,10 @@ export async function show(root, { query }, signal) {
   const now = (await request).ids;
   if (now.length !== ids.length || now.some((id, index) => id !== ids[index])) {
     rememberList("", []);
-    toast("The photos have changed since you looked.", { action: "Show them anew", onaction: () => dispatchEvent(new Event("hashchange")) });
+    toast("The photos have changed since you looked.", {
+      action: "Show them anew",
+      onaction: () => dispatchEvent(new Event("hashchange")),
+    });
   }
 }
 
@@ -170,6 +207,6 @@ function nothing(isFiltered, clear) {
   return emptyState(
     "photos",
     "No photos yet",
-    "Index a folder with “birdsearch index FOLDER”, then reload this page. Your photos stay where they are; only what is needed to find them is stored.",
+    "Index a folder with “birdsearch index FOLDER”, then reload this page. Your photos stay where they are.",
   );
 }

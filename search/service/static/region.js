@@ -9,7 +9,9 @@ const NOT_GIVEN = 4;
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const inWords = ([x, y, w, hgt]) =>
-  ["left", x, "top", y, "width", w, "height", hgt].map((one) => (typeof one === "number" ? `${Math.round(one * 100)} %` : one)).join(" ");
+  ["left", x, "top", y, "width", w, "height", hgt]
+    .map((one) => (typeof one === "number" ? `${Math.round(one * 100)} %` : one))
+    .join(" ");
 
 /**
  * Make the picture.
@@ -37,7 +39,11 @@ export function regionPicture(url, { box, alt, onchange }) {
     "p",
     { class: "soft", id: "region-help" },
     "Draw a box round the bird to search by it alone. ",
-    h("span", { class: "for-keys" }, "With keys: arrows move the box, with Shift they size it, Enter searches, Delete removes it."),
+    h(
+      "span",
+      { class: "for-keys" },
+      "With keys: arrows move the box, with Shift they size it, Enter searches, Delete removes it.",
+    ),
   );
   const add = button("Draw a box", { icon: "region", class: "small", onclick: () => (draw(START), frame.focus()) });
   const remove = button("Whole photo", { icon: "close", class: "small", onclick: () => commit(null) });
@@ -93,20 +99,33 @@ export function regionPicture(url, { box, alt, onchange }) {
     event.preventDefault();
     const before = now;
     const area = img.getBoundingClientRect();
-    const at = (to) => [clamp((to.clientX - area.left) / area.width, 0, 1), clamp((to.clientY - area.top) / area.height, 0, 1)];
+    const at = (to) => [
+      clamp((to.clientX - area.left) / area.width, 0, 1),
+      clamp((to.clientY - area.top) / area.height, 0, 1),
+    ];
     const [x0, y0] = at(event);
     const inBox = before !== null && event.target === frame;
     let isDrag = false;
     plate.setPointerCapture(event.pointerId);
     const ended = new AbortController();
 
-    plate.addEventListener("pointermove", (to) => {
-      isDrag ||= Math.hypot(to.clientX - event.clientX, to.clientY - event.clientY) > NOT_GIVEN;
-      if (!isDrag) return;
-      const [x, y] = at(to);
-      if (inBox) draw([clamp(before[0] + x - x0, 0, 1 - before[2]), clamp(before[1] + y - y0, 0, 1 - before[3]), before[2], before[3]]);
-      else draw([Math.min(x, x0), Math.min(y, y0), Math.abs(x - x0), Math.abs(y - y0)]);
-    }, { signal: ended.signal });
+    plate.addEventListener(
+      "pointermove",
+      (to) => {
+        isDrag ||= Math.hypot(to.clientX - event.clientX, to.clientY - event.clientY) > NOT_GIVEN;
+        if (!isDrag) return;
+        const [x, y] = at(to);
+        if (inBox)
+          draw([
+            clamp(before[0] + x - x0, 0, 1 - before[2]),
+            clamp(before[1] + y - y0, 0, 1 - before[3]),
+            before[2],
+            before[3],
+          ]);
+        else draw([Math.min(x, x0), Math.min(y, y0), Math.abs(x - x0), Math.abs(y - y0)]);
+      },
+      { signal: ended.signal },
+    );
     const end = (isKept) => {
       ended.abort();
       const isDrawn = isDrag && now !== null && now[2] >= LEAST && now[3] >= LEAST;

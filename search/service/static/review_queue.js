@@ -44,7 +44,10 @@ export class ReviewQueue extends EventTarget {
   /** Decisions a minute of late, pauses of over a minute left out; null before there are some. */
   get pace() {
     const times = this.#past.slice(-PACE_OF).map((one) => one.at);
-    const gaps = times.slice(1).map((at, index) => at - times[index]).filter((gap) => gap < IDLE_MS);
+    const gaps = times
+      .slice(1)
+      .map((at, index) => at - times[index])
+      .filter((gap) => gap < IDLE_MS);
     if (gaps.length < 3) return null;
     return (60_000 * gaps.length) / gaps.reduce((sum, gap) => sum + gap, 0);
   }

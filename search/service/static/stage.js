@@ -73,7 +73,8 @@ export class Stage {
     if (!img || !this.root.classList.contains("closer")) return;
     const area = this.root.getBoundingClientRect();
     const share = (at, from, length) => `${Math.max(0, Math.min(1, (at - from) / length)) * 100}%`;
-    img.style.transformOrigin = `${share(event.clientX, area.left, area.width)} ${share(event.clientY, area.top, area.height)}`;
+    const [x, y] = [share(event.clientX, area.left, area.width), share(event.clientY, area.top, area.height)];
+    img.style.transformOrigin = `${x} ${y}`;
   }
 
   #shape(width, height) {
@@ -82,5 +83,9 @@ export class Stage {
 }
 
 function missing() {
-  return emptyState("image", "No picture", "The file of this photo is gone or cannot be read. “birdsearch status” says why.");
+  return emptyState(
+    "image",
+    "No picture",
+    "The file of this photo is gone or cannot be read. “birdsearch status” says why.",
+  );
 }

@@ -68,8 +68,15 @@ export function taxonField({ label, onpick, signal, value = "", hint = "" }) {
           "li",
           { id: `${id}-${index}`, role: "option", "aria-selected": "false" },
           h("span", { class: "species" }, taxon.name),
-          taxon.scientific_name && taxon.scientific_name !== taxon.name && h("span", { class: "sci" }, taxon.scientific_name),
-          h("span", { class: "soft spacer" }, taxon.rank === "species" ? "" : taxon.rank, taxon.photos ? ` ${plural(taxon.photos, "photo")}` : ""),
+          taxon.scientific_name &&
+            taxon.scientific_name !== taxon.name &&
+            h("span", { class: "sci" }, taxon.scientific_name),
+          h(
+            "span",
+            { class: "soft spacer" },
+            taxon.rank === "species" ? "" : taxon.rank,
+            taxon.photos ? ` ${plural(taxon.photos, "photo")}` : "",
+          ),
         ),
       ),
     );
