@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Embedded", "Embedder", "PhotoFile"]
 
 # Photos in a batch of the network, and how long one that is alone waits for those that are being decoded.
-_BATCH, _WINDOW_S = 32, 0.004
+_BATCH, _WINDOW_S = 32, 0.01
 # More processes than this would only wait for the network.
 _MOST_PROCESSES = 4
 # Somebody waits for the answer: less than indexing allows.
