@@ -81,6 +81,7 @@ def demo(folder: Path, weights: Path | None, photos: int, seed: int, workers: in
     made = (picture, page, copies, clusters / "clusters.html")
     sheets = ", ".join(str(path) for path in made if path.exists())
     click.echo(f"\nLook at {sheets}; the archive is in {archive}, the catalog in {catalog}.")
+    click.echo(f"In a browser: birdsearch serve --open --catalog {shlex.quote(str(catalog))}")
 
 
 def _write_archive(archive: Path, seed: int, photos: int, workers: int | None) -> None:
