@@ -172,8 +172,8 @@ def browser() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, _NAMES)), None)
     if path is None:
         pytest.skip(f"needs Chromium: none of {', '.join(_NAMES)} is installed")
-    # Chromium's sandbox does not start as root.
-    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
+    # Containers have little shared memory, and Chromium's sandbox does not start as root.
+    arguments = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.getuid() == 0 else [])]
     with api.sync_playwright() as playwright:
         browser: Browser = playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser
