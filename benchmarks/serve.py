@@ -174,16 +174,21 @@ def _made(place: Path) -> tuple[Path, Path]:
 
 
 def _during_index(
-    server: Server, options: argparse.Namespace, place: Path, environment: dict[str, str]
+    server: Server, options: argparse.Namespace, place: Path, weights: Path, environment: dict[str, str]
 ) -> dict[str, Any]:
     """Searches while photos are added, each compared with all pairs; then all of them once more."""
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.indexer.embeddings import unit_vectors
+    from birdsearch.model import load_model
 
     more = _photos(place / "more", _MORE, 10_000, (320, 240))
     command = [sys.executable, "-m", "birdsearch", "index", str(more), "--catalog", str(place / "catalog")]
+    # Half of the questions are about photos that come.
+    coming = load_model(weights, runtime="torch").infer(sorted(more.iterdir())[::12]).embeddings
+    questions = np.concatenate([np.load(place / "queries.npy")[: len(coming)], coming])
+    np.save(place / "asked.npy", questions)
     request = {"k": _K, "labels": False}
-    vectors = {"vectors": str(place / "queries.npy"), "unit": str(place / "unit.npy")}
+    vectors = {"vectors": str(place / "asked.npy"), "unit": str(place / "unit.npy")}
     result: dict[str, Any] = {"answers": 0, "errors": 0, "first_error": None, "p99_ms": 0.0}
     came: dict[tuple[int, int], float] = {}
     with subprocess.Popen(
@@ -201,7 +206,7 @@ def _during_index(
         ids = sorted({photo for _, photo in came})
         views = store.whole_views(ids)
         unit = unit_vectors(store, 1, [views[photo] for photo in ids])[0].astype(np.float64)
-    queries = np.load(place / "queries.npy").astype(np.float64)
+    queries = questions.astype(np.float64)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     wrong = sum(
         abs(float(unit[ids.index(photo)] @ queries[query]) - near) > 1e-6
@@ -238,7 +243,7 @@ def run(options: argparse.Namespace, folder: Path, scratch: Path) -> None:
         rates.append(network_rate(weights, environment))
         share = results["photos"]["per_s"] / statistics.mean(rates)
         print(f"  photos sent and searched, as a share of the network alone: {share:.0%}")
-        results["during index"] = found = _during_index(server, options, place, environment)
+        results["during index"] = found = _during_index(server, options, place, weights, environment)
         print(
             f"  while {_MORE} photos are indexed: {found['answers']} answers, {found['errors']} wrong or failed "
             f"({found['first_error']}), {found['new_hits']} new hits, {found['new_hits_wrong']} wrong"
