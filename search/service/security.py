@@ -186,7 +186,8 @@ def start_session(request: Request, body: SessionRequest) -> Response:
         path="/",
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        # A proxy in front says that it speaks TLS; who says so falsely only makes the cookie stricter.
+        secure="https" in (request.url.scheme, request.headers.get("x-forwarded-proto")),
     )
     return response
 

@@ -146,9 +146,16 @@ def test_a_session_stands_for_the_token(guarded: RunningServer) -> None:
         for part in ("HttpOnly", "samesite=strict", "Path=/"):
             assert part.lower() in cookie.lower()
         assert TOKEN not in cookie
+        assert "secure" not in cookie.lower()
         assert client.get("/metrics").status_code == 200
         assert client.delete("/api/session").status_code == 204
         assert client.get("/metrics").status_code == 401
+
+
+def test_a_session_behind_tls_is_for_tls_only(guarded: RunningServer) -> None:
+    headers = {"X-Forwarded-Proto": "https"}
+    started = httpx.post(f"{guarded.url}/api/session", json={"token": TOKEN}, headers=headers)
+    assert "; secure" in started.headers["set-cookie"].lower()
 
 
 @pytest.mark.parametrize("value", ["", "x", "=;=", TOKEN, "\u00fc", 'birdsearch_session="'])
