@@ -41,3 +41,6 @@ def test_the_token_is_asked_for_once_and_kept_as_a_session(
         assert "sesame" not in stored
         stranger = open_page(f"{url}/#/photos", allow="401")
         expect(stranger.get_by_role("dialog", name="This gallery is locked")).to_be_visible()
+        # The server is there until the pages have all that they asked for.
+        for one in (page, stranger):
+            one.wait_for_load_state("networkidle")
