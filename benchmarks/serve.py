@@ -4,7 +4,8 @@ Usage: python benchmarks/serve.py [--seconds 10] [--minutes 0] [--clients 32] [-
 
 - Photos that are sent, decoded, embedded, searched for and labelled, a second; as a share of what the network alone
   does in a process of its own, measured before and after in the same run on the same cores.
-- Searches for vectors, with and without labels: how long they take, and how many a second.
+- Searches for vectors, with and without labels: how long they take, and how many a second, each client asking again
+  as soon as it is answered; and how long they take where each asks four times a second.
 - The same while `birdsearch index` adds photos, every answer compared with all pairs.
 - The memory of the server and its decoders; with `--minutes`, over so long.
 
@@ -34,6 +35,8 @@ from PIL import Image
 from timing import machine
 
 _UPLOADS, _QUERIES, _K = 200, 500, 20
+# How often each client asks where it does not ask again at once.
+_EVERY_S = 0.25
 # Photos that are indexed while others search.
 _MORE = 600
 _HERE = Path(__file__).parent
@@ -231,6 +234,7 @@ def run(options: argparse.Namespace, folder: Path, scratch: Path) -> None:
     vectors = {"vectors": str(place / "queries.npy")}
     kinds: dict[str, dict[str, Any]] = {
         "vectors": {"request": {"k": _K, "labels": False}, **vectors},
+        "vectors, paced": {"request": {"k": _K, "labels": False}, **vectors, "every_s": _EVERY_S},
         "vectors, labelled": {"request": {"k": _K}, **vectors},
         "photos": {"request": {"k": _K}, "photos": str(photos)},
     }

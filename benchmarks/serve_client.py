@@ -1,5 +1,7 @@
 """Clients of `serve.py`, in a process of their own: each asks, reads the answer, and asks again.
 
+With `every_s` a client asks once in so many seconds, whatever the answers take.
+
 Takes what to ask as JSON on its standard input, and says what came of it as JSON on its standard output. It speaks
 HTTP itself, so that as little as possible of the machine's time is its own.
 """
@@ -42,17 +44,21 @@ Check = Callable[[int, dict[str, Any]], None]
 
 
 async def _ask(port: int, path: str, bodies: list[bytes], kind: str, first: int, until: float, tally: Tally,
-               check: Check | None) -> None:  # fmt: skip
+               check: Check | None, every_s: float) -> None:  # fmt: skip
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     number = first
+    due = time.perf_counter() + every_s * np.random.default_rng(first).random()
     try:
         while time.perf_counter() < until:
+            # Late answers do not put off the questions after them: what these wait is counted.
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
             number = (number + 1) % len(bodies)
             head = (
                 f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {kind}\r\n"
                 f"Content-Length: {len(bodies[number])}\r\n\r\n"
             )
-            started = time.perf_counter()
+            started = due if every_s else time.perf_counter()
+            due += every_s
             writer.write(head.encode() + bodies[number])
             headers = await reader.readuntil(b"\r\n\r\n")
             length = next(
@@ -134,7 +140,7 @@ async def _run(asked: dict[str, Any]) -> dict[str, Any]:
     await asyncio.gather(
         *(
             _ask(asked["port"], asked["path"], bodies, kind, number * len(bodies) // clients,
-                 started + asked["seconds"], tally, check)
+                 started + asked["seconds"], tally, check, asked.get("every_s", 0.0))
             for number in range(clients)
         )
     )  # fmt: skip
