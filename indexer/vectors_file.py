@@ -35,7 +35,7 @@ BLOCK = 8192
 # Rows compared at a time: 2 MB of 128 numbers each, which a cache holds between gathering and comparing them.
 _ROWS = 4096
 # From so many queries on, a matrix product is faster than having FAISS compare them one by one.
-_TOGETHER = 4
+_TOGETHER = 7
 # Lists fetched beyond those asked for, to settle which are the nearest.
 _SPARE = 8
 

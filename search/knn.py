@@ -23,7 +23,7 @@ _SPARE, _MORE = 32, 8
 _NUMBERS, _QUERIES = 1 << 22, 512
 # From so many queries on, or where fewer than one vector in so many may be found, comparing everything by matrix
 # products is faster than having FAISS look into every list.
-_TOGETHER, _FEW = 4, 6
+_TOGETHER, _FEW = 7, 6
 # Where more than one list in so many would have to be looked into, or where these hold more than may be found,
 # everything that may be found is looked at.
 _MOST = 4
