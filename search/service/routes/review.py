@@ -122,11 +122,15 @@ def _items(
 
 def _reason(labels: list[tuple[str, float]], unknown: float) -> str:
     if unknown >= _STRANGE:
-        return f"it may be of no species that is known here ({unknown:.0%})"
+        return f"it may be of no species that is known here ({_percent(unknown)})"
     if len(labels) > 1:
         (first, p_first), (second, p_second) = labels[:2]
-        return f"{first} ({p_first:.0%}) or {second} ({p_second:.0%})"
+        return f"{first} ({_percent(p_first)}) or {second} ({_percent(p_second)})"
     return "little is known of what looks like it"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _counts(service: Service) -> tuple[int, int]:
