@@ -24,18 +24,28 @@ from numpy.typing import NDArray
 from birdsearch.errors import CatalogError
 from birdsearch.indexer.vectors_effort import Effort
 
-__all__ = ["BLOCK", "Snapshot", "Written", "error_bound", "read_snapshot", "rows_of", "scan", "seal_snapshot"]
+__all__ = [
+    "BLOCK",
+    "TOGETHER",
+    "Snapshot",
+    "Written",
+    "error_bound",
+    "read_snapshot",
+    "rows_of",
+    "scan",
+    "seal_snapshot",
+]
 
 # FAISS's Python wrappers take arrays and keywords where the signatures that type checkers see take pointers.
 _faiss: Any = faiss
 
 BLOCK = 8192
 """Vectors in a list where a search looks at all of them."""
+TOGETHER = 7
+"""From so many queries on, a matrix product is faster than having FAISS compare them one by one."""
 
 # Rows compared at a time: 2 MB of 128 numbers each, which a cache holds between gathering and comparing them.
 _ROWS = 4096
-# From so many queries on, a matrix product is faster than having FAISS compare them one by one.
-_TOGETHER = 7
 # Lists fetched beyond those asked for, to settle which are the nearest.
 _SPARE = 8
 
@@ -198,7 +208,7 @@ def scan(
         best.add_result(*first)
     for start in range(0, len(positions), _ROWS):
         some = positions[start : start + _ROWS]
-        if len(queries) < _TOGETHER:
+        if len(queries) < TOGETHER:
             scores, rows = faiss.knn(
                 queries, take(some), min(fetch, len(some)), metric=faiss.METRIC_INNER_PRODUCT
             )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.vectors import VectorIndex
-from birdsearch.indexer.vectors_file import Snapshot, error_bound, scan
+from birdsearch.indexer.vectors_file import TOGETHER, Snapshot, error_bound, scan
 from birdsearch.search.threads import one_thread
 
 __all__ = ["Neighbours", "nearest"]
@@ -21,9 +21,8 @@ __all__ = ["Neighbours", "nearest"]
 _SPARE, _MORE = 32, 8
 # Numbers of candidates' vectors held at a time, 32 MB in float64, and queries at a time.
 _NUMBERS, _QUERIES = 1 << 22, 512
-# From so many queries on, or where fewer than one vector in so many may be found, comparing everything by matrix
-# products is faster than having FAISS look into every list.
-_TOGETHER, _FEW = 7, 6
+# Where fewer than one vector in so many may be found, gathering them is faster than looking into every list.
+_FEW = 6
 # Where more than one list in so many would have to be looked into, or where these hold more than may be found,
 # everything that may be found is looked at.
 _MOST = 4
@@ -181,7 +180,7 @@ class _Search:
         """Scores and positions among all that may be found."""
         index, base = self._index, self._index.base
         self._verify(None)
-        if base is None or len(queries) >= _TOGETHER or self._count * _FEW < len(index.gone):
+        if base is None or len(queries) >= TOGETHER or self._count * _FEW < len(index.gone):
             return scan(queries, self._positions(0), index.take, fetch)
         every = np.tile(np.arange(base.lists), (len(queries), 1))
         found = base.search(queries, fetch, every, self._base_mask)

@@ -6,6 +6,7 @@ import bisect
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,7 +19,7 @@ _BATCHES = (1, 2, 4, 8, 16, 32)
 Labels = tuple[str, ...]
 
 
-class _Family:
+class _Family(ABC):
     """Samples of one name, told apart by labels."""
 
     kind = "untyped"
@@ -33,8 +34,9 @@ class _Family:
         """The family as text, with its help and its type."""
         return [f"# HELP {self.name} {self._text}", f"# TYPE {self.name} {self.kind}", *self._samples()]
 
+    @abstractmethod
     def _samples(self) -> list[str]:
-        raise NotImplementedError
+        """The family's lines, without its help and its type."""
 
     def _sample(self, values: Labels, value: float, suffix: str = "", extra: str = "") -> str:
         pairs = [f'{name}="{_escaped(value)}"' for name, value in zip(self._labels, values, strict=True)]
