@@ -130,7 +130,9 @@ def main(arguments: list[str]) -> int:
         parser.error("give folders of photos, or --gallery and --query")
     exact_model = load_model(options.weights, runtime="torch")
     model = (
-        exact_model if options.runtime == "torch" else load_model(options.weights, runtime=options.runtime)
+        exact_model
+        if options.runtime == "torch"
+        else load_model(options.weights, device="auto", runtime=options.runtime)
     )
     print(f"decode {options.decode} and runtime {options.runtime}, against decode full and runtime torch")
     for folder in options.photos:

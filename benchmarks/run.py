@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-NAMES = ("startup", "network", "query", "archive", "growth", "labels", "vectors", "serve")
+NAMES = ("startup", "network", "query", "archive", "growth", "labels", "vectors", "serve", "gpu")
 
 
 def main() -> None:

@@ -22,12 +22,20 @@ from birdsearch.indexer.decode import DecodedPhoto
 from birdsearch.indexer.decode_process import DecodeTask, Held, WorkerProcess, signal_name
 from birdsearch.indexer.decode_worker import read_seconds
 from birdsearch.indexer.exif import Capture
+from birdsearch.model.machine import cores
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.model.scaling import check_mode
 
-__all__ = ["DecodePool", "DecodeResult", "DecodeTask", "Decoded", "Failed", "Known"]
+__all__ = ["DecodePool", "DecodeResult", "DecodeTask", "Decoded", "Failed", "Known", "usual_decoders"]
 
 _MAX_FAILED_STARTS = 3
+# More of them take memory, and the process that they work for cannot keep up.
+_MOST_DECODERS = 32
+
+
+def usual_decoders() -> int:
+    """How many processes decode unless somebody says so: one a core."""
+    return min(_MOST_DECODERS, cores())
 
 
 @dataclass(frozen=True, slots=True)

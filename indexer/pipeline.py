@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from birdsearch.errors import CatalogError, InvalidInputError, ModelMismatchError
 from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.decoders import usual_decoders
 from birdsearch.indexer.model_source import LoadingModel, ModelSource
 from birdsearch.indexer.plan import Plan, make_plan
 from birdsearch.indexer.records import ModelRecord
@@ -49,7 +50,7 @@ class IndexOptions:
         decode: How photos are decoded: one of `birdsearch.model.scaling.DECODE_MODES`.
     """
 
-    workers: int = field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)))
+    workers: int = field(default_factory=usual_decoders)
     batch_size: int = 32
     follow_links: bool = False
     retry_failed: bool = False

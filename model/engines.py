@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import os
 import sys
 import threading
 from abc import ABC, abstractmethod
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import BirdsearchError, InvalidInputError
 from birdsearch.model.exports import read_sealed, write_sealed
-from birdsearch.model.machine import machine_key
+from birdsearch.model.machine import cores, machine_key
 from birdsearch.model.runtimes import RUNTIMES
 
 __all__ = ["CHUNK", "Engine", "GraphEngine", "can_export", "installed_runtimes", "open_engine"]
@@ -54,10 +53,12 @@ class GraphEngine(Engine, Protocol):
         """Keep what was compiled, after it was verified, so that it need not be compiled and verified again."""
 
 
-def installed_runtimes() -> tuple[str, ...]:
-    """The runtimes that are installed, `torch` first; the processor may still lack the arithmetic of one."""
+def installed_runtimes(device: str = "cpu") -> tuple[str, ...]:
+    """The runtimes that are installed for `cpu` or `cuda`, `torch` first; it may still lack one's arithmetic."""
     return tuple(
-        spec.name for spec in RUNTIMES.values() if importlib.util.find_spec(spec.library) is not None
+        spec.name
+        for spec in RUNTIMES.values()
+        if device in spec.devices and importlib.util.find_spec(spec.library) is not None
     )
 
 
@@ -70,7 +71,7 @@ def open_engine(name: str, graph: bytes, cache: Path | None) -> GraphEngine:
     """Make a graph ready to run.
 
     Args:
-        name: A runtime other than `torch`.
+        name: A runtime of a processor other than `torch`.
         graph: The network, as `birdsearch.model.graph.build_graph` writes it.
         cache: Folder in which `GraphEngine.keep` may have put what the runtime compiled; None if there is none.
 
@@ -107,7 +108,7 @@ class _Parallel(ABC):
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_cores(), thread_name_prefix="birdsearch-network")
+        self._pool = ThreadPoolExecutor(_streams(), thread_name_prefix="birdsearch-network")
         self.is_proven = False
 
     @abstractmethod
@@ -154,12 +155,12 @@ class _OpenVino(_Parallel):
     def __init__(self, graph: bytes, precision: str, cache: Path | None) -> None:
         openvino = _openvino()
         super().__init__()
-        cores = _cores()
+        streams = _streams()
         core: Any = openvino.Core()
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-            "NUM_STREAMS": str(cores),
-            "INFERENCE_NUM_THREADS": cores,
+            "NUM_STREAMS": str(streams),
+            "INFERENCE_NUM_THREADS": streams,
             # Decoders want the cores as well; a thread that may not move waits for its own.
             "ENABLE_CPU_PINNING": False,
         }
@@ -213,9 +214,8 @@ def _openvino() -> Any:
     return openvino
 
 
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return min(_MOST_STREAMS, len(affinity(0)) if affinity else os.cpu_count() or 1)
+def _streams() -> int:
+    return min(_MOST_STREAMS, cores())
 
 
 def _has_bfloat16(core: Any) -> bool:

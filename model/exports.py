@@ -205,6 +205,7 @@ def write_cached(path: Path, content: bytes) -> None:
     """Write a file of the cache, whole or not at all; one that cannot be written is done without."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         temporary.replace(path)
 

@@ -1,4 +1,4 @@
-"""From a weights file to something that runs it: the runtime asked for, or the fastest one on this machine."""
+"""From a weights file to something that runs it on a processor: the runtime asked for, or the fastest one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from birdsearch.config import Settings
 from birdsearch.errors import BirdsearchError, InvalidInputError
 from birdsearch.model.engines import Engine, can_export, installed_runtimes, open_engine
 from birdsearch.model.exports import Export, Facts, check_pictures, read_export, write_export
-from birdsearch.model.rates import Rate, fastest, least_cosine, measure, read_rates, write_rates
+from birdsearch.model.rates import Rate, fastest, measure, read_rates, verify, write_rates
 from birdsearch.model.runtimes import AUTO, RUNTIMES
 
 if TYPE_CHECKING:
@@ -30,11 +30,10 @@ class EngineLoader:
         path: The weights file.
         sha256: Its SHA-256.
         settings: Says where the cache is.
-        device: Where torch runs.
     """
 
-    def __init__(self, path: Path, sha256: str, settings: Settings, device: str) -> None:
-        self._path, self._sha256, self._settings, self._device = path, sha256, settings, device
+    def __init__(self, path: Path, sha256: str, settings: Settings) -> None:
+        self._path, self._sha256, self._settings = path, sha256, settings
         self._reference: tuple[Facts, TorchEngine] | None = None
 
     def load(self, runtime: str) -> tuple[Facts, Engine, str]:
@@ -106,7 +105,7 @@ class EngineLoader:
             from birdsearch.model.torch_engine import TorchEngine, facts_of
 
             checkpoint = read_checkpoint(self._path)
-            self._reference = facts_of(checkpoint), TorchEngine(checkpoint, self._device)
+            self._reference = facts_of(checkpoint), TorchEngine(checkpoint, "cpu")
         return self._reference
 
     def _export(self) -> Export:
@@ -128,30 +127,42 @@ class EngineLoader:
         engine = open_engine(runtime, export.graph, export.folder)
         if engine.is_proven:
             return engine
-        cosine = least_cosine(engine.embed(check_pictures(export.facts.size)), export.expected)
-        limit = RUNTIMES[runtime].min_cosine
-        if cosine < limit:
-            raise BirdsearchError(
-                f"runtime {runtime!r} computes something else than torch on this machine (cosine {cosine:.6f}, at "
-                f"least {limit:g} is needed); use the runtime 'torch'"
-            )
+        verify(runtime, engine.embed(check_pictures(export.facts.size)), export.expected)
         engine.keep()
         return engine
 
 
-def resolve_device(device: str) -> str:
+def resolve_device(device: str, runtime: str = AUTO) -> str:
     """`cpu` or `cuda` for what a user asked for; torch is loaded only where there may be a GPU.
 
+    Args:
+        device: `cpu`, `cuda`, or `auto` for a GPU where there is one and the runtime can use it.
+        runtime: A key of `RUNTIMES`, or `auto`.
+
     Raises:
-        InvalidInputError: The device is unknown, or there is no GPU.
+        InvalidInputError: The device or the runtime is unknown, the runtime does not run on the device, or there is
+            no GPU.
     """
     if device not in ("cpu", "cuda", "auto"):
         raise InvalidInputError(f"device must be 'cpu', 'cuda' or 'auto', got {device!r}")
-    if device == "cpu" or (device == "auto" and not any(Path(sign).exists() for sign in _GPU_SIGNS)):
-        return "cpu"
+    if runtime not in (AUTO, *RUNTIMES):
+        raise InvalidInputError(f"runtime {runtime!r} is unknown; use one of {', '.join((AUTO, *RUNTIMES))}")
+    devices = ("cpu", "cuda") if runtime == AUTO else RUNTIMES[runtime].devices
+    found = device
+    if device == "auto":
+        found = "cuda" if "cuda" in devices and _has_gpu() else "cpu"
+    if found not in devices:
+        reason = f"runtime {runtime!r} needs a GPU" if found == "cpu" else f"runtime {runtime!r} uses no GPU"
+        others = ", ".join(spec.name for spec in RUNTIMES.values() if found in spec.devices)
+        raise InvalidInputError(f"{reason}; on the device {found!r} use one of {others}")
+    if device == "cuda" and not _has_gpu():
+        raise InvalidInputError("no GPU is available to torch; use the device 'cpu' or 'auto'")
+    return found
+
+
+def _has_gpu() -> bool:
+    if not any(Path(sign).exists() for sign in _GPU_SIGNS):
+        return False
     from birdsearch.model.torch_engine import has_gpu
 
-    available = has_gpu()
-    if device == "cuda" and not available:
-        raise InvalidInputError("no GPU is available to torch; use the device 'cpu' or 'auto'")
-    return "cuda" if available else "cpu"
+    return has_gpu()

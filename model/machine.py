@@ -11,13 +11,23 @@ from pathlib import Path
 
 from birdsearch.model.runtimes import RUNTIMES
 
-__all__ = ["machine_key"]
+__all__ = ["cores", "machine_key"]
 
 
-def machine_key() -> str:
-    """Processor, cores and libraries as one hexadecimal number: another one where any of them is another."""
+def cores() -> int:
+    """How many cores this process may use, at least 1."""
     affinity = getattr(os, "sched_getaffinity", None)
-    parts = [platform.machine(), _processor(), str(len(affinity(0)) if affinity else os.cpu_count())]
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def machine_key(gpu: str = "") -> str:
+    """Processor, cores, GPU and libraries as one hexadecimal number: another one where any of them is another.
+
+    Args:
+        gpu: Name of the GPU that is used, if one is.
+    """
+    parts = [platform.machine(), _processor(), str(cores())]
+    parts += [gpu] if gpu else []
     for library in sorted({spec.library for spec in RUNTIMES.values()}):
         with contextlib.suppress(metadata.PackageNotFoundError):
             parts.append(f"{library} {metadata.version(library)}")

@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from birdsearch.errors import BirdsearchError
 from birdsearch.model.engines import Engine
 from birdsearch.model.exports import check_pictures, write_cached
 from birdsearch.model.machine import machine_key
 from birdsearch.model.runtimes import RUNTIMES
 
-__all__ = ["Rate", "fastest", "least_cosine", "measure", "read_rates", "write_rates"]
+__all__ = ["Rate", "fastest", "least_cosine", "measure", "read_rates", "verify", "write_rates"]
 
-_FILE = "rates.json"
+_FILE, _GPU_FILE = "rates.json", "rates-gpu.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +96,40 @@ def fastest(rates: list[Rate]) -> str:
     return max((rate for rate in rates if rate.is_faithful), key=lambda rate: rate.median).runtime
 
 
-def read_rates(folder: Path | None) -> list[Rate] | None:
-    """What was measured before with the same processor, cores and libraries; None if nothing was."""
+def verify(runtime: str, found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    """Raise an error unless a runtime computes what torch does, up to its precision; both are (B, C).
+
+    Raises:
+        BirdsearchError: It does not.
+    """
+    cosine, limit = least_cosine(found, expected), RUNTIMES[runtime].min_cosine
+    if cosine < limit:
+        raise BirdsearchError(
+            f"runtime {runtime!r} computes something else than torch on this machine (cosine {cosine:.6f}, at "
+            f"least {limit:g} is needed); use the runtime 'torch'"
+        )
+
+
+def read_rates(folder: Path | None, gpu: str = "") -> list[Rate] | None:
+    """What was measured before with the same processor, cores, GPU and libraries; None if nothing was."""
     if folder is None:
         return None
     try:
-        held = json.loads((folder / _FILE).read_bytes())
+        held = json.loads(_file(folder, gpu).read_bytes())
         rates = [Rate(**rate) for rate in held["rates"]]
-        known = held["machine"] == machine_key() and all(rate.runtime in RUNTIMES for rate in rates)
+        known = held["machine"] == machine_key(gpu) and all(rate.runtime in RUNTIMES for rate in rates)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return rates if known and any(rate.is_faithful for rate in rates) else None
 
 
-def write_rates(folder: Path | None, rates: list[Rate]) -> None:
+def write_rates(folder: Path | None, rates: list[Rate], gpu: str = "") -> None:
     """Remember rates; a cache that cannot be written remembers nothing."""
     if folder is None:
         return
-    text = json.dumps({"machine": machine_key(), "rates": [asdict(rate) for rate in rates]}, indent=1)
-    write_cached(folder / _FILE, text.encode())
+    text = json.dumps({"machine": machine_key(gpu), "rates": [asdict(rate) for rate in rates]}, indent=1)
+    write_cached(_file(folder, gpu), text.encode())
+
+
+def _file(folder: Path, gpu: str) -> Path:
+    return folder / (_GPU_FILE if gpu else _FILE)

@@ -19,25 +19,28 @@ class RuntimeSpec:
     Attributes:
         name: Its name.
         library: The package that has to be installed.
-        precision: What the matrix products are computed in: `float32` or `bfloat16`.
+        precision: What the matrix products are computed in: `float32`, `bfloat16` or `float16`.
         min_cosine: What the embedding of the check picture has to reach against torch, before the runtime is
             used. Cosine, 0..1.
+        devices: Where it runs: `cpu`, `cuda` or both.
     """
 
     name: str
     library: str
     precision: str
     min_cosine: float
+    devices: tuple[str, ...] = ("cpu",)
 
 
 RUNTIMES: Mapping[str, RuntimeSpec] = MappingProxyType(
     {
         spec.name: spec
         for spec in (
-            RuntimeSpec("torch", "torch", "float32", 1.0),
+            RuntimeSpec("torch", "torch", "float32", 1.0, ("cpu", "cuda")),
             RuntimeSpec("onnxruntime", "onnxruntime", "float32", 0.99999),
             RuntimeSpec("openvino", "openvino", "float32", 0.99999),
             RuntimeSpec("openvino-bf16", "openvino", "bfloat16", 0.9995),
+            RuntimeSpec("cuda-fp16", "torch", "float16", 0.9999, ("cuda",)),
         )
     }
 )

@@ -22,7 +22,7 @@ from birdsearch.model.checkpoint import Checkpoint
 from birdsearch.model.exports import Facts
 from birdsearch.model.preprocess import normalise
 
-__all__ = ["TorchEngine", "facts_of", "has_gpu"]
+__all__ = ["TorchEngine", "facts_of", "gpu_name", "has_gpu"]
 
 _Output = TypeVar("_Output")
 
@@ -32,6 +32,11 @@ _CACHED = 8
 def has_gpu() -> bool:
     """Whether torch can use a GPU here."""
     return torch.cuda.is_available()
+
+
+def gpu_name() -> str:
+    """Name of the GPU that torch uses; there must be one."""
+    return torch.cuda.get_device_name()
 
 
 def facts_of(checkpoint: Checkpoint) -> Facts:
@@ -108,7 +113,7 @@ class TorchEngine:
         batch = torch.from_numpy(normalise(pixels, self._stats)).to(self._device)
         # TF32 and the search for fast kernels would make a GPU differ from a CPU, and from itself.
         exact = (
-            torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False)
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
             if self._device == "cuda"
             else contextlib.nullcontext()
         )

@@ -157,8 +157,9 @@ def verify(name_or_file: str | None) -> None:
 
 @model.command()
 @click.argument("name_or_file", metavar="[NAME|FILE]", required=False)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
 @format_option
-def bench(name_or_file: str | None, fmt: str) -> None:
+def bench(name_or_file: str | None, device: str, fmt: str) -> None:
     """Measure what can run the network on this machine, and remember the fastest for --runtime auto.
 
     Every runtime computes the same pictures, in turn. The cosine is the least of their embeddings to those of
@@ -167,7 +168,7 @@ def bench(name_or_file: str | None, fmt: str) -> None:
     from birdsearch.model import DEFAULT_WEIGHTS, RUNTIMES, measure_runtimes
     from birdsearch.model.rates import fastest
 
-    rates = measure_runtimes(name_or_file or DEFAULT_WEIGHTS)
+    rates = measure_runtimes(name_or_file or DEFAULT_WEIGHTS, device=device)
     slowest = next(rate.median for rate in rates if rate.runtime == "torch")
     rows: list[dict[str, object]] = [
         {

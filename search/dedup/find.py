@@ -22,7 +22,6 @@ What does not, however alike it looks:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +33,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import labelled_photos
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.decoders import usual_decoders
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.runs import finish_run, start_run
 from birdsearch.model.photo import PhotoLimits
@@ -89,7 +89,7 @@ class DedupOptions:
     references: Sequence[Folder] = ()
     across_folders: bool = False
     only_new: bool = False
-    workers: int = field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)))
+    workers: int = field(default_factory=usual_decoders)
     limits: PhotoLimits = field(default_factory=PhotoLimits)
 
 

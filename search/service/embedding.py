@@ -27,6 +27,7 @@ from birdsearch.errors import CatalogError, PhotoError
 from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeTask, Failed
 from birdsearch.indexer.records import Box, ModelRecord
 from birdsearch.indexer.runs import decode_mode
+from birdsearch.model.machine import cores
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.search.engine import Catalog
 from birdsearch.search.service.batching import Batcher
@@ -134,7 +135,7 @@ class Embedder:
                 )
             )
             closing.callback(self._end_processes)
-            count = min(_MOST_PROCESSES, os.cpu_count() or 1) if processes is None else processes
+            count = min(_MOST_PROCESSES, cores()) if processes is None else processes
             self._threads = ThreadPoolExecutor(count, thread_name_prefix="birdsearch-decode")
             closing.callback(self._threads.shutdown, cancel_futures=True)
             self._closing = closing.pop_all()

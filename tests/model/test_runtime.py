@@ -242,13 +242,14 @@ def test_devices_and_runtimes_that_are_not_there_are_refused(weights_file: Path)
         assert load_model(weights_file, device="auto").device == "cpu"
         with pytest.raises(InvalidInputError, match="no GPU"):
             load_model(weights_file, device="cuda")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_computes_what_the_cpu_computes(weights_file: Path, model: Model) -> None:
-    photos = _photos(9, seed=59)
-    out, expected = load_model(weights_file, device="cuda").infer(photos), model.infer(photos)
-    np.testing.assert_allclose(out.embeddings, expected.embeddings, rtol=0, atol=1e-4)
+    with pytest.raises(
+        InvalidInputError, match="'cuda-fp16' needs a GPU; on the device 'cpu' use one of torch, onnx"
+    ):
+        load_model(weights_file, device="cpu", runtime="cuda-fp16")
+    with pytest.raises(
+        InvalidInputError, match="'openvino' uses no GPU; on the device 'cuda' use one of torch, cuda"
+    ):
+        load_model(weights_file, device="cuda", runtime="openvino")
 
 
 def test_the_default_model_is_never_replaced_by_another(tmp_path: Path) -> None:
