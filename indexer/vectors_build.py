@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.indexer.vectors_effort import Effort
-from birdsearch.indexer.vectors_file import BLOCK, Snapshot, Written, scan, seal_snapshot
+from birdsearch.indexer.vectors_file import BLOCK, Snapshot, Written, seal_snapshot, write_faiss
+from birdsearch.indexer.vectors_scan import scan
 
 if TYPE_CHECKING:
     from birdsearch.indexer.vectors import VectorIndex
@@ -113,10 +114,7 @@ def _write(
     index.ntotal = len(live)
     # Where each vector is, so that it can be taken by its position.
     index.make_direct_map(True)
-    try:
-        _faiss.write_index(index, str(path))
-    except RuntimeError as error:
-        raise OSError(f"FAISS cannot write it ({error})") from error
+    write_faiss(index, path)
     del index
     _give_back_memory()
 

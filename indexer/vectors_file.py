@@ -1,6 +1,10 @@
 """The file of a vector index: FAISS's inverted file, mapped, and verified list by list as it is used.
 
-    FAISS's head: centroids, sizes, where each vector is | vectors and places, list by list | view ids, checksums
+    a byte | FAISS's head: centroids, sizes, where each vector is | vectors and places, list by list | view ids,
+    checksums
+
+FAISS's head leaves the vectors three bytes beside a multiple of four; with the byte before it, they can be read as
+numbers where they lie.
 
 FAISS trusts what it reads. So head and end are verified whole at every opening, against the SHA-256 that the
 catalog has of them, before FAISS sees them. The lists are mapped read-only, so that several processes share one
@@ -14,6 +18,7 @@ import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +31,13 @@ from birdsearch.indexer.vectors_effort import Effort
 
 __all__ = [
     "BLOCK",
-    "TOGETHER",
     "Snapshot",
     "Written",
     "error_bound",
     "read_snapshot",
     "rows_of",
-    "scan",
     "seal_snapshot",
+    "write_faiss",
 ]
 
 # FAISS's Python wrappers take arrays and keywords where the signatures that type checkers see take pointers.
@@ -41,11 +45,6 @@ _faiss: Any = faiss
 
 BLOCK = 8192
 """Vectors in a list where a search looks at all of them."""
-TOGETHER = 7
-"""From so many queries on, a matrix product is faster than having FAISS compare them one by one."""
-
-# Rows compared at a time: 2 MB of 128 numbers each, which a cache holds between gathering and comparing them.
-_ROWS = 4096
 # Lists fetched beyond those asked for, to settle which are the nearest.
 _SPARE = 8
 
@@ -87,6 +86,7 @@ class Snapshot:
         self._is_verified = np.zeros(len(checksums), bool)
         self._list_of: NDArray[np.int32] | None = None
         self._sizes: NDArray[np.int64] | None = None
+        self._blocks: dict[int, NDArray[np.float32]] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -129,8 +129,26 @@ class Snapshot:
         return True
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Vectors at positions, (n,) -> (n, C), of verified lists."""
+        """Vectors at positions, (n,) -> (n, C), of verified lists; where they lie if they are one run of a list."""
+        if self._is_in_order and len(positions) > 1:
+            first, last = int(positions[0]), int(positions[-1])
+            is_run = last - first == len(positions) - 1 and bool((np.diff(positions) == 1).all())
+            if is_run and first // BLOCK == last // BLOCK:
+                block = self._block(first // BLOCK)
+                if block.flags.aligned:
+                    return block[first % BLOCK : last % BLOCK + 1]
         return np.asarray(self._index.reconstruct_batch(positions), dtype=np.float32)
+
+    @cached_property
+    def _is_in_order(self) -> bool:
+        """Whether vectors lie in the order of their positions, a block in each list."""
+        return not self.centroids.any()
+
+    def _block(self, number: int) -> NDArray[np.float32]:
+        """(n, C): the vectors of a list, in the mapping."""
+        if number not in self._blocks:
+            self._blocks[number] = np.asarray(_InMapping(self._index, number))
+        return self._blocks[number]
 
     def nearest_lists(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """The lists whose centroids are nearest, (Q, C) -> (Q, count) int64.
@@ -184,63 +202,20 @@ class Snapshot:
         return scores, places
 
 
-def scan(
-    queries: NDArray[np.float32],
-    positions: NDArray[np.int64],
-    take: Callable[[NDArray[np.int64]], NDArray[np.float32]],
-    fetch: int,
-    first: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The highest float32 inner products with vectors, all of which are looked at.
+class _InMapping:
+    """What NumPy makes a read-only array of that keeps the mapping: the vectors of a list."""
 
-    Args:
-        queries: (Q, C) float32.
-        positions: (n,) int64 of the vectors.
-        take: Gives the vectors at some positions.
-        fetch: How many.
-        first: Scores and positions, (Q, any) each, that were found elsewhere.
-
-    Returns:
-        Scores (Q, fetch) and positions (Q, fetch), highest first; position -1 where there are no more.
-    """
-    best = _faiss.ResultHeap(len(queries), fetch, keep_max=True)
-    if first is not None:
-        best.add_result(*first)
-    for start in range(0, len(positions), _ROWS):
-        some = positions[start : start + _ROWS]
-        if len(queries) < TOGETHER:
-            scores, rows = faiss.knn(
-                queries, take(some), min(fetch, len(some)), metric=faiss.METRIC_INNER_PRODUCT
-            )
-        else:
-            # The lowest of the best so far lies in the root of a query's heap.
-            scores, rows = _above(queries @ take(some).T, best.D[:, 0], fetch)
-        best.add_result(scores, np.where(rows < 0, -1, some[rows]))
-    best.finalize()
-    return best.D, best.I
-
-
-def _above(
-    scores: NDArray[np.float32], lowest: NDArray[np.float32], fetch: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Of (Q, n) scores those that are higher than the lowest kept, (Q,), and their columns: (Q, any) each.
-
-    Columns are -1 where a query has fewer. Once enough were seen hardly any are higher, which is why this takes a
-    third of the time of looking for the best of every block.
-    """
-    width = scores.shape[1]
-    if fetch < width and not np.isfinite(lowest).all():
-        columns = np.argpartition(scores, width - fetch, axis=1)[:, width - fetch :]
-        return np.ascontiguousarray(np.take_along_axis(scores, columns, 1)), columns
-    places = np.flatnonzero(scores > lowest[:, None])
-    queries, columns = np.divmod(places, width)
-    counts = np.bincount(queries, minlength=len(scores))
-    # (n,): the how many-th of its query each is.
-    number = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
-    shape = (len(scores), int(counts.max(initial=0)))
-    found, where = np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)
-    found[queries, number], where[queries, number] = scores.ravel()[places], columns
-    return found, where
+    def __init__(self, index: Any, number: int) -> None:
+        mapped = _lists_of(index)
+        entry = mapped.lists.at(number)
+        start = _faiss.rev_swig_ptr(mapped.ptr, mapped.totsize).ctypes.data + entry.offset
+        self._index = index
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "<f4",
+            "shape": (entry.size, index.d),
+            "data": (start, True),
+        }
 
 
 def error_bound(dim: int) -> float:
@@ -314,9 +289,25 @@ def seal_snapshot(
     return Written(hashlib.sha256(head + end).hexdigest(), len(ids), effort)
 
 
+def write_faiss(index: Any, path: Path) -> None:
+    """Write a FAISS index behind a byte; see above.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    try:
+        writer = _faiss.FileIOWriter(str(path))
+        writer(_faiss.swig_ptr(np.zeros(1, np.uint8)), 1, 1)
+        _faiss.write_index(index, writer)
+    except RuntimeError as error:
+        raise OSError(f"FAISS cannot write it ({error})") from error
+
+
 def _mapped(path: Path) -> Any:
     try:
-        index = _faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+        reader = _faiss.FileIOReader(str(path))
+        reader(_faiss.swig_ptr(np.empty(1, np.uint8)), 1, 1)
+        index = _faiss.read_index(reader, faiss.IO_FLAG_MMAP)
     except RuntimeError as error:
         raise OSError(f"{path.name}: FAISS cannot read it ({error})") from error
     # Threads that read ahead take longer than reading what is in memory.

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.vectors import VectorIndex
-from birdsearch.indexer.vectors_file import TOGETHER, Snapshot, error_bound, scan
+from birdsearch.indexer.vectors_file import Snapshot, error_bound
+from birdsearch.indexer.vectors_scan import TOGETHER, scan
 from birdsearch.search.threads import one_thread
 
 __all__ = ["Neighbours", "nearest"]

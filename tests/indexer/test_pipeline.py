@@ -601,11 +601,11 @@ def test_a_model_that_cannot_be_loaded_ends_the_run_and_its_threads(
     def load() -> Model:
         raise WeightsError("the weights are gone")
 
+    before = set(threading.enumerate())
     with pytest.raises(WeightsError, match="gone"):
         run(archive, model=ModelSource(load))
     assert rows(catalog, "photo") == rows(catalog, "run") == []
-    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("birdsearch")]
-    assert left == []
+    assert [thread.name for thread in threading.enumerate() if thread not in before] == []
 
 
 def test_another_model_that_is_not_loaded_is_refused_naming_both(
