@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError
+from birdsearch.indexer.threads import one_for_one
 from birdsearch.indexer.vectors_effort import Effort
 
 __all__ = [
@@ -160,7 +161,8 @@ class Snapshot:
             return np.tile(np.arange(self.lists), (len(queries), 1))
         centroids = self.centroids
         width = min(count + _SPARE, self.lists)
-        scores, lists = faiss.knn(queries, centroids, width, metric=faiss.METRIC_INNER_PRODUCT)
+        with one_for_one(len(queries)):
+            scores, lists = faiss.knn(queries, centroids, width, metric=faiss.METRIC_INNER_PRODUCT)
         slack = 2 * error_bound(centroids.shape[1])
         last = scores[:, count - 1]
         for row in np.flatnonzero(last - scores[:, count] <= slack):
@@ -196,9 +198,18 @@ class Snapshot:
         # The wrapper of `search_preassigned` takes no parameters. Distances to centroids play no part.
         at = _faiss.swig_ptr
         unused = np.zeros(lists.shape, np.float32)
-        self._index.search_preassigned_c(
-            len(queries), at(queries), fetch, at(lists), at(unused), at(scores), at(places), False, parameters
-        )
+        with one_for_one(len(queries)):
+            self._index.search_preassigned_c(
+                len(queries),
+                at(queries),
+                fetch,
+                at(lists),
+                at(unused),
+                at(scores),
+                at(places),
+                False,
+                parameters,
+            )
         return scores, places
 
 

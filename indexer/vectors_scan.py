@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from birdsearch.indexer.threads import one_for_one
 from birdsearch.model.machine import cores
 
 __all__ = ["TOGETHER", "scan"]
@@ -93,7 +94,10 @@ def _one_by_one(queries: NDArray[np.float32], take: _Take, best: Any, positions:
     for start in range(0, len(positions), _ROWS):
         some = positions[start : start + _ROWS]
         fetch = min(best.k, len(some))
-        scores, rows = faiss.knn(queries, take(some), fetch, metric=faiss.METRIC_INNER_PRODUCT)
+        # Gathering vectors from all over is waiting for memory, which threads can do together.
+        vectors = take(some)
+        with one_for_one(len(queries)):
+            scores, rows = faiss.knn(queries, vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
         best.add_result(scores, np.where(rows < 0, -1, some[rows]))
 
 

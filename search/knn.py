@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +12,6 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.indexer.vectors_file import Snapshot, error_bound
 from birdsearch.indexer.vectors_scan import TOGETHER, scan
-from birdsearch.search.threads import one_thread
 
 __all__ = ["Neighbours", "nearest"]
 
@@ -93,13 +91,11 @@ def nearest(
     if not effort > 0:
         raise InvalidInputError(f"effort must be above 0, got {effort}")
     queries = np.ascontiguousarray(queries, dtype=np.float32)
-    # FAISS shares out queries; threads that have none only make a single one wait where the machine is busy.
-    with contextlib.nullcontext() if len(queries) > 1 else one_thread():
-        while True:
-            try:
-                return _Search(index, k, allowed, exclude, np.inf if exact else effort).answer(queries)
-            except _MovedError:
-                continue
+    while True:
+        try:
+            return _Search(index, k, allowed, exclude, np.inf if exact else effort).answer(queries)
+        except _MovedError:
+            continue
 
 
 class _MovedError(Exception):

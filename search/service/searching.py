@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.lookups import read_photos
 from birdsearch.indexer.records import ModelRecord
+from birdsearch.indexer.threads import one_thread
 from birdsearch.search.answers import Question
 from birdsearch.search.inputs import region_of
 from birdsearch.search.places import coarse
@@ -28,7 +29,6 @@ from birdsearch.search.service.schemas_search import LabelRequest, SearchRequest
 from birdsearch.search.service.verified import verified_names
 from birdsearch.search.service.where import where_of
 from birdsearch.search.stored import StoredView, stored_photos, stored_views
-from birdsearch.search.threads import one_thread
 
 if TYPE_CHECKING:
     from birdsearch.search.service.state import Service

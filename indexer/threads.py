@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import faiss
 
-__all__ = ["one_thread"]
+__all__ = ["one_for_one", "one_thread"]
 
 
 @contextlib.contextmanager
@@ -19,3 +19,8 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
+
+
+def one_for_one(queries: int) -> contextlib.AbstractContextManager[None]:
+    """One thread for one query: FAISS shares out queries, and threads that have none only make it wait."""
+    return one_thread() if queries == 1 else contextlib.nullcontext()
