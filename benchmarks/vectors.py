@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made_photos import add_photos
 from numpy.typing import NDArray
 from scale import made
 from timing import Spread, interleaved, spread
@@ -36,7 +36,6 @@ from timing import Spread, interleaved, spread
 _SIZES = (10_000, 100_000, 1_000_000)
 _QUERIES, _ALONE, _K, _ADDED = 1000, 50, 20, 1000
 _SHARES = (0.01, 0.1, 0.5)
-_ROWS = 10_000
 
 
 def make_catalog(path: Path, unit: NDArray[np.float32]) -> None:
@@ -64,38 +63,6 @@ def make_catalog(path: Path, unit: NDArray[np.float32]) -> None:
         connection.execute(sa.insert(tables.meta).values(key="model", value="1"))
         connection.execute(sa.insert(tables.root).values(id=1, path=b"/photos", added_at="now"))
         add_photos(connection, unit, 1)
-
-
-def add_photos(connection: Any, unit: NDArray[np.float32], first: int) -> None:
-    """Photos `first`, `first` + 1, ... with a view and a vector each, in an open transaction."""
-    for start in range(0, len(unit), _ROWS):
-        rows = unit[start : start + _ROWS]
-        ids = range(first + start, first + start + len(rows))
-        blobs = [row.tobytes() for row in rows.astype("<f4")]
-        for statement, values in (
-            (
-                "INSERT INTO photo (id, digest, size, format, width, height) VALUES (?, ?, 1, 'JPEG', 1, 1)",
-                [(each, each.to_bytes(32, "big")) for each in ids],
-            ),
-            (
-                """
-                INSERT INTO file
-                (root_id, path, state, photo_id, size, mtime_ns, ctime_ns, device, inode, transient)
-                VALUES (1, ?, 'present', ?, 1, 0, 0, 0, 0, 0)
-                """,
-                [(b"%d.jpg" % each, each) for each in ids],
-            ),
-            (
-                "INSERT INTO view (id, photo_id, kind, x, y, w, h) VALUES (?, ?, 'whole', 0, 0, 1, 1)",
-                [(each, each) for each in ids],
-            ),
-            (
-                "INSERT INTO embedding (view_id, model_id, vector, crc32) VALUES (?, 1, ?, ?)",
-                [(each, blob, zlib.crc32(blob)) for each, blob in zip(ids, blobs, strict=True)],
-            ),
-            ("INSERT INTO change (op, view_id, model_id) VALUES ('add', ?, 1)", [(each,) for each in ids]),
-        ):
-            connection.exec_driver_sql(statement, values)
 
 
 def _peak_mb() -> float:
