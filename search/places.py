@@ -120,8 +120,10 @@ class SensitivePhotos:
         Args:
             photo_ids: Ids; those of no photo are left out.
         """
+        # Not `np.unique`: see `LabelEstimator.evidence`.
+        wanted = np.array(sorted(set(np.asarray(photo_ids).tolist())), dtype=np.int64)
         with self._store.reading() as connection:
-            return self._among(connection, np.unique(np.asarray(photo_ids, dtype=np.int64)))
+            return self._among(connection, wanted)
 
     def as_told(
         self,

@@ -309,7 +309,8 @@ class LabelEstimator:
     def evidence(self, store: CatalogStore, answers: Answers) -> list[LabelEvidence]:
         """Why each photo is labelled so."""
         places = answers.evidence.places
-        voting = self.references.view_ids[np.unique(places[places >= 0])].tolist()
+        # Not `np.unique`, which loads NumPy's masked arrays: a query would wait for them.
+        voting = self.references.view_ids[sorted(set(places[places >= 0].tolist()))].tolist()
         with store.reading() as connection:
             views = read_views(connection, voting)
             photos = read_photos(connection, sorted({view.photo_id for view in views.values()}))
