@@ -1,11 +1,13 @@
 """Requests that come at the same time are answered together, by one thread.
 
 Whoever comes while a batch is being answered is in the next one. So the busier the service, the larger the batches,
-and what can only be done by one thread at a time needs no lock.
+and what can only be done by one thread at a time needs no lock. A batch can be held open for a moment: small batches
+cost nearly as much as large ones, and while one is answered everybody else waits.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -30,8 +32,10 @@ class Batcher(Generic[Q, A]):
         answer: Answers questions, in their order; only ever called by the one thread.
         most: Questions in a batch.
         name: Of the thread.
-        window_s: How long a batch that is not full is held open.
-        expected: How many more questions are on their way; nobody is waited for if there are none.
+        window_s: How long a batch that is not full is held open at most.
+        gap_s: How long it is held open for the next question.
+        expected: How many more questions are on their way; nobody is waited for if there are none. By default those
+            that were answered together are expected to ask again together.
     """
 
     def __init__(
@@ -41,12 +45,15 @@ class Batcher(Generic[Q, A]):
         most: int,
         name: str,
         window_s: float = 0.0,
-        expected: Callable[[], int] = lambda: 0,
+        gap_s: float = math.inf,
+        expected: Callable[[], int] | None = None,
     ) -> None:
         self._answer = answer
         self._most = most
         self._window_s = window_s
+        self._gap_s = gap_s
         self._expected = expected
+        self._before = 0
         self._asked: queue.SimpleQueue[tuple[Q, Future[A]] | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._is_closed = False
@@ -86,13 +93,13 @@ class Batcher(Generic[Q, A]):
     def _next_batch(self) -> tuple[list[tuple[Q, Future[A]]], bool]:
         """What is there, at least one question; and whether more may come."""
         batch: list[tuple[Q, Future[A]]] = []
-        until: float | None = None
+        until = now = 0.0
         while len(batch) < self._most:
             try:
                 if not batch:
                     item = self._asked.get()
-                elif until is not None and self._expected() > 0:
-                    item = self._asked.get(timeout=max(0.0, until - time.monotonic()))
+                elif self._expects_more(len(batch)):
+                    item = self._asked.get(timeout=max(0.0, min(until, now + self._gap_s) - time.monotonic()))
                 else:
                     item = self._asked.get_nowait()
             except queue.Empty:
@@ -100,8 +107,13 @@ class Batcher(Generic[Q, A]):
             if item is None:
                 return batch, False
             batch.append(item)
-            until = until or time.monotonic() + self._window_s
+            now = time.monotonic()
+            until = until or now + self._window_s
+        self._before = len(batch)
         return batch, True
+
+    def _expects_more(self, held: int) -> bool:
+        return held < self._before if self._expected is None else self._expected() > 0
 
     def _settle(self, waiting: Sequence[tuple[Q, Future[A]]]) -> None:
         try:

@@ -37,6 +37,8 @@ __all__ = ["Searcher", "evidence_told", "thumb_url"]
 
 # Requests in a batch; and hits up to which a search does not hold up those it shares a batch with.
 _BATCH, _FEW_HITS = 64, 100
+# A batch waits for others so long in all, and so long for the next one; whoever asks alone does not wait.
+_WINDOW_S, _GAP_S = 0.025, 0.006
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +59,9 @@ class Searcher:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._batcher: Batcher[_Asked, bytes] = Batcher(self._answers, most=_BATCH, name="birdsearch-search")
+        self._batcher: Batcher[_Asked, bytes] = Batcher(
+            self._answers, most=_BATCH, name="birdsearch-search", window_s=_WINDOW_S, gap_s=_GAP_S
+        )
 
     def close(self) -> None:
         """Answer what was asked, and end."""

@@ -85,6 +85,38 @@ def test_a_batch_waits_for_those_that_are_on_their_way_and_for_no_others() -> No
     assert sum(sizes) == 3
 
 
+def test_those_that_were_answered_together_are_waited_for_but_not_for_long() -> None:
+    sizes: list[int] = []
+    go_on = threading.Event()
+
+    def answer(questions: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(questions))
+        assert go_on.wait(10)
+        return questions
+
+    batcher = Batcher(answer, most=8, name="test", window_s=20.0, gap_s=1.5)
+    asked = [batcher.submit(0)]
+    while not sizes:
+        time.sleep(0.001)
+    asked += [batcher.submit(number) for number in range(3)]
+    go_on.set()
+    assert [one.result(10) for one in asked] == [0, 0, 1, 2]
+    assert sizes == [1, 3]
+    # Three come back, one after the other.
+    for number in range(3):
+        asked[number] = batcher.submit(number)
+        time.sleep(0.05)
+    assert [one.result(10) for one in asked[:3]] == [0, 1, 2]
+    assert sizes == [1, 3, 3]
+    # Only one does: it waits once for the others.
+    for expected in (1.5, 0.0):
+        started = time.monotonic()
+        assert batcher.submit(1).result(10) == 1
+        assert expected <= time.monotonic() - started < expected + 1.2
+    batcher.close()
+    assert sizes == [1, 3, 3, 1, 1]
+
+
 def test_closing_answers_what_was_asked_and_refuses_more() -> None:
     batcher: Batcher[int, int] = Batcher(lambda questions: questions, most=2, name="test")
     asked = [batcher.submit(question) for question in range(5)]
