@@ -1,8 +1,8 @@
 """Requests that come at the same time are answered together, by one thread.
 
 Whoever comes while a batch is being answered is in the next one. So the busier the service, the larger the batches,
-and what can only be done by one thread at a time needs no lock. A batch can be held open for a moment: small batches
-cost nearly as much as large ones, and while one is answered everybody else waits.
+and what can only be done by one thread at a time needs no lock. A batch can be held open for a moment: a small one
+costs nearly as much as a large one, and while it is answered everybody else waits.
 """
 
 from __future__ import annotations
