@@ -27,7 +27,22 @@ from numpy.typing import NDArray
 from birdsearch.model.config import RgbStats
 from birdsearch.model.xcit import XCiT
 
-__all__ = ["Affine", "ClassBlock", "Folded", "Layer", "Stem", "TokenBlock", "fold"]
+__all__ = [
+    "LENGTH_EPS",
+    "NORM_EPS",
+    "Affine",
+    "ClassBlock",
+    "Folded",
+    "Layer",
+    "Stem",
+    "TokenBlock",
+    "fold",
+]
+
+NORM_EPS = 1e-6
+"""Added to the variance by every norm of tokens."""
+LENGTH_EPS = 1e-12
+"""The least length that queries and keys are divided by, as in torch's `normalize`: zeros stay zero."""
 
 _BATCH_NORM_EPS = 1e-5
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.model.config import RgbStats
-from birdsearch.model.folding import Affine, ClassBlock, Layer, Stem, TokenBlock, fold
+from birdsearch.model.folding import LENGTH_EPS, NORM_EPS, Affine, ClassBlock, Layer, Stem, TokenBlock, fold
 from birdsearch.model.xcit import XCiT
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["build_graph"]
 
 _OPSET, _IR_VERSION = 20, 10
-_NORM_EPS = 1e-6
-# As in torch's `normalize`: a channel of zeros stays zero.
-_LENGTH_EPS = 1e-12
 
 _HALVING: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
 
@@ -115,7 +112,7 @@ class _Builder:
         attention = self._op("Mul", attention, block.temperature[None])
         # (B, 1, C) -> (B, h, d, 1) and (B, h, 1, d)
         for part, shape in ((queries, [0, heads, depth, 1]), (keys, [0, heads, 1, depth])):
-            length = self._op("Max", self._op("ReduceL2", part, _ints(1), keepdims=1), np.array(_LENGTH_EPS))
+            length = self._op("Max", self._op("ReduceL2", part, _ints(1), keepdims=1), np.array(LENGTH_EPS))
             attention = self._op("Div", attention, self._reshape(length, shape))
         attention = self._op("Softmax", attention, axis=-1)
         # (B, h, d, d) transposed, @ (1, h, d, C) -> (B, h, d, C) -> (B, C, C)
@@ -178,7 +175,7 @@ class _Builder:
 
     def _norm(self, tokens: str, affine: Affine | None = None) -> str:
         scale, shift = affine or (np.ones(self._channels), np.zeros(self._channels))
-        return self._op("LayerNormalization", tokens, scale, shift, axis=-1, epsilon=_NORM_EPS)
+        return self._op("LayerNormalization", tokens, scale, shift, axis=-1, epsilon=NORM_EPS)
 
     def _linear(self, tokens: str, layer: Layer) -> str:
         return self._add(self._op("MatMul", tokens, layer.weight.T), layer.bias)

@@ -23,13 +23,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from birdsearch.model.folding import Affine, ClassBlock, Folded, Layer, TokenBlock
+from birdsearch.model.folding import LENGTH_EPS, NORM_EPS, Affine, ClassBlock, Folded, Layer, TokenBlock
 
 __all__ = ["HalfNetwork"]
 
-_NORM_EPS = 1e-6
-# As in torch's `normalize`: a channel of zeros stays zero.
-_LENGTH_EPS = 1e-12
 _SMALLER = 2.0**-4
 # Input channels of the first convolution: matrix units take eight at a time.
 _COLOURS = 8
@@ -130,7 +127,7 @@ class HalfNetwork:
         queries, keys, values = (qkv[..., part * channels : (part + 1) * channels] for part in range(3))
         # (B, N, 2C) -> (B, 2C)
         lengths = torch.linalg.vector_norm(qkv[..., : 2 * channels], dim=1, dtype=torch.float32)
-        inverse = lengths.clamp_(min=_LENGTH_EPS).reciprocal_()
+        inverse = lengths.clamp_(min=LENGTH_EPS).reciprocal_()
         of_queries, of_keys = inverse[:, :channels], inverse[:, channels:]
         # (B, C, N) @ (B, N, C) -> (B, C, C): a row for each query, a column for each key
         scores = (queries.transpose(1, 2) @ keys) * of_keys[:, None, :]
@@ -184,7 +181,7 @@ class HalfNetwork:
 
     def _norm(self, tokens: Tensor, affine: tuple[Tensor, Tensor] | None = None) -> Tensor:
         scale, shift = affine or (None, None)
-        return F.layer_norm(tokens, (self._folded.channels,), scale, shift, _NORM_EPS)
+        return F.layer_norm(tokens, (self._folded.channels,), scale, shift, NORM_EPS)
 
     def _to_tokens(self, patches: Tensor) -> Tensor:
         # (B, C, h, w) -> (B, h, w, C) -> (B, N, C): a view, where the convolution kept to the channels-last layout

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from birdsearch.model.checkpoint import save_checkpoint
 from birdsearch.model.config import RgbStats, variant
+from birdsearch.model.preprocess import normalise
 from birdsearch.model.xcit import XCiT
 
 STATS = RgbStats((0.51, 0.47, 0.4), (0.23, 0.22, 0.26))
@@ -43,6 +45,13 @@ def random_state(network: XCiT, seed: int) -> dict[str, Tensor]:
     return state
 
 
+def _embedding(network: XCiT, pixels: np.ndarray, stats: RgbStats) -> np.ndarray:
+    """What the network itself makes of (B, H, W, 3) uint8, whatever runs it elsewhere: (B, C) float32."""
+    with torch.inference_mode():
+        found: np.ndarray = network.embedding(torch.from_numpy(normalise(pixels, stats))).numpy()
+    return found
+
+
 def build_network(name: str = "xcit_nano12_p16", classes: int = len(CLASSES), seed: int = 1) -> XCiT:
     with torch.device("meta"):
         network = XCiT(variant(name), classes)
@@ -62,6 +71,24 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def make_network() -> Callable[..., XCiT]:
     return build_network
+
+
+@pytest.fixture(scope="session")
+def exact_embedding() -> Callable[[XCiT, np.ndarray, RgbStats], np.ndarray]:
+    return _embedding
+
+
+@pytest.fixture
+def network_without_a_length() -> XCiT:
+    """Without biases a channel of the queries can be zero for all tokens, and has no length to divide by."""
+    network = build_network()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("qkv.bias"):
+                parameter.zero_()
+            elif name.endswith("qkv.weight"):
+                parameter[3].zero_()
+    return network
 
 
 @pytest.fixture(scope="session")

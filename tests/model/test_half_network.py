@@ -10,17 +10,12 @@ from birdsearch.model.config import RgbStats
 from birdsearch.model.exports import check_pictures
 from birdsearch.model.folding import fold
 from birdsearch.model.half_network import HalfNetwork
-from birdsearch.model.preprocess import normalise
 from birdsearch.model.rates import least_cosine
 from birdsearch.model.xcit import XCiT
 
+Exact = Callable[[XCiT, np.ndarray, RgbStats], np.ndarray]
+
 # On a processor, where its arithmetic is the same but for the order of sums; tests/model/test_cuda.py has the rest.
-
-
-def _expected(network: XCiT, pixels: np.ndarray, stats: RgbStats) -> np.ndarray:
-    with torch.inference_mode():
-        found: np.ndarray = network.embedding(torch.from_numpy(normalise(pixels, stats))).numpy()
-    return found
 
 
 def _run(network: XCiT, pixels: np.ndarray, stats: RgbStats, dtype: torch.dtype) -> np.ndarray:
@@ -40,11 +35,15 @@ def _run(network: XCiT, pixels: np.ndarray, stats: RgbStats, dtype: torch.dtype)
     ],
 )
 def test_in_float32_it_is_the_network(
-    name: str, size: tuple[int, int], make_network: Callable[..., XCiT], stats: RgbStats
+    name: str,
+    size: tuple[int, int],
+    make_network: Callable[..., XCiT],
+    stats: RgbStats,
+    exact_embedding: Exact,
 ) -> None:
     network = make_network(name, seed=7)
     pixels = np.random.default_rng(71).integers(0, 256, (5, *size, 3), dtype=np.uint8)
-    found, expected = _run(network, pixels, stats, torch.float32), _expected(network, pixels, stats)
+    found, expected = _run(network, pixels, stats, torch.float32), exact_embedding(network, pixels, stats)
     assert found.shape == expected.shape
     assert found.dtype == np.float32
     # Different pictures are told apart, or nothing below would mean much.
@@ -52,15 +51,17 @@ def test_in_float32_it_is_the_network(
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
-def test_in_float16_it_is_nearly_the_network(make_network: Callable[..., XCiT], stats: RgbStats) -> None:
+def test_in_float16_it_is_nearly_the_network(
+    make_network: Callable[..., XCiT], stats: RgbStats, exact_embedding: Exact
+) -> None:
     network, pixels = make_network(seed=8), check_pictures((64, 96), 6)
     found = _run(network, pixels, stats, torch.float16)
     assert found.dtype == np.float32
-    assert least_cosine(found, _expected(network, pixels, stats)) >= 0.99999
+    assert least_cosine(found, exact_embedding(network, pixels, stats)) >= 0.99999
 
 
 def test_long_queries_and_keys_stay_in_the_range_of_float16(
-    make_network: Callable[..., XCiT], stats: RgbStats
+    make_network: Callable[..., XCiT], stats: RgbStats, exact_embedding: Exact
 ) -> None:
     network, pixels = make_network(seed=9), check_pictures((64, 96), 2)
     # 24 tokens of 100 x 100 would be beyond 65,504; lengths are taken out again, so nothing else changes.
@@ -69,22 +70,17 @@ def test_long_queries_and_keys_stay_in_the_range_of_float16(
             if name.endswith(("attn.qkv.weight", "attn.qkv.bias")):
                 parameter[: 2 * parameter.shape[0] // 3] *= 100.0
     assert (
-        least_cosine(_run(network, pixels, stats, torch.float16), _expected(network, pixels, stats))
+        least_cosine(_run(network, pixels, stats, torch.float16), exact_embedding(network, pixels, stats))
         >= 0.99999
     )
 
 
-def test_a_blank_picture_gives_a_finite_embedding(make_network: Callable[..., XCiT], stats: RgbStats) -> None:
-    network = make_network()
-    # Without biases a channel of the queries can be zero for all tokens, and has no length to divide by.
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if name.endswith("qkv.bias"):
-                parameter.zero_()
-            elif name.endswith("qkv.weight"):
-                parameter[3].zero_()
+def test_a_blank_picture_gives_a_finite_embedding(
+    network_without_a_length: XCiT, stats: RgbStats, exact_embedding: Exact
+) -> None:
+    network = network_without_a_length
     pixels = np.full((2, 64, 96, 3), 255, np.uint8)
-    expected = _expected(network, pixels, stats)
+    expected = exact_embedding(network, pixels, stats)
     np.testing.assert_allclose(
         _run(network, pixels, stats, torch.float32), expected, rtol=0, atol=2e-5 * np.abs(expected).max()
     )
