@@ -18,10 +18,12 @@ import sqlalchemy as sa
 
 from birdsearch.errors import CatalogError, CatalogReadOnlyError
 from birdsearch.indexer import database, tables
+from birdsearch.indexer.damage import warn_of_damage
 from birdsearch.indexer.lock import WriterLock
 from birdsearch.indexer.lookups import read_photos, read_views
 from birdsearch.indexer.migrations import SCHEMA_VERSION
 from birdsearch.indexer.records import CatalogCounts, FailureRecord, ModelRecord, PhotoRecord, ViewRecord
+from birdsearch.indexer.vector_bytes import decode_vectors
 
 if TYPE_CHECKING:
     from birdsearch.model.runtime import Model
@@ -332,21 +334,30 @@ class CatalogStore:
         return None
 
     def embeddings(self, model_id: int, view_ids: Sequence[int]) -> dict[int, np.ndarray]:
-        """Stored un-normalised vectors by view id: (C,) float32 each; views without a whole one are left out."""
+        """Stored un-normalised vectors by view id: (C,) float32 each; views without a sound one are left out."""
         vectors: dict[int, np.ndarray] = {}
-        embedding, model = tables.embedding.c, tables.model.c
+        embedding, damaged = tables.embedding.c, list[int]()
         with self.reading() as connection:
+            size = connection.execute(
+                sa.select(tables.model.c.embedding_size).where(tables.model.c.id == model_id)
+            ).scalar_one_or_none()
+            if size is None:
+                return {}
             for ids in chunks(list(view_ids)):
-                for row in connection.execute(
-                    sa.select(embedding.view_id, embedding.vector)
-                    .join(tables.model, model.id == embedding.model_id)
-                    .where(
-                        embedding.model_id == model_id,
-                        embedding.view_id.in_(ids),
-                        sa.func.length(embedding.vector) == 4 * model.embedding_size,
+                rows = connection.execute(
+                    sa.select(embedding.view_id, embedding.vector, embedding.crc32).where(
+                        embedding.model_id == model_id, embedding.view_id.in_(ids)
                     )
-                ):
-                    vectors[row.view_id] = np.frombuffer(row.vector, dtype="<f4").astype(np.float32)
+                ).all()
+                decoded, is_sound = decode_vectors(
+                    [row.vector for row in rows], [row.crc32 for row in rows], size
+                )
+                for row, vector, sound in zip(rows, decoded, is_sound.tolist(), strict=True):
+                    if sound:
+                        vectors[row.view_id] = vector
+                    else:
+                        damaged.append(row.view_id)
+            warn_of_damage(connection, damaged)
         return vectors
 
     def failures(self) -> list[FailureRecord]:

@@ -8,13 +8,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.damage import name_photos, warn_of_damage
+from birdsearch.indexer.database import cursor_of
+from birdsearch.indexer.vector_bytes import decode_vectors
 
-__all__ = ["normalised", "read_vectors", "stored_vectors", "unit_vectors"]
+__all__ = [
+    "drop_damaged_vectors",
+    "normalised",
+    "read_vectors",
+    "sift_vectors",
+    "stored_vectors",
+    "unit_vectors",
+]
 
 # Rows fetched or normalised at a time: bounds what is held beside the answer.
 _ROWS = 10_000
 # A run of ids with fewer gaps than this is fetched as a range, which SQLite reads twice as fast as a list of ids.
 _SPARSE = 2
+_ALL = "SELECT view_id, vector, crc32 FROM embedding WHERE model_id = ?"
 
 
 def normalised(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -42,8 +53,8 @@ def stored_vectors(
         view_ids: (N,) ids, in any order; one may occur twice.
 
     Returns:
-        (N, C) float32 vectors as stored, un-normalised, and (N,) bool, which of them are there, of the right
-        length and finite; the others are zeros.
+        (N, C) float32 vectors as stored, un-normalised, and (N,) bool, which of them are there and sound; the
+        others are zeros. A damaged one is named in a warning.
     """
     with store.reading() as connection:
         size = connection.execute(
@@ -63,8 +74,8 @@ def unit_vectors(
         view_ids: (N,) ids, in any order; one may occur twice.
 
     Returns:
-        (N, C) float32, unit-norm, and (N,) bool, which of them are there, whole, finite and not zero; the others
-        are rows of zeros.
+        (N, C) float32, unit-norm, and (N,) bool, which of them are there, sound and not zero; the others are rows
+        of zeros.
     """
     vectors, usable = stored_vectors(store, model_id, view_ids)
     for start in range(0, len(vectors), _ROWS):
@@ -78,13 +89,23 @@ def read_vectors(
     connection: sa.Connection, model_id: int, size: int, view_ids: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """As `stored_vectors`, within a transaction; `size` is C."""
+    vectors, is_sound, damaged = sift_vectors(connection, model_id, size, view_ids)
+    warn_of_damage(connection, damaged)
+    return vectors, is_sound
+
+
+def sift_vectors(
+    connection: sa.Connection, model_id: int, size: int, view_ids: ArrayLike
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[int]]:
+    """As `read_vectors`, and the views whose vector is damaged, which are not logged."""
     given = np.asarray(view_ids, dtype=np.int64)
     wanted, back = np.unique(given, return_inverse=True)
     vectors, whole = np.zeros((len(wanted), size), np.float32), np.zeros(len(wanted), bool)
     embedding = tables.embedding.c
-    columns = sa.select(embedding.view_id, embedding.vector).where(
-        embedding.model_id == model_id, sa.func.length(embedding.vector) == 4 * size
+    columns = sa.select(embedding.view_id, embedding.vector, embedding.crc32).where(
+        embedding.model_id == model_id
     )
+    damaged: list[int] = []
     for start in range(0, len(wanted), _ROWS):
         ids = wanted[start : start + _ROWS]
         low, high = int(ids[0]), int(ids[-1])
@@ -97,12 +118,42 @@ def read_vectors(
                 for row in connection.execute(columns.where(embedding.view_id.in_(some)))
             ]
         found = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-        # (n * C,) -> (n, C)
-        read = np.frombuffer(b"".join(row[1] for row in rows), "<f4").reshape(len(rows), size)
+        read, is_sound = decode_vectors([row[1] for row in rows], [row[2] for row in rows], size)
         places = np.searchsorted(ids, found)
-        # Finite but so large that the length is not: nothing can be said by it.
-        kept = (ids[np.minimum(places, len(ids) - 1)] == found) & np.isfinite(read).all(axis=1)
+        asked = ids[np.minimum(places, len(ids) - 1)] == found
+        damaged += found[asked & ~is_sound].tolist()
+        kept = asked & is_sound
         vectors[start + places[kept]], whole[start + places[kept]] = read[kept], True
     if len(given) == len(wanted) and np.array_equal(given, wanted):
-        return vectors, whole
-    return vectors[back], whole[back]
+        return vectors, whole, damaged
+    return vectors[back], whole[back], damaged
+
+
+def drop_damaged_vectors(store: CatalogStore) -> tuple[str, ...]:
+    """Verify every stored vector and delete those that are damaged, so that an index run embeds their photos again.
+
+    Args:
+        store: A catalog open for writing.
+
+    Returns:
+        The photos, by path and id.
+
+    Raises:
+        CatalogError: The catalog could not be read or written.
+    """
+    damaged: list[tuple[int, int]] = []
+    with store.reading() as connection:
+        models = connection.execute(sa.select(tables.model.c.id, tables.model.c.embedding_size)).all()
+        for model_id, size in models:
+            rows = cursor_of(connection).execute(_ALL, (model_id,))
+            while some := rows.fetchmany(_ROWS):
+                vectors, is_sound = decode_vectors([row[1] for row in some], [row[2] for row in some], size)
+                is_sound &= vectors.any(axis=1)
+                damaged += [(some[row][0], model_id) for row in np.flatnonzero(~is_sound).tolist()]
+        names = tuple(name_photos(connection, [view_id for view_id, _ in damaged]))
+    if damaged:
+        with store.writing() as connection:
+            cursor = cursor_of(connection)
+            cursor.executemany("DELETE FROM embedding WHERE view_id = ? AND model_id = ?", damaged)
+            cursor.executemany("INSERT INTO change (op, view_id, model_id) VALUES ('remove', ?, ?)", damaged)
+    return names

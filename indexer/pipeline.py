@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from birdsearch.errors import CatalogError, InvalidInputError, ModelMismatchError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.decoders import usual_decoders
+from birdsearch.indexer.embeddings import drop_damaged_vectors
 from birdsearch.indexer.model_source import LoadingModel, ModelSource
 from birdsearch.indexer.plan import Plan, make_plan
 from birdsearch.indexer.records import ModelRecord
@@ -168,6 +169,7 @@ def index_archive(
         refuse_emptied(store, paths)
     record = _use(store, active, loading)
     model_id = None if record is None else record.id
+    dropped = drop_damaged_vectors(store)
     with contextlib.ExitStack() as resources:
         stages = resources.enter_context(Stages(store, loading, record, options, clock))
         plan = make_plan(
@@ -196,7 +198,9 @@ def index_archive(
             if plan.to_read:
                 stages.execute(plan, loading.get(), writer, progress)
             writer.reconcile(plan, confirm_missing=options.confirm_missing)
-            warnings = () if record is None else _save_vectors(store, record.id, record.embedding_size)
+            warnings = _dropped_warnings(dropped)
+            if record is not None:
+                warnings += _save_vectors(store, record.id, record.embedding_size)
         except BaseException as error:
             outcome = "failed" if isinstance(error, Exception) else "interrupted"
             # If the catalog itself is what failed, that error is the one to report.
@@ -248,6 +252,14 @@ def _save_vectors(store: CatalogStore, model_id: int, dim: int) -> tuple[str, ..
     if not vectors.is_saved:
         vectors.save(store)
     return vectors.warnings
+
+
+def _dropped_warnings(dropped: Sequence[str]) -> tuple[str, ...]:
+    return tuple(
+        f"{photo}: its stored vector was damaged and was dropped; it is embedded again, or as soon as its folder "
+        "is indexed"
+        for photo in dropped
+    )
 
 
 def _summary(

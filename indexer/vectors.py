@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from birdsearch.errors import CatalogError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, live_file, now
-from birdsearch.indexer.embeddings import normalised, read_vectors
+from birdsearch.indexer.damage import damage_warning
+from birdsearch.indexer.embeddings import normalised, sift_vectors
 from birdsearch.indexer.vectors_build import EXACT_UP_TO, write_index
 from birdsearch.indexer.vectors_effort import Effort
 from birdsearch.indexer.vectors_file import Snapshot, Written, read_snapshot, rows_of
@@ -196,15 +197,15 @@ class VectorIndex:
         return seen
 
     def _read(self, connection: sa.Connection, view_ids: NDArray[np.int64]) -> None:
-        damaged = 0
+        damaged: list[int] = []
         for start in range(0, len(view_ids), _ROWS):
             some = view_ids[start : start + _ROWS]
-            vectors, usable = read_vectors(connection, self.model_id, self.dim, some)
-            damaged += len(some) - int(usable.sum())
+            vectors, usable, unsound = sift_vectors(connection, self.model_id, self.dim, some)
+            damaged += unsound
             self.add(some[usable], normalised(vectors[usable]))
-        # A damaged row is left out here and named by `check_catalog`; it must not take the others with it.
+        # A damaged row is left out; it must not take the others with it.
         if damaged:
-            self.warnings += (f"{damaged} stored vectors are damaged; `birdsearch check` names their photos",)
+            self.warnings += (damage_warning(connection, damaged),)
 
     def __len__(self) -> int:
         return len(self._gone) - int(np.count_nonzero(self._gone))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,6 +13,8 @@ import sqlalchemy as sa
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.embeddings import drop_damaged_vectors
+from birdsearch.indexer.vector_bytes import vector_fault
 from birdsearch.indexer.vectors import VectorIndex
 
 __all__ = ["CheckReport", "Problem", "RebuildReport", "check_catalog", "rebuild_catalog"]
@@ -55,7 +56,7 @@ class RebuildReport:
 
     Attributes:
         vectors: Vectors in the new vector index.
-        dropped: Paths of photos whose stored vector was damaged; the next index run embeds them again.
+        dropped: Photos, path and id, whose stored vector was damaged; the next index run embeds them again.
     """
 
     vectors: int
@@ -77,13 +78,15 @@ def check_catalog(
     """
     problems = list(_database_problems(store))
     vectors, hashed = 0, 0
-    for problem in _vector_problems(store):
+    damaged: set[int] = set()
+    for view_id, problem in _vector_problems(store):
         vectors += 1
         if problem is not None:
+            damaged.add(view_id)
             problems.append(problem)
         if progress is not None:
             progress(vectors)
-    problems += _index_problems(store)
+    problems += _index_problems(store, damaged)
     if files:
         for problem in _file_problems(store):
             hashed += 1
@@ -106,8 +109,8 @@ def _database_problems(store: CatalogStore) -> Iterator[Problem]:
             yield Problem("database", name, f"row {row[1]} of table {row[0]} points to a missing {row[2]}")
 
 
-def _vector_problems(store: CatalogStore) -> Iterator[Problem | None]:
-    """One item a stored vector: what is wrong with it, or None."""
+def _vector_problems(store: CatalogStore) -> Iterator[tuple[int, Problem | None]]:
+    """One item a stored vector: its view, and what is wrong with it, or None."""
     embedding, view, model = tables.embedding.c, tables.view.c, tables.model.c
     with store.reading() as connection:
         for row in connection.execute(
@@ -119,38 +122,27 @@ def _vector_problems(store: CatalogStore) -> Iterator[Problem | None]:
             .order_by(embedding.view_id)
             .execution_options(yield_per=10_000)
         ):
-            wrong = _vector_fault(row.vector, row.crc32, row.embedding_size)
+            wrong = vector_fault(row.vector, row.crc32, row.embedding_size)
             if wrong is None:
-                yield None
+                yield row.view_id, None
                 continue
             photo = store.photos([row.photo_id]).get(row.photo_id)
             where = f"{display_path(photo.path)} (photo {photo.id})" if photo else f"photo {row.photo_id}"
-            yield Problem(
-                "vector",
-                where,
-                f"{wrong}; `birdsearch rebuild` drops it, and the next `birdsearch index` embeds the photo again",
-            )
+            mend = "the next `birdsearch index` embeds the photo again"
+            yield row.view_id, Problem("vector", where, f"{wrong}; {mend}")
 
 
-def _vector_fault(blob: bytes, crc32: int, size: int) -> str | None:
-    if len(blob) != 4 * size:
-        return f"the stored vector has {len(blob)} bytes instead of {4 * size}"
-    if zlib.crc32(blob) != crc32:
-        return "the stored vector does not match its checksum"
-    vector = np.frombuffer(blob, dtype="<f4")
-    if not np.isfinite(vector).all() or not vector.any():
-        return "the stored vector is zero or not finite"
-    return None
-
-
-def _index_problems(store: CatalogStore) -> list[Problem]:
+def _index_problems(store: CatalogStore, damaged: set[int]) -> list[Problem]:
+    """What is wrong with the vector index; views whose stored vector is damaged are told by that alone."""
     model = store.active_model()
     if model is None:
         return []
     followed = VectorIndex.open(store, model.id, model.embedding_size)
     followed.verify()
+    followed.remove(np.array(sorted(damaged), np.int64))
     problems = [Problem("index", "vectors", warning) for warning in followed.warnings]
     truth = VectorIndex.build(store, model.id, model.embedding_size)
+    truth.remove(np.array(sorted(damaged), np.int64))
     ids, true_ids = followed.view_ids, truth.view_ids
     if set(ids.tolist()) != set(true_ids.tolist()):
         problems.append(
@@ -206,36 +198,11 @@ def rebuild_catalog(store: CatalogStore) -> RebuildReport:
     Raises:
         CatalogError: The catalog or the vector index could not be written.
     """
-    embedding, view, model = tables.embedding.c, tables.view.c, tables.model.c
-    with store.reading() as connection:
-        damaged = [
-            (row.view_id, row.model_id, row.photo_id)
-            for row in connection.execute(
-                sa.select(tables.embedding, view.photo_id, model.embedding_size)
-                .join(tables.view, view.id == embedding.view_id)
-                .join(tables.model, model.id == embedding.model_id)
-                .order_by(embedding.view_id)
-                .execution_options(yield_per=10_000)
-            )
-            if _vector_fault(row.vector, row.crc32, row.embedding_size) is not None
-        ]
-    photos = store.photos([photo_id for _, _, photo_id in damaged])
-    if damaged:
-        with store.writing() as connection:
-            for view_id, model_id, _ in damaged:
-                connection.execute(
-                    sa.delete(tables.embedding).where(
-                        embedding.view_id == view_id, embedding.model_id == model_id
-                    )
-                )
-                connection.execute(
-                    sa.insert(tables.change).values(op="remove", view_id=view_id, model_id=model_id)
-                )
+    dropped = drop_damaged_vectors(store)
     active = store.active_model()
     count = 0
     if active is not None:
         vectors = VectorIndex.build(store, active.id, active.embedding_size)
         vectors.save(store)
         count = len(vectors)
-    paths = tuple(display_path(photos[photo_id].path) for _, _, photo_id in damaged if photo_id in photos)
-    return RebuildReport(vectors=count, dropped=paths)
+    return RebuildReport(vectors=count, dropped=dropped)

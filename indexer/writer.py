@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from birdsearch.indexer.database import cursor_of
 from birdsearch.indexer.decode import DecodedPhoto
 from birdsearch.indexer.plan import FileTask, IdSet, Plan, is_most, most_is_gone
 from birdsearch.indexer.runs import finish_run, start_run
+from birdsearch.indexer.vector_bytes import encode_vector
 
 __all__ = [
     "CatalogWriter",
@@ -193,8 +193,7 @@ class CatalogWriter:
         return len(lacking)
 
     def _embedding_row(self, view_id: int, vector: np.ndarray) -> tuple[object, ...]:
-        content = np.ascontiguousarray(vector, dtype="<f4").tobytes()
-        return view_id, self.model_id, content, zlib.crc32(content), self._run_id
+        return view_id, self.model_id, *encode_vector(vector), self._run_id
 
     def _file_row(self, item: Outcome, photo_id: int | None) -> tuple[object, ...]:
         """Values of `statements.FILE_COLUMNS`."""

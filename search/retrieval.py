@@ -9,8 +9,10 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.damage import warn_of_damage
 from birdsearch.indexer.lookups import read_photos, read_views, rows_by_id
 from birdsearch.indexer.records import ModelRecord, ViewRecord
+from birdsearch.indexer.vector_bytes import decode_vectors
 from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.search.knn import nearest
 from birdsearch.search.labels.fusion import softmax
@@ -140,18 +142,17 @@ def _top_labels(
     """The likeliest class of stored views, by the catalog's copy of the classifier head."""
     if not record.classes:
         return {}
-    statement = "SELECT view_id, vector FROM embedding WHERE model_id = {} AND view_id IN (*)"
-    stored = {
-        view_id: vector
-        for view_id, vector in rows_by_id(connection, statement.format(record.id), view_ids)
-        if len(vector) == 4 * record.embedding_size
-    }
-    # (B * C,) -> (B, C)
-    vectors = np.frombuffer(b"".join(stored.values()), "<f4").reshape(len(stored), record.embedding_size)
-    usable = np.isfinite(vectors).all(axis=1)
+    statement = "SELECT view_id, vector, crc32 FROM embedding WHERE model_id = {} AND view_id IN (*)"
+    rows = list(rows_by_id(connection, statement.format(record.id), view_ids))
+    vectors, usable = decode_vectors(
+        [row[1] for row in rows], [row[2] for row in rows], record.embedding_size
+    )
+    warn_of_damage(
+        connection, [row[0] for row, sound in zip(rows, usable.tolist(), strict=True) if not sound]
+    )
     probabilities = softmax(record.logits_of_each(vectors[usable]))
     best = probabilities.argmax(axis=1)
-    found = [view_id for view_id, is_usable in zip(stored, usable.tolist(), strict=True) if is_usable]
+    found = [row[0] for row, sound in zip(rows, usable.tolist(), strict=True) if sound]
     return {
         view_id: (record.classes[index], float(row[index]))
         for view_id, index, row in zip(found, best.tolist(), probabilities, strict=True)

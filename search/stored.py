@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,16 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from birdsearch.indexer.damage import warn_of_damage
 from birdsearch.indexer.database import cursor_of
 from birdsearch.indexer.lookups import rows_by_id
 from birdsearch.indexer.records import Box, ModelRecord
+from birdsearch.indexer.vector_bytes import decode_vectors
 
 __all__ = ["StoredView", "stored_by_digest", "stored_photos", "stored_views"]
 
 _COLUMNS = """
-    SELECT view.photo_id, view.id, view.x, view.y, view.w, view.h, embedding.vector
+    SELECT view.photo_id, view.id, view.x, view.y, view.w, view.h, embedding.vector, embedding.crc32
     FROM view LEFT JOIN embedding ON embedding.view_id = view.id AND embedding.model_id = {model_id}
 """
 
@@ -45,7 +47,7 @@ def stored_photos(
     """The whole frames of photos, by photo id; ids that do not exist are left out."""
     statement = f"{_COLUMNS} WHERE view.kind = 'whole' AND view.photo_id IN (*)"
     rows = rows_by_id(connection, statement.format(model_id=record.id), photo_ids)
-    return {view.photo_id: view for view in _views(record, rows)}
+    return {view.photo_id: view for view in _views(connection, record, list(rows))}
 
 
 def stored_views(
@@ -54,7 +56,7 @@ def stored_views(
     """Views by id; ids that do not exist are left out."""
     statement = f"{_COLUMNS} WHERE view.id IN (*)"
     rows = rows_by_id(connection, statement.format(model_id=record.id), view_ids)
-    return {view.view_id: view for view in _views(record, rows)}
+    return {view.view_id: view for view in _views(connection, record, list(rows))}
 
 
 def stored_by_digest(connection: sa.Connection, record: ModelRecord, digest: bytes) -> StoredView | None:
@@ -62,14 +64,22 @@ def stored_by_digest(connection: sa.Connection, record: ModelRecord, digest: byt
     of_photo = "(SELECT photo.id FROM photo WHERE photo.digest = ?)"
     statement = _COLUMNS + "WHERE view.kind = 'whole' AND view.photo_id = " + of_photo
     rows = cursor_of(connection).execute(statement.format(model_id=record.id), (digest,))
-    return next(iter(_views(record, rows)), None)
+    return next(iter(_views(connection, record, rows.fetchall())), None)
 
 
-def _views(record: ModelRecord, rows: Iterable[tuple[Any, ...]]) -> Iterable[StoredView]:
-    for photo_id, view_id, *sides, blob in rows:
+def _views(
+    connection: sa.Connection, record: ModelRecord, rows: Sequence[tuple[Any, ...]]
+) -> list[StoredView]:
+    vectors, is_sound = decode_vectors(
+        [row[-2] for row in rows], [row[-1] for row in rows], record.embedding_size
+    )
+    found, damaged = [], []
+    for (photo_id, view_id, *sides, blob, _), vector, sound in zip(
+        rows, vectors, is_sound.tolist(), strict=True
+    ):
         box = Box(*sides)
-        embedding = None
-        if blob is not None and len(blob) == 4 * record.embedding_size:
-            found = np.frombuffer(blob, "<f4").astype(np.float32)
-            embedding = found if np.isfinite(found).all() else None
-        yield StoredView(photo_id, view_id, None if box.is_whole else box, embedding)
+        found.append(StoredView(photo_id, view_id, None if box.is_whole else box, vector if sound else None))
+        if blob is not None and not sound:
+            damaged.append(view_id)
+    warn_of_damage(connection, damaged)
+    return found

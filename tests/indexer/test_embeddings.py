@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,14 @@ import sqlalchemy as sa
 
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.embeddings import normalised, stored_vectors, unit_vectors
+from birdsearch.indexer.embeddings import (
+    drop_damaged_vectors,
+    normalised,
+    stored_vectors,
+    unit_vectors,
+)
+from birdsearch.search.retrieval import _top_labels
+from birdsearch.search.stored import stored_photos, stored_views
 
 DIM = 6
 
@@ -102,3 +110,51 @@ def test_vectors_are_of_the_model_asked_for(store: CatalogStore) -> None:
     vectors, whole = stored_vectors(store, 3, [9, 8])
     assert vectors.shape == (2, 0)
     assert not whole.any()
+
+
+def flip(store: CatalogStore, view_id: int) -> None:
+    """Flip one bit of a stored vector, which stays finite and of its length."""
+    embedding = tables.embedding.c
+    mine = (embedding.view_id == view_id) & (embedding.model_id == 1)
+    with store.writing() as connection:
+        blob = bytearray(connection.execute(sa.select(embedding.vector).where(mine)).scalar_one())
+        blob[9] ^= 1
+        assert np.isfinite(np.frombuffer(blob, "<f4")).all()
+        connection.execute(sa.update(tables.embedding).where(mine).values(vector=bytes(blob)))
+
+
+def test_a_flipped_bit_in_a_vector_is_noticed_wherever_vectors_are_read(
+    store: CatalogStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store.writing() as connection:
+        values = {"classes": '["crow", "rook"]', "head_weight": bytes(8 * DIM), "head_bias": bytes(8)}
+        connection.execute(sa.update(tables.model).where(tables.model.c.id == 1).values(**values))
+        connection.execute(sa.insert(tables.meta).values(key="model", value="1"))
+    flip(store, 9)
+    record = store.active_model()
+    assert record is not None
+    with caplog.at_level(logging.WARNING):
+        assert stored_vectors(store, 1, [8, 9, 10])[1].tolist() == [True, False, True]
+        assert unit_vectors(store, 1, [8, 9, 10])[1].tolist() == [True, False, True]
+        assert set(store.embeddings(1, [8, 9, 10])) == {8, 10}
+        with store.reading() as connection:
+            by_photo = stored_photos(connection, record, [8, 9])
+            by_view = stored_views(connection, record, [8, 9])
+            assert set(_top_labels(connection, record, [8, 9])) == {8}
+    for found in (by_photo, by_view):
+        assert found[8].embedding is not None
+        assert found[9].embedding is None
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "the stored vector is damaged and left out: photo 9; the next `birdsearch index` embeds it again"
+    ]
+
+
+def test_damaged_vectors_are_dropped_and_the_change_log_says_so(store: CatalogStore) -> None:
+    flip(store, 9)
+    assert drop_damaged_vectors(store) == ("photo 4", "photo 5", "photo 6", "photo 9")
+    assert drop_damaged_vectors(store) == ()
+    with store.reading() as connection:
+        changes = connection.execute(sa.select(tables.change.c.op, tables.change.c.view_id)).all()
+    assert changes == [("remove", 4), ("remove", 5), ("remove", 6), ("remove", 9)]
+    assert stored_vectors(store, 2, [9])[1].tolist() == [True]

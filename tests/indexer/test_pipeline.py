@@ -329,6 +329,27 @@ def test_a_photo_that_is_damaged_in_place_leaves_the_search(run: Run, archive: P
     assert searchable(catalog) == 11
 
 
+def test_a_photo_whose_stored_vector_is_damaged_is_embedded_again_and_named(
+    run: Run, archive: Path, catalog: Path, tiny_model: Model
+) -> None:
+    run(archive)
+    with CatalogStore.open(catalog, "write") as store:
+        right = store.embeddings(1, [5])[5]
+        blob = bytearray(right.astype("<f4").tobytes())
+        blob[2] ^= 1
+        with store.writing() as connection:
+            connection.execute(
+                sa.update(tables.embedding).where(tables.embedding.c.view_id == 5).values(vector=bytes(blob))
+            )
+    summary = run(archive)
+    assert (summary.reembedded, summary.embedded, summary.unchanged) == (1, 1, 11)
+    assert "(photo 5): its stored vector was damaged" in summary.warnings[0]
+    with CatalogStore.open(catalog) as store:
+        np.testing.assert_allclose(store.embeddings(1, [5])[5], right, atol=1e-5)
+    assert searchable(catalog) == 12
+    assert run(archive).warnings == ()
+
+
 def test_two_bad_files_of_the_same_content_fail_for_the_same_reason(run: Run, archive: Path) -> None:
     whole = (archive / "south" / "00.jpg").read_bytes()
     for name in ("a.jpg", "b.jpg", "c.jpg"):

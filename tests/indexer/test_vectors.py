@@ -222,7 +222,7 @@ def test_a_damaged_list_is_noticed_when_it_is_looked_into_and_all_is_read_from_t
     again = VectorIndex.open(store, 1, DIM)
     again.verify()
     assert_equals_the_catalog(again, set(range(1, 401)) - {7})
-    assert "stored vectors are damaged" in again.warnings[-1]
+    assert "damaged and left out: /photos/7.jpg (photo 7)" in again.warnings[-1]
 
 
 def test_a_few_changes_are_replayed_and_many_are_written(store: CatalogStore) -> None:
@@ -369,7 +369,7 @@ def test_check_names_the_photo_whose_stored_vector_was_damaged_and_rebuild_drops
         "/photos/6.jpg (photo 6)",
     ]
     rebuilt = rebuild_catalog(store)
-    assert rebuilt.dropped == ("/photos/4.jpg", "/photos/6.jpg")
+    assert rebuilt.dropped == ("/photos/4.jpg (photo 4)", "/photos/6.jpg (photo 6)")
     assert rebuilt.vectors == 5
     assert check_catalog(store).problems == ()
     assert_equals_the_catalog(VectorIndex.open(store, 1, DIM), {1, 2, 3, 5, 7})
@@ -381,3 +381,48 @@ def test_check_notices_a_snapshot_that_is_not_what_the_catalog_says(store: Catal
     index.remove(np.array([2], dtype=np.int64))
     index.save(store)
     assert [problem.part for problem in check_catalog(store).problems] == ["index"]
+
+
+def flip(store: CatalogStore, view_id: int) -> None:
+    """Flip a bit of a stored vector's last number: it stays finite, of the right length, and wrong."""
+    embedding = tables.embedding.c
+    with store.writing() as connection:
+        blob = bytearray(
+            connection.execute(
+                sa.select(embedding.vector).where(embedding.view_id == view_id, embedding.model_id == 1)
+            ).scalar_one()
+        )
+        blob[-2] ^= 0x40
+        assert np.isfinite(np.frombuffer(blob, "<f4")).all()
+        connection.execute(
+            sa.update(tables.embedding)
+            .where(embedding.view_id == view_id, embedding.model_id == 1)
+            .values(vector=bytes(blob))
+        )
+
+
+def test_a_flipped_vector_is_in_no_index_and_is_named_and_no_snapshot_of_it_is_written(
+    store: CatalogStore,
+) -> None:
+    add_photos(store, range(1, 8))
+    flip(store, 4)
+    built = VectorIndex.build(store, 1, DIM)
+    assert_equals_the_catalog(built, {1, 2, 3, 5, 6, 7})
+    (warning,) = built.warnings
+    assert warning.startswith("the stored vector is damaged and left out: /photos/4.jpg (photo 4); the next")
+    built.save(store)
+    add_photos(store, range(8, 11))
+    flip(store, 9)
+    replayed = VectorIndex.open(store, 1, DIM)
+    assert_equals_the_catalog(replayed, {1, 2, 3, 5, 6, 7, 8, 10})
+    assert "/photos/9.jpg (photo 9)" in replayed.warnings[-1]
+
+
+def test_a_snapshot_from_before_the_damage_goes_on_answering_rightly(store: CatalogStore) -> None:
+    add_photos(store, range(1, 8))
+    VectorIndex.open(store, 1, DIM).save(store)
+    before = VectorIndex.open(store, 1, DIM).vectors.copy()
+    flip(store, 4)
+    held = VectorIndex.open(store, 1, DIM)
+    np.testing.assert_array_equal(held.vectors, before)
+    assert [problem.where for problem in check_catalog(store).problems] == ["/photos/4.jpg (photo 4)"]
