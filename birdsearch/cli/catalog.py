@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from birdsearch.cli.output import catalog_option, format_option, write_json, write_rows
+from birdsearch.cli.output import catalog_option, emit, format_option, printable, write_json, write_rows
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from birdsearch.indexer.records import FailureRecord
     from birdsearch.indexer.vectors import SnapshotState
 
 __all__ = ["check", "rebuild", "status"]
@@ -22,10 +23,14 @@ __all__ = ["check", "rebuild", "status"]
 
 @click.command(short_help="Show what the catalog holds and what failed.")
 @catalog_option
-@click.option("--failures", is_flag=True, help="List every file that could not be indexed, with its reason.")
+@click.option("--failures", is_flag=True, help="Say why files could not be indexed, and what to do about it.")
+@click.option("--verbose", is_flag=True, help="With --failures: list every file with its own reason.")
 @format_option
-def status(catalog: Path, failures: bool, fmt: str) -> None:
-    """Show what the catalog holds: photos, folders, the model, and what failed."""
+def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
+    """Show what the catalog holds: photos, folders, the model, and what failed.
+
+    With --failures, files that failed for one reason are one line; json and csv list every file.
+    """
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.indexer.crawl import display_path
     from birdsearch.indexer.runs import vector_settings
@@ -33,17 +38,7 @@ def status(catalog: Path, failures: bool, fmt: str) -> None:
 
     with CatalogStore.open(catalog) as store:
         if failures:
-            listed: list[dict[str, object]] = [
-                {
-                    "path": display_path(failure.path),
-                    "stage": failure.stage,
-                    "code": failure.code,
-                    "reason": failure.reason,
-                }
-                for failure in store.failures()
-            ]
-            columns = [("path", "Path"), ("stage", "Stage"), ("code", "Code"), ("reason", "Reason")]
-            write_rows(listed, columns, fmt)
+            _write_failures(store.failures(), fmt, verbose=verbose)
             return
         counts, model, roots = store.counts(), store.active_model(), store.roots()
         made = [] if model is None else vector_settings(store, model.id)
@@ -83,6 +78,34 @@ def status(catalog: Path, failures: bool, fmt: str) -> None:
         [("what", "What"), ("value", "Value")],
         fmt,
     )
+
+
+def _write_failures(failures: Sequence[FailureRecord], fmt: str, *, verbose: bool) -> None:
+    from birdsearch.indexer.crawl import display_path
+    from birdsearch.indexer.failures import advice, group_failures
+
+    if fmt != "table":
+        listed: list[dict[str, object]] = [
+            {
+                "path": display_path(failure.path),
+                "stage": failure.stage,
+                "code": failure.code,
+                "reason": failure.reason,
+                "advice": advice(failure.code, transient=failure.transient),
+            }
+            for failure in failures
+        ]
+        write_rows(listed, [(key, key) for key in ("path", "stage", "code", "reason", "advice")], fmt)
+        return
+    if not failures:
+        emit("No file failed.")
+    for group in group_failures(failures):
+        emit(printable(group.line()))
+        for failure in group.failures if verbose else ():
+            own = "" if failure.reason == group.reason else f": {failure.reason}"
+            emit(printable(f"  {display_path(failure.path)}{own}"))
+    if failures and not verbose:
+        emit("\nWhich files: add --verbose, or --format csv")
 
 
 def _searched(state: SnapshotState) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from birdsearch.cli.output import catalog_option, format_option, write_json, write_rows
+from birdsearch.cli.output import catalog_option, format_option, printable, write_json, write_rows
 from birdsearch.cli.progress import IndexBars, download_bar
 from birdsearch.cli.running import runtime_option
 
 if TYPE_CHECKING:
     from birdsearch.config import Settings
     from birdsearch.indexer.pipeline import IndexSummary
+    from birdsearch.indexer.records import FailureRecord
 
 __all__ = ["index"]
 
@@ -78,7 +81,7 @@ def index(
     if weights is not None and model_name is not None:
         raise click.UsageError("--weights and --model exclude each other")
     # Before a catalog is made and torch is loaded: a mistyped folder or file is told at once.
-    resolve_roots(folders, allow_missing=confirm_missing)
+    roots = resolve_roots(folders, allow_missing=confirm_missing)
     source = weights or model_name
     if source is None and not CatalogStore.exists(catalog):
         source = DEFAULT_WEIGHTS
@@ -97,14 +100,29 @@ def index(
         options["workers"] = workers
     with Catalog.open(catalog, "create", device=device, settings=settings) as opened, IndexBars() as bars:
         summary = opened.index(folders, source, progress=bars, **options)
+        # Those of before that have not changed since are counted in the summary too.
+        failures = opened.store.failures() if summary.failed and fmt == "table" else []
     for warning in summary.warnings:
         click.echo(f"Warning: {warning}", err=True)
     if fmt == "json":
         write_json(dataclasses.asdict(summary))
     else:
         _write_summary(summary, fmt)
-    if fmt == "table" and summary.failed:
-        click.echo(f"\nWhy files failed: birdsearch status --failures --catalog {catalog}", err=True)
+    beginnings = tuple(root.rstrip(b"/") + b"/" for root in roots)
+    _write_reasons([one for one in failures if one.path.startswith(beginnings)], catalog)
+
+
+def _write_reasons(failures: Sequence[FailureRecord], catalog: Path) -> None:
+    from birdsearch.indexer.failures import group_failures
+
+    if not failures:
+        return
+    click.echo("\nWhat could not be read:", err=True)
+    for group in group_failures(failures):
+        click.echo(f"  {printable(group.line())}", err=True)
+    click.echo(
+        f"Which files: birdsearch status --failures --verbose --catalog {shlex.quote(str(catalog))}", err=True
+    )
 
 
 def _write_summary(summary: IndexSummary, fmt: str) -> None:

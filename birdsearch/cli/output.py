@@ -16,7 +16,7 @@ import click
 
 from birdsearch.search.spreadsheet import csv_cell
 
-__all__ = ["Column", "catalog_option", "emit", "format_option", "write_json", "write_rows"]
+__all__ = ["Column", "catalog_option", "emit", "format_option", "printable", "write_json", "write_rows"]
 
 Column = tuple[str, str]
 """Key of a value in a row, and the title of its column."""
