@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from PIL import Image
@@ -31,8 +31,18 @@ _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE =
 _MAX_TEXT = 120
 _MAX_OFFSET_MINUTES = 14 * 60
 _MAX_ALTITUDE_M = 100_000.0
-_DATE = re.compile(r"(\d{4})[:/.-](\d\d?)[:/.-](\d\d?)[ T]+(\d\d?):(\d\d?)(?::(\d\d?))?", re.ASCII)
+_DATE = re.compile(
+    r"(\d{4})[:/.-](\d\d?)[:/.-](\d\d?)[ T]+(\d\d?):(\d\d?)(?::(\d\d?)(?:[.,](\d+))?)?"
+    r"(?:\s*([AP])\.?\s?M\b)?\s*(Z|[+-]\d\d?:?\d\d)?",
+    re.ASCII | re.IGNORECASE,
+)
 _OFFSET = re.compile(r"([+-])(\d\d?):?(\d\d)$", re.ASCII)
+# There was no photo before, and clocks of another calendar than ours (Buddhist years) come out later.
+_FIRST_YEAR, _LAST_YEAR = 1826, 2199
+# What a clock says that was never set: the zero of Unix, of HFS and of FAT. A trail camera whose clock was reset
+# to 2000-01-01 and runs on keeps its times: they say in what order its photos were taken.
+_UNIX_ZERO = datetime(1970, 1, 1)
+_ZEROS = frozenset({datetime(1904, 1, 1), datetime(1980, 1, 1)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +78,10 @@ CAPTURE_FIELDS = tuple(field.name for field in fields(Capture))
 def read_exif(source: Image.Image | Image.Exif | None) -> Capture:
     """Read what an image's EXIF says about how it was taken.
 
-    The time is `DateTimeOriginal`, else `DateTimeDigitized`, else `DateTime`. A position needs both
-    coordinates with their hemispheres; exactly 0, 0 is what cameras write without a fix, and is no position.
+    The time is `DateTimeOriginal`, else `DateTimeDigitized`, else `DateTime`; what a clock says that was never set
+    (1970-01-01 00:00:00, year 1) is no time. Its offset is its own, else that of another of them that says the same
+    second. A position needs both coordinates with their hemispheres; exactly 0, 0 is what cameras write without a
+    fix, and is no position.
 
     Args:
         source: An image as Pillow opened it, its EXIF, or None.
@@ -128,30 +140,70 @@ def _sub_ifd(exif: Image.Exif, tag: int) -> Mapping[int, Any]:
 
 
 def _time(base: Mapping[int, Any], details: Mapping[int, Any]) -> tuple[str | None, int | None]:
+    found: list[tuple[datetime, int | None]] = []
+    loose: list[int] = []
     for date_tag, fraction_tag, offset_tag in _DATE_TAGS:
         tags = base if date_tag == _DATE_TIME else details
+        offset = _offset(_text(details.get(offset_tag)))
         moment = _moment(_text(tags.get(date_tag)), _text(details.get(fraction_tag)))
         if moment is not None:
-            return moment, _offset(_text(details.get(offset_tag)))
-    return None, None
+            found.append((moment[0], moment[1] if offset is None else offset))
+        elif offset is not None:
+            loose.append(offset)
+    if not found:
+        return None, None
+    taken, offset = found[0]
+    if offset is None:
+        # The offset of another tag holds if its clock says the same second, or nothing at all. The time of a later
+        # edit is on the clock of another computer, maybe of another country.
+        second = taken.replace(microsecond=0)
+        same = [other for moment, other in found[1:] if moment.replace(microsecond=0) == second]
+        offset = next((other for other in (*same, *loose) if other is not None), None)
+    return taken.isoformat(), offset
 
 
-def _moment(text: str | None, fraction: str | None) -> str | None:
-    match = _DATE.match(text or "")
+def _moment(text: str | None, fraction: str | None) -> tuple[datetime, int | None] | None:
+    """A wall-clock time, and the offset that its text may end with; None if it is none that can be trusted."""
+    match = _DATE.match(_ascii_digits(text or ""))
     if match is None:
         return None
-    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())
-    digits = fraction if fraction is not None and fraction.isascii() and fraction.isdigit() else ""
+    *numbers, own_fraction, half, own_offset = match.groups()
+    year, month, day, hour, minute, second = (int(part or 0) for part in numbers)
+    if not _FIRST_YEAR <= year <= _LAST_YEAR:
+        return None
+    # 18:30 PM is half past six as well; 12:30 AM is half past midnight.
+    if half is not None and hour <= 12:
+        hour = hour % 12 + (12 if half in "Pp" else 0)
+    fraction = _ascii_digits(fraction or "")
+    digits = fraction if fraction.isascii() and fraction.isdigit() else own_fraction or ""
     try:
-        return datetime(year, month, day, hour, minute, second, int(digits[:6].ljust(6, "0"))).isoformat()
+        moment = datetime(year, month, day, hour, minute, second, int(digits[:6].ljust(6, "0")))
     except ValueError:
         return None
+    return None if _is_zero(moment) else (moment, _offset(own_offset))
+
+
+def _is_zero(moment: datetime) -> bool:
+    """Whether a clock that says this was never set; that of Unix may be shown in any time zone."""
+    moment = moment.replace(microsecond=0)
+    if moment in _ZEROS:
+        return True
+    minutes, rest = divmod(moment - _UNIX_ZERO, timedelta(minutes=15))
+    return not rest and abs(minutes * 15) <= _MAX_OFFSET_MINUTES
+
+
+def _ascii_digits(text: str) -> str:
+    # Phones write their own script's digits in some countries.
+    if text.isascii():
+        return text
+    return "".join(str(unicodedata.decimal(sign, sign)) for sign in text)
 
 
 def _offset(text: str | None) -> int | None:
+    text = _ascii_digits(text or "")
     if text in ("Z", "z"):
         return 0
-    match = _OFFSET.match(text or "")
+    match = _OFFSET.match(text)
     if match is None:
         return None
     sign, hours, minutes = match.groups()

@@ -45,7 +45,10 @@ _KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "vanished": ("the file was gone when it was its turn", _NEXT_RUN),
         "not-a-file": ("it is a pipe, a socket or a device", "leave it: it is never opened"),
         "broken-link": ("the link leads nowhere", "mend or delete the link"),
-        "link-out-of-root": ("the link leads out of the folder", "`birdsearch index --follow-links` enters it"),
+        "link-out-of-root": (
+            "the link leads out of the folder",
+            "`birdsearch index --follow-links` enters it",
+        ),
         "path-too-long": ("the path is too long for the system", f"shorten its folders' names, {_AGAIN}"),
     }
 )

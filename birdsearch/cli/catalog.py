@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "rebuild", "status"]
 
+# So many files of one reason are named without being asked for.
+_FEW = 3
+
 
 @click.command(short_help="Show what the catalog holds and what failed.")
 @catalog_option
@@ -99,13 +102,14 @@ def _write_failures(failures: Sequence[FailureRecord], fmt: str, *, verbose: boo
         return
     if not failures:
         emit("No file failed.")
-    for group in group_failures(failures):
+    groups = group_failures(failures)
+    for group in groups:
         emit(printable(group.line()))
-        for failure in group.failures if verbose else ():
+        for failure in group.failures if verbose or len(group.failures) <= _FEW else ():
             own = "" if failure.reason == group.reason else f": {failure.reason}"
             emit(printable(f"  {display_path(failure.path)}{own}"))
-    if failures and not verbose:
-        emit("\nWhich files: add --verbose, or --format csv")
+    if not verbose and any(len(group.failures) > _FEW for group in groups):
+        emit("\nEvery file: add --verbose, or --format csv")
 
 
 def _searched(state: SnapshotState) -> str:

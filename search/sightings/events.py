@@ -31,6 +31,7 @@ from birdsearch.search.sightings.frames import NO_OFFSET, Cosines, Frames
 __all__ = ["EventRules", "Grouping", "cameras_of", "events_of"]
 
 _SECOND_US = 1_000_000
+_MINUTE_US = 60_000_000
 # How far a camera's counter may run on between two photos that lie in two folders.
 _COUNTER_STEP = 100
 
@@ -111,13 +112,14 @@ def events_of(
     leads = _leads(frames, cameras, exposures)
     bursts, events = exposures.copy(), exposures.copy()
     timed = np.flatnonzero(leads & frames.has_time & (cameras >= 0))
-    order = np.lexsort((timed, frames.numbers[timed], frames.stamps[timed], cameras[timed]))
+    clock, is_utc = _clocks(frames, cameras, timed)
+    order = np.lexsort((timed, frames.numbers[timed], clock[timed], cameras[timed]))
     row = timed[order]
     left, right = row[:-1], row[1:]
-    gaps = np.diff(frames.stamps[row])
+    gaps = np.diff(clock[row])
     known = (frames.offsets[left] != NO_OFFSET) & (frames.offsets[right] != NO_OFFSET)
     together = (cameras[left] == cameras[right]) & (gaps < round(rules.event_gap_s * 1e6))
-    together &= ~known | (frames.offsets[left] == frames.offsets[right])
+    together &= is_utc[left] | ~known | (frames.offsets[left] == frames.offsets[right])
     join_groups(events, left[together], right[together])
     near = together & _may_be_burst(frames, events, row, gaps, rules)
     left, right, gaps = left[near], right[near], gaps[near]
@@ -127,6 +129,20 @@ def events_of(
     is_burst = np.isnan(alike) | (alike >= least)
     join_groups(bursts, left[is_burst], right[is_burst])
     return Grouping(cameras, exposures, bursts, events, leads)
+
+
+def _clocks(
+    frames: Frames, cameras: NDArray[np.int64], timed: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Times that frames of one camera are put in order by: UTC if all of them tell their offset, else wall-clock.
+
+    Returns:
+        (N,) int64 microseconds, and (N,) bool, whether they are UTC.
+    """
+    tells = np.ones(int(cameras.max(initial=0)) + 1, bool)
+    tells[cameras[timed[frames.offsets[timed] == NO_OFFSET]]] = False
+    is_utc = tells[cameras] & (cameras >= 0) & (frames.offsets != NO_OFFSET)
+    return frames.stamps - np.where(is_utc, frames.offsets, 0) * _MINUTE_US, is_utc
 
 
 def _tells_fractions(frames: Frames, events: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.bool_]:

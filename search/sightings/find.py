@@ -28,6 +28,7 @@ from birdsearch.search.sightings.events import EventRules, Grouping, events_of
 from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames
 from birdsearch.search.sightings.labels import FusedLabel, bird_sizes, fused_labels, representatives
 from birdsearch.search.sightings.parts import Joined, SightingRules, merge_parts
+from birdsearch.search.sightings.spans import span_of
 
 __all__ = [
     "EventReason",
@@ -37,7 +38,7 @@ __all__ = [
     "ids_of_groups",
     "mean_place",
     "number_sightings",
-    "time_text",
+    "span_of",
     "with_deployments",
 ]
 
@@ -84,7 +85,7 @@ class Sighting:
         unknown: Probability that the bird is of no known label, 0..1, or None.
         verified: True if somebody said so.
         started_at: First wall-clock time, ISO 8601, or None.
-        ended_at: Last.
+        ended_at: Last, on the clock of the first.
         site: Of its deployment, or None.
         latitude: Degrees north, or None.
         longitude: Degrees east, or None.
@@ -269,7 +270,7 @@ class _Listing:
         frames, grouping = self.frames, self.grouping
         sighting = int(self.sightings[some[0]])
         leads = some[grouping.leads[some]]
-        times = np.sort(frames.times[leads][~np.isnat(frames.times[leads])])
+        started_at, ended_at = span_of(frames, leads)
         fused, verified = labels.get(sighting), self._verified(leads)
         name = verified if verified is not None else (None if fused is None else fused.name)
         species = verified if verified is not None else (None if fused is None else fused.species)
@@ -292,8 +293,8 @@ class _Listing:
             species=species,
             unknown=None if verified is not None or fused is None else fused.unknown,
             verified=verified is not None,
-            started_at=time_text(times[0]) if len(times) else None,
-            ended_at=time_text(times[-1]) if len(times) else None,
+            started_at=started_at,
+            ended_at=ended_at,
             site=self.site_names[site] if site >= 0 else None,
             latitude=None if place is None else place[0],
             longitude=None if place is None else place[1],
@@ -355,12 +356,6 @@ def mean_place(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) 
     turned = (longitudes[known] - base + 180.0) % 360.0 - 180.0
     longitude = (float(turned.mean()) + base + 180.0) % 360.0 - 180.0
     return round(float(latitudes[known].mean()), 6), round(float(longitude), 6)
-
-
-def time_text(moment: np.datetime64) -> str:
-    """A wall-clock time, ISO 8601, with a fraction if it has one."""
-    text = str(moment.astype("datetime64[us]"))
-    return text.removesuffix(".000000")
 
 
 def ids_of_groups(photo_ids: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from birdsearch.search.sightings.find import FoundSightings, ids_of_groups
 from birdsearch.search.sightings.labels import representatives
+from birdsearch.search.sightings.spans import span_of
 
 __all__ = ["GroupSummary", "list_groups"]
 
@@ -20,7 +21,7 @@ class GroupSummary:
     Attributes:
         group: Its name, the smallest photo id in it.
         started_at: First wall-clock time, ISO 8601, or None.
-        ended_at: Last.
+        ended_at: Last, on the clock of the first.
         camera: Make and model, or None.
         site: Of its deployment, or None.
         frames: Exposures; copies count once.
@@ -79,14 +80,14 @@ def list_groups(found: FoundSightings, level: Literal["bursts", "events"]) -> li
         leads = some[grouping.leads[some]]
         if level == "bursts" and len(leads) < 2:
             continue
-        times = np.sort(frames.times[leads][~np.isnat(frames.times[leads])])
+        started_at, ended_at = span_of(frames, leads)
         model, site = int(frames.models[leads].max()), int(found.sites[some].max())
         group = int(groups[some[0]])
         listed.append(
             GroupSummary(
                 group=int(names[group]),
-                started_at=str(times[0]).removesuffix(".000000") if len(times) else None,
-                ended_at=str(times[-1]).removesuffix(".000000") if len(times) else None,
+                started_at=started_at,
+                ended_at=ended_at,
                 camera=frames.model_names[model] if model >= 0 else None,
                 site=found.site_names[site] if site >= 0 else None,
                 frames=len(leads),

@@ -22,10 +22,11 @@ from birdsearch.search.sightings.build import Taxa, read_taxa, site_codes
 from birdsearch.search.sightings.deployed import assign
 from birdsearch.search.sightings.deployments import read_deployments
 from birdsearch.search.sightings.events import Grouping, events_of
-from birdsearch.search.sightings.find import mean_place, number_sightings, time_text, with_deployments
+from birdsearch.search.sightings.find import mean_place, number_sightings, with_deployments
 from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames
 from birdsearch.search.sightings.labels import FusedLabel, bird_sizes, fused_labels, representatives
 from birdsearch.search.sightings.parts import SightingRules
+from birdsearch.search.sightings.spans import span_of
 
 __all__ = ["SeenPhotos", "StoredSighting", "is_of", "list_sightings", "read_seen"]
 
@@ -44,7 +45,7 @@ class StoredSighting:
         unknown: Probability that the bird is of no known label, 0..1, or None.
         verified: True if somebody said so.
         started_at: First wall-clock time, ISO 8601, or None.
-        ended_at: Last.
+        ended_at: Last, on the clock of the first.
         site: Of its deployment, or None.
         latitude: Degrees north, or None.
         longitude: Degrees east, or None.
@@ -193,7 +194,7 @@ class _Teller:
         seen, frames, grouping = self.seen, self.seen.frames, self.seen.grouping
         sighting = int(seen.sightings[some[0]])
         leads = some[self.is_lead[some]]
-        times = np.sort(frames.times[leads][frames.has_time[leads]])
+        started_at, ended_at = span_of(frames, leads)
         fused, verified = self.labels.get(sighting), self._verified(leads)
         estimate = fused if verified is None else None
         name, rank, species = verified, "species" if verified is not None else None, verified
@@ -221,8 +222,8 @@ class _Teller:
             scientific_name=None if taxon is None else taxon.scientific_name or None,
             unknown=None if estimate is None else estimate.unknown,
             verified=verified is not None,
-            started_at=time_text(times[0]) if len(times) else None,
-            ended_at=time_text(times[-1]) if len(times) else None,
+            started_at=started_at,
+            ended_at=ended_at,
             site=seen.site_names[site] if site >= 0 else None,
             latitude=None if place is None else place[0],
             longitude=None if place is None else place[1],

@@ -106,7 +106,9 @@ def test_files_that_failed_for_a_missing_extra_are_taken_up_once_it_is_there(
     assert summary["failed"] == {"not-a-picture": 1, "truncated": 2}
 
 
-def test_a_catalog_without_failures_says_so(make_photo: MakePhoto, tiny_weights: Path, tmp_path: Path) -> None:
+def test_a_catalog_without_failures_says_so(
+    make_photo: MakePhoto, tiny_weights: Path, tmp_path: Path
+) -> None:
     make_photo(tmp_path / "photos" / "a.jpg", 1)
     catalog = tmp_path / "catalog"
     done = run("index", tmp_path / "photos", "--weights", tiny_weights, "--catalog", catalog)

@@ -97,6 +97,29 @@ def when(base: dict[int, Any] | None = None, details: dict[int, Any] | None = No
         ("2023:13:06 07:08:09", None),
         ("2023:02:30 07:08:09", None),
         ("2023:05:06 24:08:09", None),
+        ("2023:05:06 24:00:00", None),
+        ("2023:05:06 06:30:00 PM", "2023-05-06T18:30:00"),
+        ("2023:05:06 06:30:00PM", "2023-05-06T18:30:00"),
+        ("2023:05:06 6:30 p.m.", "2023-05-06T18:30:00"),
+        ("2023:05:06 06:30:00 AM", "2023-05-06T06:30:00"),
+        ("2023:05:06 12:30:00 AM", "2023-05-06T00:30:00"),
+        ("2023:05:06 12:30:00 PM", "2023-05-06T12:30:00"),
+        ("2023:05:06 18:30:00 PM", "2023-05-06T18:30:00"),
+        ("2023:05:06 00:30:00 AM", "2023-05-06T00:30:00"),
+        ("2023:05:06 07:08:09.25", "2023-05-06T07:08:09.250000"),
+        ("٢٠٢٣:٠٥:٠٦ ٠٧:٠٨:٠٩".encode(), "2023-05-06T07:08:09"),
+        ("0001:01:01 00:00:00", None),
+        ("1601:01:01 00:00:00", None),
+        ("2566:05:06 07:08:09", None),
+        ("1905:05:06 07:08:09", "1905-05-06T07:08:09"),
+        ("1904:01:01 00:00:00", None),
+        ("1970:01:01 00:00:00", None),
+        ("1970:01:01 01:00:00", None),
+        ("1969:12:31 19:00:00", None),
+        ("1970:01:01 00:12:31", "1970-01-01T00:12:31"),
+        ("1980:01:01 00:00:00", None),
+        ("1980:01:01 00:03:00", "1980-01-01T00:03:00"),
+        ("2000:01:01 00:00:00", "2000-01-01T00:00:00"),
         ("    :  :     :  :  ", None),
         ("", None),
         ("yesterday", None),
@@ -121,6 +144,29 @@ def test_the_most_trusted_time_that_is_valid_is_taken_with_its_own_offset() -> N
     assert (digitized.captured_at, digitized.offset_minutes) == ("2002-02-02T02:02:02", -120)
     changed = read_exif(exif(base, {36880: "Z"}))
     assert (changed.captured_at, changed.offset_minutes) == ("2003-03-03T03:03:03", 0)
+
+
+def test_an_offset_holds_for_a_time_that_lacks_one_if_it_is_of_the_same_clock() -> None:
+    taken = "2023:05:06 07:08:09"
+    # What phones write that know only one offset.
+    alone = read_exif(exif({}, {36867: taken, 36880: "+02:00"}))
+    assert (alone.captured_at, alone.offset_minutes) == ("2023-05-06T07:08:09", 120)
+    same = read_exif(exif({306: taken}, {36867: taken, 37521: "5", 36880: "+02:00"}))
+    assert (same.captured_at, same.offset_minutes) == ("2023-05-06T07:08:09.500000", 120)
+    digitized = read_exif(exif({}, {36867: taken, 36868: taken, 36882: "-03:30"}))
+    assert digitized.offset_minutes == -210
+    # Edited at home, in another country.
+    edited = read_exif(exif({306: "2023:06:01 20:00:00"}, {36867: taken, 36880: "+02:00"}))
+    assert (edited.captured_at, edited.offset_minutes) == ("2023-05-06T07:08:09", None)
+    own = read_exif(exif({306: taken}, {36867: taken, 36881: "+01:00", 36880: "+02:00"}))
+    assert own.offset_minutes == 60
+    within = read_exif(exif({}, {36867: "2023-05-06T07:08:09+09:30"}))
+    assert (within.captured_at, within.offset_minutes) == ("2023-05-06T07:08:09", 570)
+
+
+def test_a_clock_that_was_never_set_gives_way_to_a_tag_that_was() -> None:
+    assert when({306: "2023:05:06 07:08:09"}, {36867: "1970:01:01 00:00:00"}) == "2023-05-06T07:08:09"
+    assert when({306: "2023:05:06 07:08:09"}, {36867: "0001:01:01 00:00:00"}) == "2023-05-06T07:08:09"
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,15 @@ def test_a_clock_that_is_set_to_another_zone_parts_an_event(made: Made) -> None:
     assert made.groups("events") == groups("a", "b c")
 
 
+def test_an_event_goes_on_while_clocks_are_put_back_by_an_hour(made: Made) -> None:
+    # 02:59:50 summer time, 03:00:00 of it, which is 02:00:00, 02:00:10.
+    made.add("c", at(10.5), offset_minutes=60, **CAMERA)
+    made.add("a", at(3590.5), offset_minutes=120, **CAMERA)
+    made.add("b", at(0.5), offset_minutes=60, **CAMERA)
+    made.add("d", at(3595.5), offset_minutes=60, **CAMERA)
+    assert made.groups("events") == groups("a b c", "d")
+
+
 def test_two_cameras_whose_clocks_agree_or_not_never_share_an_event(made: Made) -> None:
     for name, seconds, serial in (("a", 0.5, "1"), ("b", 3600.5, "2"), ("c", 1.5, "2"), ("d", 3601.5, "1")):
         made.add(name, at(seconds), camera="Norvik D50", serial=serial)

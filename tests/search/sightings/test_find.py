@@ -280,6 +280,19 @@ def test_a_clock_that_is_an_hour_off_keeps_two_cameras_apart_unless_it_tells_its
     assert made.sightings() == groups("ab", "c", "d")
 
 
+@pytest.mark.parametrize("level", ["bursts", "events", "sightings"])
+def test_a_span_across_the_end_of_summer_time_does_not_end_before_it_began(made: Made, level: str) -> None:
+    made.add("b", 0.125, axis(0), offset_minutes=60)
+    made.add("a", 3600 - 0.5, axis(0), offset_minutes=120)
+    made.add("c", 0.75, axis(0), offset_minutes=60)
+    found = made.find()
+    listed = found.listed if level == "sightings" else list_groups(found, level)  # type: ignore[arg-type]
+    assert len(listed) == 1
+    # 1.25 s by the clock that it began with.
+    assert listed[0].started_at == "2024-05-04T06:59:59.501000"
+    assert listed[0].ended_at == "2024-05-04T07:00:00.751000"
+
+
 def test_cameras_within_fifty_metres_see_the_same_place(made: Made) -> None:
     metre = 1 / 111_195
     made.add("a", 0, serial="1", latitude=60.0, longitude=10.0)
