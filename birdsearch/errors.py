@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "BirdsearchError",
     "CatalogError",
+    "CatalogGoneError",
     "CatalogLockedError",
     "CatalogReadOnlyError",
     "CheckpointError",
@@ -39,6 +40,10 @@ class CheckpointError(BirdsearchError):
 
 class CatalogError(BirdsearchError):
     """A catalog is missing, damaged, of a newer version, or cannot be used as asked."""
+
+
+class CatalogGoneError(CatalogError):
+    """The catalog that was opened is not there any more: deleted, moved, or replaced by another one."""
 
 
 class CatalogLockedError(CatalogError):

@@ -18,10 +18,12 @@ import sqlalchemy as sa
 
 from birdsearch.errors import CatalogError, CatalogReadOnlyError
 from birdsearch.indexer import database, tables
+from birdsearch.indexer.catalog_file import CatalogFile
 from birdsearch.indexer.damage import warn_of_damage
 from birdsearch.indexer.lock import WriterLock
 from birdsearch.indexer.lookups import read_photos, read_views
 from birdsearch.indexer.migrations import SCHEMA_VERSION
+from birdsearch.indexer.reader import CatalogReader
 from birdsearch.indexer.records import CatalogCounts, FailureRecord, ModelRecord, PhotoRecord, ViewRecord
 from birdsearch.indexer.vector_bytes import decode_vectors
 
@@ -57,10 +59,11 @@ class CatalogStore:
     """
 
     def __init__(
-        self, path: Path, reader: sa.Engine, writer: sa.Engine | None = None, lock: WriterLock | None = None
+        self, path: Path, file: CatalogFile, writer: sa.Engine | None = None, lock: WriterLock | None = None
     ) -> None:
         self.path = path
-        self._reader = reader
+        self._file = file
+        self._reader = CatalogReader(file)
         self._writer = writer
         self._lock = lock
         self._active: ModelRecord | None = None
@@ -98,15 +101,21 @@ class CatalogStore:
                 f"{folder}: there is no catalog here; make one with `birdsearch index FOLDER --catalog {folder}`"
             )
         if mode == "read":
-            store = cls(folder, database.open_reader(file))
-            store._check_readable(file)
+            store = cls(folder, CatalogFile(file))
+            try:
+                store._check_readable(file)
+            except BaseException:
+                store.close()
+                raise
             return store
         lock = WriterLock(folder / "lock", purpose)
         lock.acquire()
         try:
+            if mode == "create":
+                file.touch()
             writer = database.open_writer(file)
             database.migrate(writer, file)
-            store = cls(folder, database.open_reader(file), writer, lock)
+            store = cls(folder, CatalogFile(file), writer, lock)
             store._ensure_uid()
         except BaseException:
             lock.release()
@@ -119,7 +128,7 @@ class CatalogStore:
         return (Path(path).expanduser() / database.DATABASE_NAME).exists()
 
     def _check_readable(self, file: Path) -> None:
-        with database.database_errors(file), self._reader.begin() as connection:
+        with database.database_errors(file), self._reader.transaction() as connection:
             version = database.check_version(connection, file)
         if version < SCHEMA_VERSION:
             raise CatalogError(
@@ -131,6 +140,16 @@ class CatalogStore:
         with self.writing() as connection:
             if self._meta(connection, "uid") is None:
                 self._set_meta(connection, "uid", secrets.token_hex(16))
+
+    def check_is(self, other: CatalogStore) -> None:
+        """Refuse to be taken for another open catalog, or to be used once it was replaced.
+
+        Raises:
+            CatalogGoneError: The two are not one file, or it was deleted or replaced.
+        """
+        self._reader.check()
+        if other._file.identity != self._file.identity:
+            raise self._file.replaced()
 
     @property
     def database_path(self) -> Path:
@@ -144,8 +163,12 @@ class CatalogStore:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A transaction that sees one state of the catalog, whatever is written meanwhile."""
-        with database.database_errors(self.database_path), self._reader.begin() as connection:
+        """A transaction that sees one state of the catalog, whatever is written meanwhile.
+
+        Raises:
+            CatalogGoneError: The catalog was deleted or replaced since it was opened.
+        """
+        with database.database_errors(self.database_path), self._reader.transaction() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -165,10 +188,14 @@ class CatalogStore:
 
         Raises:
             CatalogReadOnlyError: The catalog was opened for reading.
+            CatalogGoneError: The catalog was deleted or replaced since it was opened.
         """
         if self._writer is None:
             raise CatalogReadOnlyError(f"{self.path}: the catalog was opened for reading")
+        self._reader.check()
         with database.database_errors(self.database_path), self._writer.begin() as connection:
+            # Once more, as a connection that was opened just now might have found another file.
+            self._reader.check()
             yield connection
 
     def close(self) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -15,7 +15,15 @@ from sqlalchemy import event
 from birdsearch.errors import CatalogError, CatalogLockedError, CatalogReadOnlyError
 from birdsearch.indexer.migrations import MIGRATIONS, SCHEMA_VERSION
 
-__all__ = ["DATABASE_NAME", "cursor_of", "database_errors", "migrate", "open_reader", "open_writer"]
+__all__ = [
+    "DATABASE_NAME",
+    "connect",
+    "cursor_of",
+    "database_errors",
+    "migrate",
+    "open_reader",
+    "open_writer",
+]
 
 DATABASE_NAME = "birdsearch.sqlite"
 
@@ -31,41 +39,35 @@ def open_writer(path: Path) -> sa.Engine:
     """Engine whose transactions take the write lock at once (`BEGIN IMMEDIATE`).
 
     Args:
-        path: The SQLite file; made if it does not exist.
+        path: The SQLite file; an empty one becomes a catalog with `migrate`.
 
     Returns:
         An engine with WAL, `synchronous=FULL` and `foreign_keys=ON` on every connection.
     """
-    return _engine(f"file:{quote(str(path))}?mode=rwc", begin="BEGIN IMMEDIATE", wal=True)
+    return _engine(_uri(path, "write"), begin="BEGIN IMMEDIATE", wal=True)
 
 
-def open_reader(path: Path) -> sa.Engine:
+def open_reader(path: Path, *, alone: bool = False) -> sa.Engine:
     """Engine that can only read; each transaction sees one state of the catalog.
-
-    A catalog on a read-only medium is opened too, as long as nothing is left in its write-ahead log.
 
     Args:
         path: The SQLite file.
+        alone: Read this file without the files that SQLite keeps beside it: right only as long as nobody writes.
 
     Returns:
         A read-only engine.
-
-    Raises:
-        CatalogError: The catalog is on a read-only medium and its last writer did not finish.
     """
-    uri = f"file:{quote(str(path))}?mode=ro"
-    if not os.access(path.parent, os.W_OK):
-        # SQLite needs a shared-memory file beside a WAL database even to read it. Where that file cannot
-        # be made, `immutable` reads the main file alone: right only if the log holds nothing.
-        log = path.with_name(path.name + "-wal")
-        if not log.exists() or log.stat().st_size == 0:
-            uri += "&immutable=1"
-        elif not path.with_name(path.name + "-shm").exists():
-            raise CatalogError(
-                f"{path.parent}: the folder is read-only and its last writer did not finish; open the "
-                "catalog once where it can be written (`birdsearch status` there is enough)"
-            )
-    return _engine(uri, begin="BEGIN", wal=False)
+    return _engine(_uri(path, "alone" if alone else "read"), begin="BEGIN", wal=False)
+
+
+def connect(path: Path, mode: Literal["read", "alone", "write"]) -> sqlite3.Connection:
+    """One connection with nothing remembered; see `open_reader` and `open_writer`."""
+    return sqlite3.connect(_uri(path, mode), uri=True, check_same_thread=False, isolation_level=None)
+
+
+def _uri(path: Path, mode: Literal["read", "alone", "write"]) -> str:
+    options = {"read": "mode=ro", "alone": "mode=ro&immutable=1", "write": "mode=rw"}
+    return f"file:{quote(str(path))}?{options[mode]}"
 
 
 def _engine(uri: str, *, begin: str, wal: bool) -> sa.Engine:

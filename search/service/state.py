@@ -63,9 +63,9 @@ class Service:
     def __init__(self, options: ServeOptions) -> None:
         self.options = options
         self.stopping = threading.Event()
-        self._writer = SharedWriter(options.catalog)
         with contextlib.ExitStack() as closing:
             self.catalog = closing.enter_context(Catalog.open(options.catalog, "read"))
+            self._writer = SharedWriter(self.store)
             self.metrics = Metrics()
             self.sensitive = SensitivePhotos(self.store)
             self.paths = ShownPaths(self.store, absolute=options.show_paths)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 from birdsearch.errors import CatalogLockedError
 from birdsearch.indexer.catalog import CatalogStore
@@ -23,11 +22,11 @@ class SharedWriter:
     lets one in at a time, so that a label can be given while an archive is indexed.
 
     Args:
-        folder: The catalog's folder.
+        read: The catalog as requests read it; no other is written to, should its place be taken.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, read: CatalogStore) -> None:
+        self._read = read
         self._requests = threading.Lock()
         self._lock = threading.Lock()
         self._store: CatalogStore | None = None
@@ -60,10 +59,11 @@ class SharedWriter:
 
         Raises:
             CatalogLockedError: Another process writes to it.
+            CatalogGoneError: It was deleted or replaced.
         """
         with self._lock:
             if self._store is None:
-                self._store = CatalogStore.open(self._folder, "write", purpose=f"birdsearch serve: {purpose}")
+                self._store = self._opened(purpose)
             self._users += 1
             store = self._store
         try:
@@ -74,3 +74,14 @@ class SharedWriter:
                 if not self._users:
                     self._store = None
                     store.close()
+
+    def _opened(self, purpose: str) -> CatalogStore:
+        # Before anything is opened, too: to open an older catalog for writing is to bring it up to date.
+        self._read.check_is(self._read)
+        store = CatalogStore.open(self._read.path, "write", purpose=f"birdsearch serve: {purpose}")
+        try:
+            self._read.check_is(store)
+        except BaseException:
+            store.close()
+            raise
+        return store

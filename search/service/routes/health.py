@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse
 
-from birdsearch.errors import BirdsearchError
+from birdsearch.errors import BirdsearchError, CatalogGoneError
 from birdsearch.search.service.problems import ProblemResponse, responses
 from birdsearch.search.service.state import ServiceDep
 
@@ -37,6 +37,8 @@ def readyz(service: ServiceDep) -> Health | Response:
         return ProblemResponse(503, "the service is stopping")
     try:
         service.store.roots()
+    except CatalogGoneError:
+        return ProblemResponse(503, "the catalog was deleted, moved or replaced: start the service anew")
     except BirdsearchError:
         return ProblemResponse(503, "the catalog cannot be read")
     return Health()
