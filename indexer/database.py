@@ -138,6 +138,12 @@ def database_errors(path: Path) -> Iterator[None]:
             raise CatalogError(
                 f"{path}: the disk is full; what was committed is safe. Free some space and run again"
             ) from error
+        if name.startswith("SQLITE_IOERR"):
+            raise CatalogError(
+                f"{path}: the disk that holds the catalog could not be read or written ({cause}); it may be full, "
+                "over a quota or failing. What was committed is safe. Free some space or check the disk, and run "
+                "again"
+            ) from error
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise CatalogLockedError(f"{path}: another process holds the catalog; try again") from error
         if name.startswith("SQLITE_READONLY"):

@@ -34,6 +34,7 @@ __all__ = [
     "event",
     "file",
     "fingerprint",
+    "forgotten",
     "meta",
     "metadata",
     "model",
@@ -183,13 +184,14 @@ embedding = Table(
     Column("run_id", Integer, ForeignKey("run.id")),
 )
 
-# Append-only: followers replay it from the seq they have seen. `add` and `remove` of (view, model).
+# Append-only: followers replay it from the seq they have seen. `add` and `remove` of (view, model); a view that was
+# forgotten has no row any more.
 change = Table(
     "change",
     metadata,
     Column("seq", Integer, primary_key=True),
     Column("op", Text, nullable=False),
-    Column("view_id", Integer, ForeignKey("view.id"), nullable=False),
+    Column("view_id", Integer, nullable=False),
     Column("model_id", Integer, ForeignKey("model.id"), nullable=False),
     CheckConstraint("op IN ('add', 'remove')"),
     sqlite_autoincrement=True,
@@ -341,7 +343,8 @@ distinct_pair = Table(
 )
 
 # The undo log of files that were moved out of an archive. A row is `planned` and committed before its file is
-# touched, so that a run that was cut short says what it may have moved.
+# touched, so that a run that was cut short says what it may have moved. `companion_of` is the row of the photo file
+# that a sidecar or the like belongs to and moves with.
 quarantine = Table(
     "quarantine",
     metadata,
@@ -354,8 +357,23 @@ quarantine = Table(
     Column("digest", LargeBinary, nullable=False),
     Column("state", Text, nullable=False),
     Column("undone_run_id", Integer, ForeignKey("run.id")),
+    Column("companion_of", Integer, ForeignKey("quarantine.id")),
     CheckConstraint("state IN ('planned', 'moved', 'restored', 'failed')"),
     Index("quarantine_run", "run_id"),
+    sqlite_autoincrement=True,
+)
+
+# A photo that was forgotten: all its rows, by table (JSON), so that it can be brought back with its ids.
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    Column("photo_id", Integer, nullable=False),
+    Column("path", LargeBinary, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("undone_run_id", Integer, ForeignKey("run.id")),
+    Index("forgotten_run", "run_id"),
     sqlite_autoincrement=True,
 )
 

@@ -62,8 +62,8 @@ _ROLE_NAMES = {"keep": "keep", "move": "copy", "reference": "reference", "linked
 @click.option(
     "--keep",
     metavar="RULES",
-    help="Which file is kept: a ranked list of resolution, sharpness, original-format, metadata, name, size, "
-    "oldest and path:GLOB.  [default: resolution,original-format,metadata,name,size,oldest]",
+    help="Which file is kept: a ranked list of resolution, sharpness, original-format, labels, metadata, name, "
+    "size, oldest and path:GLOB.  [default: resolution,original-format,labels,metadata,name,size,oldest]",
 )
 @click.option(
     "--reference", metavar="DIR", multiple=True, help="Never move files in this folder. May be repeated."
@@ -326,7 +326,7 @@ def _report(result: DedupResult, report: ApplyReport) -> None:
     if not report.moved:
         click.echo("Nothing was moved.", err=True)
         return
-    sidecars = f" and {counted(report.sidecars, 'sidecar', 'sidecars')}" if report.sidecars else ""
+    sidecars = f" with {counted(report.sidecars, 'companion', 'companions')}" if report.sidecars else ""
     click.echo(
         f"Moved {counted(len(report.moved), 'file', 'files')}{sidecars}, {size_text(report.moved_bytes)}, to "
         f"{display_path(report.folder)}; `birdsearch dedup undo {report.run_id}` moves them back.",

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from birdsearch.indexer.migrations import m001_first_schema, m002_labels, m003_order, m004_speed
+from birdsearch.indexer.migrations import (
+    m001_first_schema,
+    m002_labels,
+    m003_order,
+    m004_speed,
+    m007_archive,
+)
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION"]
 
@@ -14,6 +20,7 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
     m002_labels.STATEMENTS,
     m003_order.STATEMENTS,
     m004_speed.STATEMENTS,
+    m007_archive.STATEMENTS,
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -30,8 +30,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labelled_photos
-from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.decoders import usual_decoders
 from birdsearch.indexer.records import ModelRecord
@@ -48,7 +47,7 @@ from birdsearch.search.dedup.copies import (
 from birdsearch.search.dedup.distinct import rejected_pairs
 from birdsearch.search.dedup.fingerprint import compare
 from birdsearch.search.dedup.fingerprint_store import FingerprintStore
-from birdsearch.search.dedup.groups import CopyFile, CopyGroup, GroupMaker, Role
+from birdsearch.search.dedup.groups import CopyFile, CopyGroup, GroupMaker, Role, labelled_among
 from birdsearch.search.dedup.keep import KeepRules
 from birdsearch.search.dedup.photos import (
     FileTable,
@@ -276,7 +275,8 @@ def _describer(
 
 
 def _label_warnings(store: CatalogStore, groups: Sequence[CopyGroup]) -> list[str]:
-    """Say so where a photo that goes bears a verified label and the photo that stays bears none."""
+    """Say so where a file that goes is the only one of its group with a verified label, or with its keywords."""
+    warnings = []
     goes = {
         file.photo_id: group.kept
         for group in groups
@@ -284,20 +284,29 @@ def _label_warnings(store: CatalogStore, groups: Sequence[CopyGroup]) -> list[st
         if all(other.role == "move" for other in group.others if other.photo_id == file.photo_id)
         and file.photo_id != group.kept.photo_id
     }
-    labelled: set[int] = set()
-    with store.reading() as connection:
-        for some in chunks(sorted({*goes, *(kept.photo_id for kept in goes.values())})):
-            rows = connection.execute(labelled_photos().where(tables.view.c.photo_id.in_(some)))
-            labelled.update(row.photo_id for row in rows)
+    labelled = labelled_among(store, [*goes, *(kept.photo_id for kept in goes.values())])
     lost = [kept for photo_id, kept in goes.items() if photo_id in labelled and kept.photo_id not in labelled]
-    if not lost:
-        return []
-    such = display_path(min(kept.path for kept in lost))
-    warning = (
-        f"{len(lost)} kept photos bear no verified label and a copy that would go does, such as {such}: a label "
-        "stays with the photo that it was given to; `birdsearch annotate` labels the kept one"
-    )
-    return [warning]
+    if lost:
+        such = display_path(min(kept.path for kept in lost))
+        warnings.append(
+            f"{len(lost)} kept photos bear no verified label and a copy that would go does, such as {such}: a "
+            "label stays with the photo that it was given to; `birdsearch annotate` labels the kept one"
+        )
+    named = [
+        (file, sorted(words))
+        for group in groups
+        for file in group.movable
+        if (words := set(file.keywords).difference(*(stays.keywords for stays in group.staying)))
+    ]
+    if named:
+        file, names = min(named, key=lambda each: each[0].path)
+        what = "1 file that would go has" if len(named) == 1 else f"{len(named)} files that would go have"
+        warnings.append(
+            f"{what} keywords that no file that stays has, such as {display_path(file.path)} "
+            f"({', '.join(names[:3])}): they go to quarantine with it; `birdsearch annotate keywords` records "
+            "species first, or `--keep labels,resolution` keeps such files"
+        )
+    return warnings
 
 
 def _record(store: CatalogStore, record: ModelRecord, result: DedupResult) -> None:

@@ -14,13 +14,15 @@ import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
+from birdsearch.indexer.annotations import labelled_photos
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.crawl import display_path
+from birdsearch.search.dedup.companions import FolderNames, keywords_of
 from birdsearch.search.dedup.fingerprint_store import StoredFile
 from birdsearch.search.dedup.keep import FileFacts, KeepRules, choose
 from birdsearch.search.dedup.photos import FileTable, Folders
 
-__all__ = ["CopyFile", "CopyGroup", "Describe", "GroupMaker", "Role", "keep_another"]
+__all__ = ["CopyFile", "CopyGroup", "Describe", "GroupMaker", "Role", "keep_another", "labelled_among"]
 
 Role = Literal["keep", "move", "reference", "linked"]
 """Kept; may be moved; lies in a reference folder; has several paths, so that moving it would free nothing."""
@@ -51,6 +53,7 @@ class CopyFile:
         similarity: With the kept file, 0..1; 1 for the same content.
         reason: How it differs from the kept file; for that one, why it is kept.
         is_reference: It lies in a reference folder.
+        keywords: Keywords in the file and in its sidecars.
     """
 
     photo_id: int
@@ -64,6 +67,7 @@ class CopyFile:
     similarity: float
     reason: str
     is_reference: bool = False
+    keywords: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,11 @@ class CopyGroup:
     def movable(self) -> tuple[CopyFile, ...]:
         """The files that may be moved."""
         return tuple(file for file in self.others if file.role == "move")
+
+    @property
+    def staying(self) -> tuple[CopyFile, ...]:
+        """The files that are not moved, the kept one first."""
+        return tuple(file for file in self.files if file.role != "move")
 
     @property
     def movable_bytes(self) -> int:
@@ -131,6 +140,8 @@ class GroupMaker:
         self._references = references
         self._across_folders = across_folders
         self._left_out: dict[str, set[bytes]] = {}
+        self._labelled: frozenset[int] = frozenset()
+        self._names = FolderNames()
         self.in_references = 0
 
     def groups(self, members: Sequence[Sequence[int]]) -> list[CopyGroup]:
@@ -139,7 +150,9 @@ class GroupMaker:
         Args:
             members: Photo ids by group.
         """
-        facts = _photo_facts(self._store, [photo_id for group in members for photo_id in group])
+        photo_ids = [photo_id for group in members for photo_id in group]
+        facts = _photo_facts(self._store, photo_ids)
+        self._labelled = labelled_among(self._store, photo_ids)
         made = (self._group(group, facts) for group in members)
         return sorted(
             (group for group in made if group is not None), key=lambda each: (each.kept.path, each.kept.links)
@@ -204,6 +217,7 @@ class GroupMaker:
         return (status.st_dev, status.st_ino) if status.st_ino else file.path
 
     def _facts(self, paths: Sequence[StoredFile], photo: Any) -> FileFacts:
+        companions = self._names.companions_of(paths[0].path)
         halved = photo.format == "RAW" and min(photo.width, photo.height) >= _RAW_HALVED_FROM
         return FileFacts(
             path=paths[0].path,
@@ -217,6 +231,9 @@ class GroupMaker:
             mtime_ns=paths[0].mtime_ns,
             is_reference=any(self._references.hold_really(file.path) for file in paths),
             is_linked=len(paths) > 1,
+            is_labelled=photo.id in self._labelled,
+            keywords=keywords_of(paths[0].path, companions),
+            companions=len(companions),
         )
 
     def _file(
@@ -237,6 +254,7 @@ class GroupMaker:
             similarity=similarity,
             reason=reason,
             is_reference=judge.is_reference,
+            keywords=judge.keywords,
         )
 
 
@@ -297,3 +315,13 @@ def _photo_facts(store: CatalogStore, photo_ids: Iterable[int]) -> dict[int, Any
             for row in connection.execute(sa.select(tables.photo).where(tables.photo.c.id.in_(some))):
                 facts[row.id] = row
     return facts
+
+
+def labelled_among(store: CatalogStore, photo_ids: Sequence[int]) -> frozenset[int]:
+    """Choose those of some photos that bear a verified label."""
+    found: set[int] = set()
+    with store.reading() as connection:
+        for some in chunks(photo_ids):
+            rows = connection.execute(labelled_photos().where(tables.view.c.photo_id.in_(some)))
+            found.update(row.photo_id for row in rows)
+    return frozenset(found)

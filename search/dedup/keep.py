@@ -12,10 +12,10 @@ from birdsearch.errors import InvalidInputError
 
 __all__ = ["DEFAULT_RULES", "RULES", "Choice", "FileFacts", "KeepRules", "choose"]
 
-RULES = ("resolution", "sharpness", "original-format", "metadata", "name", "size", "oldest")
+RULES = ("resolution", "sharpness", "original-format", "labels", "metadata", "name", "size", "oldest")
 """The rules by name; beside them there is `path:GLOB`."""
 
-DEFAULT_RULES = ("resolution", "original-format", "metadata", "name", "size", "oldest")
+DEFAULT_RULES = ("resolution", "original-format", "labels", "metadata", "name", "size", "oldest")
 """What is asked where nothing else is said.
 
 NOTE: sharpness is not among them. It is there to tell a blurred frame from a sharp one, and copies of one frame
@@ -30,6 +30,7 @@ _SAME_TIME_NS = 2_000_000_000
 _SECOND = len("2023-05-14T06:30:00")
 _TIERS = {"RAW": 3, "HEIF": 2, "TIFF": 2, "PNG": 2, "BMP": 2, "JPEG": 1, "WEBP": 0, "GIF": 0, "AVIF": 0}
 _NEVER = "9999"
+_SHOWN_KEYWORDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ class FileFacts:
         mtime_ns: When the content of the file was last changed.
         is_reference: It lies in a folder that the user named as the reference.
         is_linked: The file has several paths, so that moving it would free nothing.
+        is_labelled: Its photo bears a verified label.
+        keywords: Keywords in the file and in its sidecars.
+        companions: How many files belong to it, such as sidecars.
     """
 
     path: bytes
@@ -61,6 +65,9 @@ class FileFacts:
     mtime_ns: int
     is_reference: bool = False
     is_linked: bool = False
+    is_labelled: bool = False
+    keywords: tuple[str, ...] = ()
+    companions: int = 0
 
     @property
     def metadata(self) -> tuple[str, ...]:
@@ -91,6 +98,8 @@ class KeepRules:
     - `resolution`: most pixels; from 95 % of the most on they are equal.
     - `sharpness`: sharpest (variance of the Laplacian); from 90 % on equal.
     - `original-format`: camera RAW, then HEIC, TIFF, PNG and BMP, then JPEG, then WebP, GIF and AVIF.
+    - `labels`: bears a verified label; then has most keywords, in the file or its sidecars; then most files that
+      belong to it.
     - `metadata`: tells most of capture time, place and camera.
     - `name`: its name up to the suffix, in any case, is a part of another one's, as that of `IMG_1.jpg` is of
       `IMG_1-edit.jpg`, `IMG_1 (1).jpg` and `Copy of IMG_1.jpg`, and no other name is a part of it.
@@ -231,6 +240,28 @@ def _by_format(files: Sequence[FileFacts]) -> tuple[list[int], str]:
     return best, f"{names}, {_others(len(files) - len(best), 'are', 'is')} {' or '.join(rest)}"
 
 
+def _by_labels(files: Sequence[FileFacts]) -> tuple[list[int], str]:
+    ranks = [(file.is_labelled, len(file.keywords), file.companions) for file in files]
+    best = [place for place, rank in enumerate(ranks) if rank == max(ranks)]
+    if len(best) == len(files):
+        return best, ""
+    top, rest = max(ranks), max(rank for rank in ranks if rank < max(ranks))
+    less = _others(len(files) - len(best), "have", "has")
+    if top[0] != rest[0]:
+        return best, f"bears a verified label, {less} none"
+    if top[1] != rest[1]:
+        named = _some(files[best[0]].keywords)
+        return best, f"keywords {named}; {less} {'fewer' if rest[1] else 'none'}"
+    return best, f"{top[2]} companion file{'s'[: top[2] - 1]} beside it, {less} {rest[2] or 'none'}"
+
+
+def _some(keywords: Sequence[str]) -> str:
+    shown = ", ".join(keywords[:_SHOWN_KEYWORDS])
+    return (
+        shown if len(keywords) <= _SHOWN_KEYWORDS else f"{shown} and {len(keywords) - _SHOWN_KEYWORDS} more"
+    )
+
+
 def _by_metadata(files: Sequence[FileFacts]) -> tuple[list[int], str]:
     counts = [len(file.metadata) for file in files]
     best = [place for place, count in enumerate(counts) if count == max(counts)]
@@ -284,6 +315,7 @@ _JUDGES: dict[str, Callable[[Sequence[FileFacts]], tuple[list[int], str]]] = {
     "resolution": _by_resolution,
     "sharpness": _by_sharpness,
     "original-format": _by_format,
+    "labels": _by_labels,
     "metadata": _by_metadata,
     "name": _by_name,
     "size": _by_size,

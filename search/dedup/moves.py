@@ -1,5 +1,5 @@
 """Moving one file without ever losing or overwriting one."""
-# ruff: noqa: PTH102, PTH103, PTH104, PTH106, PTH108, PTH116, PTH118, PTH119, PTH120, PTH121, PTH122, PTH123, PTH208
+# ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH112, PTH116, PTH118, PTH119, PTH120, PTH121, PTH122, PTH123, PTH208
 # The rules ask for pathlib, which takes no bytes.
 
 from __future__ import annotations
@@ -30,11 +30,9 @@ __all__ = [
     "prune",
     "root_names",
     "same_file",
-    "sidecars_of",
     "verify",
 ]
 
-_SIDECARS = (b".xmp", b".aae")
 _CHUNK = 1 << 20
 # What file systems that know no hard links answer, and systems that forbid them.
 _NO_LINKS = frozenset(
@@ -142,7 +140,7 @@ def move_file(source: bytes, target: bytes, digest: bytes) -> None:
     """
     try:
         before = _identity(os.lstat(source))
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        _make_folders(os.path.dirname(target))
         try:
             _link(source, target)
         except OSError as error:
@@ -203,6 +201,17 @@ def _copy(source: bytes, target: bytes, digest: bytes) -> None:
             os.unlink(part)
 
 
+def _make_folders(folder: bytes) -> None:
+    """Make a folder and those above it; each is on the disk, entry in its parent included, before this returns."""
+    if os.path.isdir(folder):
+        return
+    parent = os.path.dirname(folder)
+    _make_folders(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder)
+    _sync_folder(parent)
+
+
 def _sync_folder(folder: bytes) -> None:
     # Not every file system lets a folder be synchronised; then there is nothing to wait for.
     with contextlib.suppress(OSError):
@@ -211,38 +220,6 @@ def _sync_folder(folder: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def sidecars_of(path: bytes) -> list[bytes]:
-    """Sidecars (`.xmp`, `.aae`, in any case) that belong to a photo file alone, by path.
-
-    `name.ext.xmp` belongs to `name.ext`; `name.xmp` to every file of that name up to the suffix.
-
-    Raises:
-        MoveError: The folder cannot be listed.
-    """
-    folder, name = os.path.split(path)
-    try:
-        entries = os.listdir(folder)
-    except OSError as error:
-        raise MoveError(f"lies in a folder that cannot be listed ({error.strerror})") from error
-    stem = os.path.splitext(name)[0].lower()
-    own, shared, others = [], [], 0
-    for entry in entries:
-        base, suffix = os.path.splitext(entry.lower())
-        is_sidecar = suffix in _SIDECARS
-        if is_sidecar and base == name.lower():
-            own.append(entry)
-        elif is_sidecar and base == stem:
-            shared.append(entry)
-        elif base == stem and entry != name:
-            others += 1
-    found = own if others else own + shared
-    return [
-        os.path.join(folder, entry)
-        for entry in sorted(found)
-        if stat.S_ISREG(os.lstat(os.path.join(folder, entry)).st_mode)
-    ]
 
 
 def make_run_folder(quarantine: Path, run_id: int) -> bytes:
@@ -262,7 +239,7 @@ def make_run_folder(quarantine: Path, run_id: int) -> bytes:
     number = 1
     folder = os.path.join(base, b"run-%d" % run_id)
     try:
-        os.makedirs(base, exist_ok=True)
+        _make_folders(base)
         # A folder of that name may be of another catalog.
         while os.path.lexists(folder):
             number += 1
@@ -271,6 +248,8 @@ def make_run_folder(quarantine: Path, run_id: int) -> bytes:
         # An empty one: nothing below is indexed, should the folder lie in an archive.
         with open(os.path.join(folder, IGNORE_FILE), "xb"):
             pass
+        _sync_folder(folder)
+        _sync_folder(base)
     except OSError as error:
         raise InvalidInputError(
             f"{display_path(folder)}: the quarantine folder cannot be made ({error.strerror}); nothing was moved"

@@ -1,17 +1,18 @@
 """Copies are moved out of an archive, never deleted, and every move can be undone.
 
 Each file has a row in `quarantine`: `planned`, committed before the file is touched; `moved`, once it is in its
-new place; `restored`, once it is back; `failed`, if it was not moved after all. A run that was cut short leaves
-at most one planned row with its file in either place, or in both; `recover` looks which and completes the row.
+new place; `restored`, once it is back; `failed`, if it was not moved after all.
+
+What belongs to a photo file (see `birdsearch.search.dedup.companions`) goes and comes back with it: all are planned
+in one transaction, the photo file moves first, and if one of the others cannot follow, all are put back. A run that
+was cut short leaves the rows of one photo file; `recover` looks where its files are, lets the companions follow if
+the photo file has gone, and completes the rows.
 
 Before a file is moved, it and the file that stays are read and compared with their hashes. Files are moved under
 a name that does not exist yet, never over another file; to another file system by copying, with the copy read
 back and compared before the original goes.
-
-Sidecars go with their file and come back with it: `name.ext.xmp` and `name.ext.aae` always, `name.xmp` and
-`name.aae` if no other file in the folder has that name up to the suffix.
 """
-# ruff: noqa: PTH108, PTH118, PTH120
+# ruff: noqa: PTH118
 # The rules ask for pathlib, which takes no bytes.
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -30,21 +30,27 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.runs import finish_run, start_run
+from birdsearch.search.dedup.companions import companions_of
 from birdsearch.search.dedup.groups import CopyFile, CopyGroup
-from birdsearch.search.dedup.moved_rows import mark_missing, mark_present
 from birdsearch.search.dedup.moves import (
     MoveError,
     free_name,
-    holds,
     is_still,
     make_run_folder,
-    move_file,
     name_below,
     prune,
     root_names,
     same_file,
-    sidecars_of,
     verify,
+)
+from birdsearch.search.dedup.quarantine_rows import (
+    QuarantineRow,
+    add_row,
+    fail_rows,
+    move_row,
+    read_rows,
+    recover,
+    restore_row,
 )
 
 __all__ = ["ApplyReport", "Refusal", "UndoReport", "apply_groups", "recover", "undo"]
@@ -70,9 +76,9 @@ class ApplyReport:
     Attributes:
         run_id: The run, which `undo` takes.
         folder: Where the files are now, absolute.
-        moved: Where the files were that were moved, without their sidecars.
+        moved: Where the photo files were that were moved.
         moved_bytes: Their size.
-        sidecars: Sidecars that went with them.
+        sidecars: Files that belong to them and went with them: sidecars, live-photo videos, voice memos.
         refused: Files that were left where they are.
         recovered: What was found out about a run that had been cut short.
         interrupted: True if it was stopped before all were done.
@@ -95,7 +101,7 @@ class UndoReport:
     Attributes:
         run_id: The run that did the undoing.
         undone_run_id: The run that was undone.
-        restored: Files that are back, with their sidecars.
+        restored: Files that are back, those that belong to others included.
         refused: Files that are still where they were moved to, or are gone from there, and why.
         recovered: What was found out about a run that had been cut short.
         interrupted: True if it was stopped before all were done; undoing again goes on.
@@ -142,7 +148,8 @@ def apply_groups(
         run_id = start_run(connection, _APPLY_COMMAND)
     wanted = [(group, file) for group in groups for file in group.movable]
     counts: dict[str, object] = {}
-    outcome = "done"
+    outcome = "failed"
+    apply: _Apply | None = None
     try:
         apply = _Apply(store, run_id, store.path / "quarantine" if quarantine is None else Path(quarantine))
         interrupted = False
@@ -156,8 +163,10 @@ def apply_groups(
         if not apply.moved:
             prune(apply.folder)
         outcome = "interrupted" if interrupted else "done"
-    except BaseException as error:
-        outcome = "failed" if isinstance(error, Exception) else "interrupted"
+    except CatalogError as error:
+        raise CatalogError(f"{error}. {_kept_so_far(run_id, apply)}") from error
+    except (KeyboardInterrupt, SystemExit):
+        outcome = "interrupted"
         raise
     finally:
         # If the catalog itself is what failed, that error is the one to report.
@@ -186,9 +195,10 @@ class _Apply:
         self.moved: list[bytes] = []
         self.moved_bytes = self.sidecars = 0
         self.refused: list[Refusal] = []
+        self.at_work: bytes | None = None
 
     def take(self, group: CopyGroup, file: CopyFile) -> None:
-        """Move a file of a group, or say why not."""
+        """Move a file of a group with all that belongs to it, or say why not."""
         kept = group.kept
         try:
             seen = verify(kept.path, kept.digest, follow_links=True)
@@ -199,104 +209,86 @@ class _Apply:
             verify(file.path, file.digest)
             if same_file(file.path, kept.path):
                 raise MoveError("is the file to keep, under another name")
-            sidecars = sidecars_of(file.path)
-            self._move(file.path, file, kept)
+            rows = self._plan(file, kept)
         except MoveError as error:
             self._refuse(file.path, str(error))
             return
-        self.moved.append(file.path)
-        self.moved_bytes += file.size
+        for place, row in enumerate(rows):
+            self.at_work = row.original
+            try:
+                move_row(self._store, row)
+            except MoveError as error:
+                fail_rows(self._store, rows[place:])
+                whose = f"{display_path(row.original)}, which belongs to it, " if place else ""
+                self._put_back(file, rows[:place], f"{whose}{error}")
+                return
         if not is_still(kept.path, seen):
             # Nothing of ours did that; the copy may be the last one that there is.
-            self._put_back(file, kept)
+            self._put_back(file, rows, f"the file to keep, {display_path(kept.path)}, changed meanwhile")
             return
-        for sidecar in sidecars:
-            try:
-                self._move(sidecar, file, kept)
-                self.sidecars += 1
-            except MoveError as error:
-                self._refuse(sidecar, str(error))
+        self.at_work = None
+        self.moved.append(file.path)
+        self.moved_bytes += file.size
+        self.sidecars += len(rows) - 1
 
     def _refuse(self, path: bytes, reason: str) -> None:
+        self.at_work = None
         self.refused.append(Refusal(path, reason))
 
-    def _move(self, path: bytes, file: CopyFile, kept: CopyFile) -> None:
-        digest = file.digest if path == file.path else verify(path, None).digest
-        target = free_name(os.path.join(self.folder, name_below(self._roots, path)))
+    def _plan(self, file: CopyFile, kept: CopyFile) -> list[QuarantineRow]:
+        """Write down what is to move, before anything does: the photo file, then what belongs to it.
+
+        Raises:
+            MoveError: A file that belongs to it cannot be read.
+        """
+        digests = {file.path: file.digest}
+        for companion in companions_of(file.path):
+            try:
+                digests[companion] = verify(companion, None).digest
+            except MoveError as error:
+                raise MoveError(f"{display_path(companion)}, which belongs to it, {error}") from error
+        rows: list[QuarantineRow] = []
         with self._store.writing() as connection:
-            row_id = connection.execute(
-                sa.insert(tables.quarantine)
-                .values(
+            for path, digest in digests.items():
+                row = QuarantineRow(
                     run_id=self._run_id,
                     photo_id=file.photo_id,
                     keeper_id=kept.photo_id,
                     original=path,
-                    moved_to=target,
+                    moved_to=free_name(os.path.join(self.folder, name_below(self._roots, path))),
                     digest=digest,
-                    state="planned",
+                    companion_of=rows[0].id if rows else None,
                 )
-                .returning(tables.quarantine.c.id)
-            ).scalar_one()
-        try:
-            move_file(path, target, digest)
-        except MoveError:
-            with self._store.writing() as connection:
-                _set_state(connection, row_id, "failed")
-            raise
-        with self._store.writing() as connection:
-            _set_state(connection, row_id, "moved")
-            mark_missing(connection, self._run_id, file.photo_id, path)
+                rows.append(add_row(connection, row))
+        return rows
 
-    def _put_back(self, file: CopyFile, kept: CopyFile) -> None:
-        with self._store.reading() as connection:
-            row = connection.execute(
-                sa.select(tables.quarantine)
-                .where(tables.quarantine.c.run_id == self._run_id, tables.quarantine.c.original == file.path)
-                .order_by(tables.quarantine.c.id.desc())
-            ).first()
-        reason = f"the file to keep, {display_path(kept.path)}, changed meanwhile"
-        self.moved.remove(file.path)
-        self.moved_bytes -= file.size
-        try:
-            _restore(self._store, row, self._run_id)
-        except MoveError as error:
-            reason += f"; it could not be put back: {error}"
+    def _put_back(self, file: CopyFile, rows: Sequence[QuarantineRow], reason: str) -> None:
+        """Put back what has moved of a photo file and its companions, the photo file first."""
+        for row in rows:
+            try:
+                restore_row(self._store, row, self._run_id)
+            except MoveError as error:
+                reason += f"; {display_path(row.original)} could not be put back: {error}"
         self._refuse(file.path, reason)
 
 
-def recover(store: CatalogStore) -> tuple[str, ...]:
-    """Complete the rows of runs that were cut short, by looking where their files are.
-
-    Args:
-        store: A catalog open for writing.
-
-    Returns:
-        What was found, a sentence for each file.
-    """
-    row = tables.quarantine.c
-    with store.reading() as connection:
-        planned = connection.execute(
-            sa.select(tables.quarantine).where(row.state == "planned").order_by(row.id)
-        ).all()
-    return tuple(_recover(store, one) for one in planned)
-
-
-def _recover(store: CatalogStore, row: Any) -> str:
-    original, target = display_path(row.original), display_path(row.moved_to)
-    moved = holds(row.moved_to, row.digest)
-    with store.writing() as connection:
-        if moved and not holds(row.original, row.digest):
-            _set_state(connection, row.id, "moved")
-            mark_missing(connection, row.run_id, row.photo_id, row.original)
-            return f"run {row.run_id} was cut short after it moved {original}; this is recorded now"
-        _set_state(connection, row.id, "failed")
-    if moved:
-        # Both names are there: the move was not completed, and the original is whole.
-        os.unlink(row.moved_to)
-        return f"run {row.run_id} was cut short while it moved {original}; the file is still there"
-    if os.path.lexists(row.original):
-        return f"run {row.run_id} was cut short before it moved {original}; the file is still there"
-    return f"run {row.run_id} was cut short, and {original} is neither there nor at {target}"
+def _kept_so_far(run_id: int, apply: _Apply | None) -> str:
+    """Say what a run that the catalog cut short had moved, for a person."""
+    if apply is None:
+        return "Nothing was moved"
+    told = "Nothing was moved before that"
+    if apply.moved:
+        told = (
+            f"Before that, {len(apply.moved)} photo files moved to {display_path(apply.folder)}; "
+            f"`birdsearch dedup undo {run_id}` puts them back"
+        )
+    told += ", and every file to keep is where it was"
+    if apply.at_work is not None:
+        told += (
+            f". {display_path(apply.at_work)} was at work: it is whole, there or in quarantine, and the next "
+            "`birdsearch dedup --apply` or `dedup undo` says which"
+        )
+    return told
 
 
 def undo(
@@ -327,23 +319,27 @@ def undo(
     row = tables.quarantine.c
     with store.writing() as connection:
         undone = _run_to_undo(connection, run_id)
-        rows = connection.execute(
-            sa.select(tables.quarantine)
-            .where(row.run_id == undone, row.state == "moved")
-            .order_by(row.id.desc())
-        ).all()
+        rows = read_rows(connection, row.run_id == undone, row.state == "moved")
         undo_id = start_run(connection, _UNDO_COMMAND)
-    restored, interrupted = 0, False
+    restored = done = 0
+    interrupted = False
     refused: list[Refusal] = []
-    for done, one in enumerate(rows, 1):
+    for unit in _units(rows):
         if should_stop():
             interrupted = True
             break
-        try:
-            _restore(store, one, undo_id)
-            restored += 1
-        except MoveError as error:
-            refused.append(Refusal(one.original, str(error)))
+        is_away = False
+        for one in unit:
+            try:
+                if is_away:
+                    # Beside another photo, what belongs to this one would be taken for that one's.
+                    raise MoveError("was not put back: the photo that it belongs to was not")
+                restore_row(store, one, undo_id)
+                restored += 1
+            except MoveError as error:
+                refused.append(Refusal(one.original, str(error)))
+                is_away = is_away or one.companion_of is None
+        done += len(unit)
         progress(done, len(rows))
     counts = {"undone_run": undone, "restored": restored, "refused": len(refused)}
     with store.writing() as connection:
@@ -366,36 +362,9 @@ def _run_to_undo(connection: sa.Connection, run_id: int | None) -> int:
     return run_id
 
 
-def _restore(store: CatalogStore, row: Any, undo_id: int) -> None:
-    """Move a file back to where it was.
-
-    Raises:
-        MoveError: It is not as it was, its place is taken, or it cannot be moved.
-    """
-    is_back = holds(row.original, row.digest)
-    try:
-        verify(row.moved_to, row.digest)
-    except MoveError as error:
-        # Back already: by hand, or by an undo that was cut short.
-        if not is_back:
-            raise MoveError(f"was not put back: {display_path(row.moved_to)} {error}") from error
-    else:
-        if is_back:
-            os.unlink(row.moved_to)
-        elif os.path.lexists(row.original):
-            raise MoveError(
-                f"was not put back from {display_path(row.moved_to)}: there is another file in its place"
-            )
-        else:
-            move_file(row.moved_to, row.original, row.digest)
-    with store.writing() as connection:
-        _set_state(connection, row.id, "restored", undo_id)
-        mark_present(connection, undo_id, row.photo_id, row.original)
-    prune(os.path.dirname(row.moved_to))
-
-
-def _set_state(connection: sa.Connection, row_id: int, state: str, undone_run_id: int | None = None) -> None:
-    row = tables.quarantine
-    connection.execute(
-        sa.update(row).where(row.c.id == row_id).values(state=state, undone_run_id=undone_run_id)
-    )
+def _units(rows: Sequence[QuarantineRow]) -> list[list[QuarantineRow]]:
+    """Rows by photo file: it comes first, then what belongs to it; the units last moved come first."""
+    units: dict[int, list[QuarantineRow]] = {}
+    for row in sorted(rows, key=lambda each: each.id):
+        units.setdefault(row.id if row.companion_of is None else row.companion_of, []).append(row)
+    return [units[key] for key in sorted(units, reverse=True)]

@@ -122,7 +122,7 @@ def test_apply_moves_copies_to_quarantine_and_undo_brings_them_back(place: Path)
     before = files(place / "archive")
     shown, told = done(place / "catalog", "--apply")
     assert [line.split()[0] for line in shown.splitlines() if "moved" in line] == ["moved", "moved"]
-    assert "Moved 2 files and 1 sidecar" in told
+    assert "Moved 2 files with 1 companion" in told
     assert set(before) - set(files(place / "archive")) == {
         "2023/IMG_1 (1).png",
         "web/IMG_3.jpg",

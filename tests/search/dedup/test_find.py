@@ -353,6 +353,36 @@ def test_conditions_leave_files_elsewhere_alone(index: Index, archive: Path) -> 
     assert groups(copies(store, Where(camera="nikon")), archive) == []
 
 
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag><rdf:li>Mallard</rdf:li>'
+    "</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
+)
+
+
+def test_of_two_equal_files_the_one_whose_sidecar_names_the_species_is_kept(
+    index: Index, archive: Path
+) -> None:
+    (archive / "birds/p4 (1).xmp").write_text(XMP)
+    result = copies(index(archive))
+    (group,) = [group for group in result.groups if b"p4" in group.kept.path]
+    assert names(group, archive) == ("birds/p4 (1).png", "birds/p4.png")
+    assert group.kept.reason == "keywords Mallard; the other has none"
+    assert not any("keywords" in line for line in result.warnings)
+
+
+def test_keywords_that_would_go_with_a_worse_file_are_warned_of(index: Index, archive: Path) -> None:
+    (archive / "web/p3.jpg.xmp").write_text(XMP)
+    store = index(archive)
+    result = copies(store)
+    (warning,) = [line for line in result.warnings if "keywords" in line]
+    assert "1 file that would go has keywords that no file that stays has" in warning
+    assert "web/p3.jpg (Mallard)" in warning
+    result = copies(store, keep=KeepRules.parse("labels,resolution"))
+    assert "web/p3.jpg" in [names(group, archive)[0] for group in result.groups]
+    assert not any("keywords" in line for line in result.warnings)
+
+
 def test_a_label_that_would_go_is_warned_of(index: Index, archive: Path) -> None:
     store = index(archive)
     photo_id = store.photo_at(os.fsencode(archive / "web/p3.jpg"))

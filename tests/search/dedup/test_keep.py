@@ -36,6 +36,9 @@ def chosen(rules: str, *others: FileFacts) -> tuple[int, str]:
         ("resolution", {"pixels": 50 * MEGA}, "50.0 megapixels, the other has 24.0"),
         ("sharpness", {"sharpness": 150.0}, "sharpness 150, the other has 100"),
         ("original-format", {"format": "RAW"}, "RAW, the other is JPEG"),
+        ("labels", {"is_labelled": True}, "bears a verified label, the other has none"),
+        ("labels", {"keywords": ("Birds", "Mallard")}, "keywords Birds, Mallard; the other has none"),
+        ("labels", {"companions": 1}, "1 companion file beside it, the other has none"),
         ("size", {"size": 9 * MEGA}, "9,000 kB, the other has 5,000 kB"),
         (
             "oldest",
@@ -152,6 +155,9 @@ def test_the_choice_does_not_depend_on_the_order_of_the_files() -> None:
                 mtime_ns=generator.choice([0, 10**9, 3 * 10**9, 10**12]),
                 is_reference=generator.random() < 0.2,
                 is_linked=generator.random() < 0.2,
+                is_labelled=generator.random() < 0.2,
+                keywords=generator.choice([(), ("Birds",), ("Birds", "Mallard")]),
+                companions=generator.randrange(3),
             )
             for number in range(4)
         ]
