@@ -18,6 +18,7 @@ __all__ = [
     "ModelMismatchError",
     "PhotoError",
     "ServiceError",
+    "StalledError",
     "WeightsError",
 ]
 
@@ -60,6 +61,20 @@ class ModelMismatchError(CatalogError):
 
 class MissingFilesError(BirdsearchError):
     """A root is absent, empty, or most of it is gone: nothing was changed."""
+
+
+class StalledError(BirdsearchError):
+    """Something gave no sign of life for too long and was given up; a thread may still be stuck in it.
+
+    Attributes:
+        stage: What it is, such as `the network`.
+        seconds: For how long it gave no sign.
+    """
+
+    def __init__(self, stage: str, seconds: float, advice: str = "") -> None:
+        super().__init__(f"{stage} gave no sign of life for {seconds:.0f} s and was given up{advice}")
+        self.stage = stage
+        self.seconds = seconds
 
 
 class ServiceError(BirdsearchError):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import BirdsearchError, InvalidInputError
 from birdsearch.model.exports import read_sealed, write_sealed
+from birdsearch.model.first_use import first_use
 from birdsearch.model.machine import cores, machine_key
 from birdsearch.model.runtimes import RUNTIMES
 
@@ -109,6 +110,7 @@ class _Parallel(ABC):
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_streams(), thread_name_prefix="birdsearch-network")
+        self._is_used = False
         self.is_proven = False
 
     @abstractmethod
@@ -123,9 +125,17 @@ class _Parallel(ABC):
             last = np.zeros((CHUNK, *pixels.shape[1:]), np.uint8)
             last[: len(chunks[-1])] = chunks[-1]
             chunks[-1] = last
+        # The library makes ready what converts pixels and embeddings when it first meets them: on one thread.
+        parts = [] if self._is_used else [self._first(chunks.pop(0))]
         # A single chunk gains nothing from another thread.
-        parts = [self._run(chunks[0])] if len(chunks) == 1 else list(self._pool.map(self._run, chunks))
+        parts += map(self._run, chunks) if len(chunks) == 1 else self._pool.map(self._run, chunks)
         return np.ascontiguousarray(np.concatenate(parts)[: len(pixels)], dtype=np.float32)
+
+    def _first(self, chunk: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with first_use("the network"):
+            found = self._run(chunk)
+            self._is_used = True
+        return found
 
     @abstractmethod
     def _run(self, chunk: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -24,6 +24,7 @@ from PIL import (
 
 from birdsearch.errors import PhotoError
 from birdsearch.model import formats
+from birdsearch.model.first_use import first_use
 from birdsearch.model.formats import SUFFIXES, UNREAD_SUFFIXES
 from birdsearch.model.pixels import to_rgb
 from birdsearch.model.preview import decode_preview, jpeg_previews
@@ -239,7 +240,8 @@ def _raw_exif(data: bytes) -> Image.Exif | None:
 
 def _open_heif(source: TimedSource) -> ImageFile.ImageFile:
     try:
-        from pillow_heif import HeifImageFile
+        with first_use("pillow-heif"):
+            from pillow_heif import HeifImageFile
     except ImportError as error:
         raise missing_extra("HEIF", "heic") from error
     image: ImageFile.ImageFile = HeifImageFile(source)

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from birdsearch.errors import PhotoError
+from birdsearch.model.first_use import first_use
 from birdsearch.model.formats import raw_ends_early
 from birdsearch.model.preview import decode_preview
 from birdsearch.model.reading import PhotoLimits
@@ -67,7 +68,8 @@ def load_raw(
         PhotoError: `rawpy` is not installed (`needs-extra`), or LibRaw does not know or cannot read the file.
     """
     try:
-        import rawpy
+        with first_use("rawpy"):
+            import rawpy
     except ImportError as error:
         from birdsearch.model.photo import missing_extra
 

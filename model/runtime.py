@@ -17,6 +17,7 @@ from birdsearch.config import Settings
 from birdsearch.errors import InvalidInputError
 from birdsearch.model.engines import Engine
 from birdsearch.model.exports import Facts
+from birdsearch.model.first_use import first_use
 from birdsearch.model.loader import EngineLoader, resolve_device
 from birdsearch.model.photo import open_photo_file, upright_rgb
 from birdsearch.model.preprocess import preprocessing_id, resize
@@ -186,7 +187,8 @@ class Model:
             return self._engine
         with self._torch_lock:
             if self._torch is None:
-                self._torch = TorchEngine(read_checkpoint(self.path), self.device)
+                with first_use("torch"):
+                    self._torch = TorchEngine(read_checkpoint(self.path), self.device)
             return self._torch
 
     def _empty(self) -> Inference:
@@ -246,15 +248,18 @@ def load_model(
         CheckpointError: If the file is not a checkpoint that the network can load.
         InvalidInputError: If the device or the runtime is not available.
         BirdsearchError: If the runtime asked for computes something else than torch does.
+        StalledError: If another thread's first use of a native library does not end.
     """
     settings = Settings.from_environment() if settings is None else settings
     runtime = settings.runtime if runtime is None else runtime
-    device = resolve_device(device, runtime)
+    with first_use("torch"):
+        device = resolve_device(device, runtime)
     path = resolve_weights(name_or_path, settings, download=download, progress=progress)
     sha256 = file_sha256(path) if sha256 is None else sha256
     refuse_superseded(path, sha256)
     name = canonical_name(name_or_path) or path.stem
-    facts, engine, runtime = _loader(path, sha256, settings, device).load(runtime)
+    with first_use("the network"):
+        facts, engine, runtime = _loader(path, sha256, settings, device).load(runtime)
     return Model(name, path, sha256, facts, engine, runtime, device)
 
 
@@ -290,7 +295,8 @@ def measure_runtimes(
     refuse_superseded(path, sha256)
     if images is None:
         images = 64 if device == "cpu" else 2048
-    return _loader(path, sha256, settings, device).measure(images, runs)[0]
+    with first_use("the network"):
+        return _loader(path, sha256, settings, device).measure(images, runs)[0]
 
 
 def _loader(path: Path, sha256: str, settings: Settings, device: str) -> EngineLoader | GpuLoader:

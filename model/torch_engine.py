@@ -20,6 +20,7 @@ from torch import Tensor
 from birdsearch.errors import BirdsearchError
 from birdsearch.model.checkpoint import Checkpoint
 from birdsearch.model.exports import Facts
+from birdsearch.model.first_use import first_use
 from birdsearch.model.preprocess import normalise
 
 __all__ = ["TorchEngine", "facts_of", "gpu_name", "has_gpu"]
@@ -63,6 +64,7 @@ class TorchEngine:
         self._stats, self._size, self._device = checkpoint.stats, checkpoint.size, device
         # Halved for good once the GPU has run out of memory, so that it happens once and not in every batch.
         self._largest_batch: int | None = None
+        self._is_used = False
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, H, W, 3) uint8 -> (B, C) float32.
@@ -95,7 +97,9 @@ class TorchEngine:
         while start < len(pixels):
             size = min(self._largest_batch or len(pixels), len(pixels) - start)
             try:
-                outputs.append(self._once(function, pixels[start : start + size]))
+                with contextlib.nullcontext() if self._is_used else first_use("torch"):
+                    outputs.append(self._once(function, pixels[start : start + size]))
+                self._is_used = True
                 start += size
             except torch.cuda.OutOfMemoryError as error:
                 if size == 1:

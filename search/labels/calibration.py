@@ -21,6 +21,7 @@ from birdsearch.errors import CatalogError, InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, now
 from birdsearch.indexer.taxa import RANKS
+from birdsearch.model.first_use import first_use
 from birdsearch.search.background import above_background
 from birdsearch.search.evaluation.metrics_calibration import expected_calibration_error
 from birdsearch.search.labels.fusion import (
@@ -399,10 +400,11 @@ def _scene(
 
 
 def _maximise(scenes: Sequence[dict[str, Any]], start: FusionParameters) -> FusionParameters:
-    import torch
-
     if not scenes:
         return start
+    with first_use("torch"):
+        import torch
+
     names = [name for name, _, _ in _FITTED]
     logarithmic = torch.tensor([is_log for _, is_log, _ in _FITTED])
     spread = torch.tensor([deviation for _, _, deviation in _FITTED], dtype=torch.float64)
