@@ -110,6 +110,8 @@ def sniff(data: bytes, suffix: str = "") -> str:
             if name == "TIFF" and (SUFFIXES.get(suffix) == "RAW" or _is_tiff_raw(data)):
                 return "RAW"
             return name
+    if data[6:14] == b"HEAPCCDR":
+        return "RAW"
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
     if head[:1] == b"<":
         return "SVG" if b"<svg" in head.lower() else "text"

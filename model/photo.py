@@ -29,6 +29,7 @@ from birdsearch.model.formats import SUFFIXES, UNREAD_SUFFIXES
 from birdsearch.model.pixels import to_rgb
 from birdsearch.model.preview import decode_preview, jpeg_previews
 from birdsearch.model.quiet import pillow_is_quiet
+from birdsearch.model.raw_exif import raw_exif
 from birdsearch.model.reading import PhotoLimits, TimedSource, read_photo, too_many_bytes
 from birdsearch.model.scaling import Need, jpeg_scale
 from birdsearch.model.turning import QUARTER_TURNS, orientation, turned_frame
@@ -123,9 +124,8 @@ def load_photo(
                 from birdsearch.model.raw import load_raw
 
                 raw = load_raw(data, lambda size: _check_pixels(size, limits), need, limits)
-                return LoadedPhoto(
-                    raw.image, name, _raw_exif(data), raw.size, raw.frame, raw.scale, raw.decoded
-                )
+                exif = raw_exif(data, raw.lens, raw.taken)
+                return LoadedPhoto(raw.image, name, exif, raw.size, raw.frame, raw.scale, raw.decoded)
             return _decode(data, name, source, limits, need)
     except PhotoError:
         raise
@@ -225,17 +225,6 @@ def _exif(image: Image.Image) -> Image.Exif | None:
     except Exception:
         # Broken metadata is no reason to lose the picture.
         return None
-
-
-def _raw_exif(data: bytes) -> Image.Exif | None:
-    if data[:4] not in (b"II\x2a\x00", b"MM\x00\x2a"):
-        return None
-    exif = Image.Exif()
-    try:
-        exif.load(data)
-    except Exception:
-        return None
-    return exif
 
 
 def _open_heif(source: TimedSource) -> ImageFile.ImageFile:

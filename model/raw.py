@@ -35,6 +35,8 @@ class DevelopedRaw:
         frame: Where in `image` the picture lies: left, top, right and bottom in its pixels.
         scale: By how much a preview was reduced by means while it was decoded; 1 else.
         decoded: `full`, `scaled 1/2` or `preview`.
+        lens: Model of the lens as LibRaw knows it, or None.
+        taken: When the photo was taken, in seconds of this machine's clock, or None.
     """
 
     image: Image.Image
@@ -42,6 +44,8 @@ class DevelopedRaw:
     frame: tuple[float, float, float, float]
     scale: int
     decoded: str
+    lens: str | None = None
+    taken: int | None = None
 
 
 def load_raw(
@@ -83,9 +87,10 @@ def load_raw(
             if need is not None and need.mode == "preview" and need.is_whole and not raw_ends_early(data):
                 preview = _preview(raw, stored, need, limits)
                 if preview is not None:
-                    return DevelopedRaw(preview[0], whole, *preview[1:], "preview")
+                    return DevelopedRaw(preview[0], whole, *preview[1:], "preview", *_facts(raw))
             half = min(size) >= _HALF_FROM
             pixels = raw.postprocess(use_camera_wb=True, output_bps=8, half_size=half)
+            facts = _facts(raw)
     except rawpy.LibRawFileUnsupportedError as error:
         reason = f"LibRaw does not know this camera's files: {_text(error)}"
         raise PhotoError("format", "unsupported-format", reason) from error
@@ -97,7 +102,16 @@ def load_raw(
     except rawpy.LibRawError as error:
         raise PhotoError("decode", "corrupt", f"the RAW file is damaged: {_text(error)}") from error
     image = Image.fromarray(pixels)
-    return DevelopedRaw(image, whole, (0, 0, *image.size), 1, "scaled 1/2" if half else "full")
+    return DevelopedRaw(image, whole, (0, 0, *image.size), 1, "scaled 1/2" if half else "full", *facts)
+
+
+def _facts(raw: Any) -> tuple[str | None, int | None]:
+    """The lens and the time that LibRaw found, as far as it says."""
+    try:
+        return str(raw.lens.model).strip() or None, int(raw.other.timestamp) or None
+    except Exception:
+        # Releases before 0.25 do not tell.
+        return None, None
 
 
 def _preview(
