@@ -18,7 +18,6 @@ from PIL import (
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
-    TiffImagePlugin,
     WebPImagePlugin,
 )
 
@@ -32,6 +31,7 @@ from birdsearch.model.quiet import pillow_is_quiet
 from birdsearch.model.raw_exif import raw_exif
 from birdsearch.model.reading import PhotoLimits, TimedSource, read_photo, too_many_bytes
 from birdsearch.model.scaling import Need, jpeg_scale
+from birdsearch.model.tiff import PlanarTiff, open_tiff, sample_bits
 from birdsearch.model.turning import QUARTER_TURNS, orientation, turned_frame
 
 __all__ = [
@@ -54,7 +54,6 @@ _PROGRESSIVE_BLOCK = 2048
 _LIMITS = PhotoLimits()
 # What of a JPEG's segments Pillow reads EXIF from: XMP has an orientation as well.
 _EXIF_SOURCES = frozenset(("exif", "xmp", "XML:com.adobe.xmp"))
-_TAG_BITS = 258
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +196,16 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, Image.Exif | None, Image.Transpose | None]:
-    # Pillow drops these when a TIFF is loaded.
-    bits = image.tag_v2.get(_TAG_BITS) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
-    image.load()
+    bits = sample_bits(image)
+    loaded = image.pixels() if isinstance(image, PlanarTiff) else image
+    loaded.load()
     exif = _exif(image)
     turn = orientation(exif)
-    rgb = to_rgb(image, bits[0] if isinstance(bits, tuple) and bits and isinstance(bits[0], int) else None)
+    is_layered = isinstance(image, BmpImagePlugin.BmpImageFile) and image.mode == "RGBA"
+    if is_layered and image.getchannel("A").getextrema() == (0, 0):
+        # Programs that know no transparency leave its bytes at zero.
+        loaded = image.convert("RGB")
+    rgb = to_rgb(loaded, bits)
     return (rgb if turn is None else rgb.transpose(turn)), exif, turn
 
 
@@ -252,7 +255,7 @@ _OPENERS: dict[str, Callable[[TimedSource], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
+    "TIFF": open_tiff,
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
     "HEIF": _open_heif,

@@ -32,7 +32,8 @@ def to_rgb(image: Image.Image, bits: int | None = None) -> Image.Image:
 
     Args:
         image: A loaded image.
-        bits: Bits of a sample, where the file says so and it is not the mode's own (12-bit TIFF).
+        bits: Bits of a sample, where the file says so and it is not the mode's own (12-bit TIFF); 32 for integer
+            grey without a sign, which the mode has.
 
     Returns:
         An image of mode `RGB` and of the same size. It may be `image` itself.
@@ -46,7 +47,7 @@ def to_rgb(image: Image.Image, bits: int | None = None) -> Image.Image:
     if mode.startswith("I;16"):
         return _grey(image, _from_bits(bits if bits is not None and 8 < bits <= 16 else 16))
     if mode in ("I", "F"):
-        return _grey(image, _measured(image))
+        return _grey(image, _measured(image, is_unsigned=bits == 32), is_unsigned=bits == 32)
     if mode == "LAB":
         return _lab(image)
     if mode in ("PA", "La", "RGBa", "LA", "RGBA") or "transparency" in image.info:
@@ -85,15 +86,18 @@ def _rows(image: Image.Image) -> int:
     return max(1, _BLOCK_PIXELS // image.width)
 
 
-def _block(image: Image.Image, top: int) -> NDArray[Any]:
-    return np.asarray(image.crop((0, top, image.width, min(top + _rows(image), image.height))))
+def _block(image: Image.Image, top: int, *, is_unsigned: bool = False) -> NDArray[Any]:
+    block = np.asarray(image.crop((0, top, image.width, min(top + _rows(image), image.height))))
+    return block.view(np.uint32) if is_unsigned and block.dtype == np.int32 else block
 
 
-def _grey(image: Image.Image, scale: _Scale) -> Image.Image:
+def _grey(image: Image.Image, scale: _Scale, *, is_unsigned: bool = False) -> Image.Image:
     # Block by block: a whole picture as float64 would be many times its own size.
     grey = Image.new("L", image.size)
     for top in range(0, image.height, _rows(image)):
-        grey.paste(Image.fromarray(scale(_block(image, top)).astype(np.uint8)), (0, top))
+        grey.paste(
+            Image.fromarray(scale(_block(image, top, is_unsigned=is_unsigned)).astype(np.uint8)), (0, top)
+        )
     return grey.convert("RGB")
 
 
@@ -107,11 +111,11 @@ def _from_bits(bits: int) -> _Scale:
     return scale
 
 
-def _measured(image: Image.Image) -> _Scale:
+def _measured(image: Image.Image, *, is_unsigned: bool) -> _Scale:
     """Choose the scale of a picture that does not say which value is white."""
     low, high = np.inf, -np.inf
     for top in range(0, image.height, _rows(image)):
-        block = _block(image, top)
+        block = _block(image, top, is_unsigned=is_unsigned)
         finite = block[np.isfinite(block)]
         if finite.size:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))

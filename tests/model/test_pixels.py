@@ -237,3 +237,17 @@ def test_of_many_frames_the_first_is_taken(name: str) -> None:
     loaded = load_photo(data)
     assert loaded.format == ("JPEG" if name == "MPO" else name)
     assert np.abs(np.asarray(loaded.image).astype(int) - [200, 10, 10]).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("alpha", "expected"), [(0, (200, 100, 50)), (255, (200, 100, 50)), (51, (244, 224, 214))]
+)
+def test_the_alpha_of_a_bmp_that_is_zero_everywhere_means_nothing(
+    alpha: int, expected: tuple[int, int, int]
+) -> None:
+    pixels = bytes((50, 100, 200, alpha)) * 6
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, 3, 2, 1, 32, 3, len(pixels), 0, 0, 0, 0) + masks + bytes(52)
+    start = 14 + len(header)
+    data = b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + pixels
+    assert np.asarray(open_photo(data)).reshape(-1, 3).tolist() == [list(expected)] * 6
