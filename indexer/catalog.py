@@ -23,6 +23,7 @@ from birdsearch.indexer.damage import warn_of_damage
 from birdsearch.indexer.lock import WriterLock
 from birdsearch.indexer.lookups import read_photos, read_views
 from birdsearch.indexer.migrations import SCHEMA_VERSION
+from birdsearch.indexer.reach import is_there
 from birdsearch.indexer.reader import CatalogReader
 from birdsearch.indexer.records import CatalogCounts, FailureRecord, ModelRecord, PhotoRecord, ViewRecord
 from birdsearch.indexer.vector_bytes import decode_vectors
@@ -417,6 +418,11 @@ class CatalogStore:
             model_id = self._meta(connection, "model")
             states = connection.execute(sa.select(file.state, sa.func.count()).group_by(file.state))
             by_state = {row[0]: row[1] for row in states}
+            roots = connection.execute(sa.select(tables.root.c.id, tables.root.c.path))
+            away = [row.id for row in roots if not is_there(row.path)]
+            files_away = connection.execute(
+                sa.select(sa.func.count()).where(file.state == "present", file.root_id.in_(away))
+            ).scalar_one()
             codes = connection.execute(
                 sa.select(file.code, sa.func.count())
                 .where(file.state == "error")
@@ -435,7 +441,8 @@ class CatalogStore:
         return CatalogCounts(
             photos=live,
             missing_photos=total - live,
-            files=by_state.get("present", 0),
+            files=by_state.get("present", 0) - files_away,
+            files_away=files_away,
             missing_files=by_state.get("missing", 0),
             failures=by_code,
             embeddings=embeddings,

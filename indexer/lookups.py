@@ -5,19 +5,20 @@ By plain SQL: every search looks these up, and SQLAlchemy's share in a small sta
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from birdsearch.indexer.database import cursor_of
+from birdsearch.indexer.reach import PlacedFile, Reach
 from birdsearch.indexer.records import Box, PhotoRecord, ViewRecord
 
 __all__ = ["read_photos", "read_views", "rows_by_id"]
 
 # Variables of one statement: SQLite takes more, beyond this nothing is gained.
 _CHUNK = 500
+_NOWHERE = PlacedFile(True, b"", b"")
 
 
 def rows_by_id(connection: sa.Connection, statement: str, ids: Sequence[int]) -> Iterator[tuple[Any, ...]]:
@@ -39,7 +40,7 @@ def rows_by_id(connection: sa.Connection, statement: str, ids: Sequence[int]) ->
 
 def read_photos(connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int, PhotoRecord]:
     """Photos by id; ids that do not exist are left out."""
-    first: dict[int, tuple[bool, bytes, bytes]] = {}
+    placed: dict[int, list[PlacedFile]] = {}
     files = rows_by_id(
         connection,
         """
@@ -49,8 +50,9 @@ def read_photos(connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int
         photo_ids,
     )
     for photo_id, *place in files:
-        found = (bool(place[0]), place[1], place[2])
-        first[photo_id] = min(first.get(photo_id, found), found)
+        placed.setdefault(photo_id, []).append(PlacedFile(bool(place[0]), place[1], place[2]))
+    reach = Reach()
+    first = {photo_id: reach.in_order(some)[0] for photo_id, some in placed.items()}
     photos = rows_by_id(
         connection,
         """
@@ -62,8 +64,8 @@ def read_photos(connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int
     )
     records = {}
     for photo_id, digest, *facts in photos:
-        missing, root, path = first.get(photo_id, (True, b"", b""))
-        records[photo_id] = PhotoRecord(photo_id, os.path.join(root, path), missing, digest.hex(), *facts)  # noqa: PTH118 bytes
+        shown = first.get(photo_id, _NOWHERE)
+        records[photo_id] = PhotoRecord(photo_id, shown.absolute, shown.missing, digest.hex(), *facts)
     return records
 
 

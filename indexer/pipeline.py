@@ -22,7 +22,7 @@ from birdsearch.indexer.embeddings import drop_damaged_vectors
 from birdsearch.indexer.model_source import LoadingModel, ModelSource
 from birdsearch.indexer.plan import Plan, make_plan
 from birdsearch.indexer.records import ModelRecord
-from birdsearch.indexer.roots import refuse_emptied, resolve_roots
+from birdsearch.indexer.roots import absent_roots, refuse_emptied, resolve_roots
 from birdsearch.indexer.stages import IndexTimings, Stages, StagesClock
 from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.indexer.writer import CatalogWriter
@@ -198,7 +198,7 @@ def index_archive(
             if plan.to_read:
                 stages.execute(plan, loading.get(), writer, progress)
             writer.reconcile(plan, confirm_missing=options.confirm_missing)
-            warnings = _dropped_warnings(dropped)
+            warnings = absent_roots(store) + _dropped_warnings(dropped)
             if record is not None:
                 warnings += _save_vectors(store, record.id, record.embedding_size)
         except BaseException as error:

@@ -163,6 +163,7 @@ class CatalogCounts:
         photos: Distinct photos with at least one file there.
         missing_photos: Distinct photos with no file there any more; their vectors and labels are kept.
         files: Files present, copies and hard links counted each.
+        files_away: Files that are under an indexed folder which is not there now, as on a disk that is not mounted.
         missing_files: Files that were there and are not.
         failures: Files that could not be read, by failure code.
         embeddings: Vectors of the model in use.
@@ -172,6 +173,7 @@ class CatalogCounts:
     photos: int
     missing_photos: int
     files: int
+    files_away: int
     missing_files: int
     failures: dict[str, int]
     embeddings: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,17 @@ from birdsearch.errors import MissingFilesError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, live_file, now
 from birdsearch.indexer.crawl import IgnoredFile, crawl, display_path
+from birdsearch.indexer.reach import is_there
 
-__all__ = ["Scope", "refuse_emptied", "register_roots", "resolve_roots"]
+__all__ = [
+    "RootState",
+    "Scope",
+    "absent_roots",
+    "refuse_emptied",
+    "register_roots",
+    "resolve_roots",
+    "root_states",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +102,64 @@ def _starts_with(prefix: bytes) -> sa.ColumnElement[bool]:
     """Condition for paths that start with a folder's prefix; bytes compare like memcmp in SQLite."""
     path = tables.file.c.path
     return sa.and_(path >= prefix, path < prefix[:-1] + bytes([prefix[-1] + 1]))
+
+
+@dataclass(frozen=True, slots=True)
+class RootState:
+    """An indexed folder as it is now.
+
+    Attributes:
+        root_id: Its id.
+        path: Absolute path.
+        there: It is a folder that holds something.
+        files: How many of its files the catalog does not know to be gone.
+        only_here: How many photos have no such file under another folder that is there.
+    """
+
+    root_id: int
+    path: bytes
+    there: bool
+    files: int
+    only_here: int
+
+
+def root_states(store: CatalogStore, *, only_absent: bool = False) -> list[RootState]:
+    """Look at the indexed folders, in order of their paths.
+
+    Args:
+        store: An open catalog.
+        only_absent: Leave out those that are there, and those with no file that the catalog holds as there.
+    """
+    file = tables.file.c
+    roots = [(root_id, path, is_there(path)) for root_id, path in store.roots()]
+    if only_absent and all(there for _, _, there in roots):
+        return []
+    found = []
+    with store.reading() as connection:
+        counts = sa.select(file.root_id, sa.func.count()).where(live_file).group_by(file.root_id)
+        files = {row[0]: int(row[1]) for row in connection.execute(counts)}
+        for root_id, path, there in roots:
+            if only_absent and (there or not files.get(root_id)):
+                continue
+            others = [other for other, _, is_up in roots if is_up and other != root_id]
+            elsewhere = sa.select(file.photo_id).where(live_file, file.root_id.in_(others))
+            only_here = connection.execute(
+                sa.select(sa.func.count(sa.distinct(file.photo_id))).where(
+                    live_file, file.root_id == root_id, file.photo_id.not_in(elsewhere)
+                )
+            ).scalar_one()
+            found.append(RootState(root_id, path, there, files.get(root_id, 0), only_here))
+    return found
+
+
+def absent_roots(store: CatalogStore) -> tuple[str, ...]:
+    """Name the indexed folders that are not there, a line each for a person, with what to do."""
+    return tuple(
+        f"{display_path(state.path)} is not there: {state.files} indexed files, {state.only_here} photos of them "
+        "with no other file. Mount its disk; or, if it moved, `birdsearch roots move "
+        f"{shlex.quote(display_path(state.path))} NEW`"
+        for state in root_states(store, only_absent=True)
+    )
 
 
 def register_roots(store: CatalogStore, roots: Sequence[bytes]) -> tuple[Scope, ...]:

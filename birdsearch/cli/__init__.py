@@ -31,6 +31,7 @@ COMMANDS = {
     "deployments": "birdsearch.cli.deployments:deployments",
     "cluster": "birdsearch.cli.cluster:cluster",
     "eval": "birdsearch.cli.evaluate:evaluate",
+    "roots": "birdsearch.cli.roots:roots",
     "status": "birdsearch.cli.catalog:status",
     "check": "birdsearch.cli.catalog:check",
     "rebuild": "birdsearch.cli.catalog:rebuild",

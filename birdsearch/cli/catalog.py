@@ -36,6 +36,7 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
     """
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.indexer.crawl import display_path
+    from birdsearch.indexer.roots import absent_roots, root_states
     from birdsearch.indexer.runs import vector_settings
     from birdsearch.indexer.vectors import snapshot_state
 
@@ -44,8 +45,12 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
             _write_failures(store.failures(), fmt, verbose=verbose)
             return
         counts, model, roots = store.counts(), store.active_model(), store.roots()
+        gone = {state.path for state in root_states(store, only_absent=True)}
+        away = absent_roots(store)
         made = [] if model is None else vector_settings(store, model.id)
         search = None if model is None else snapshot_state(store, model.id)
+    for line in away:
+        click.echo(f"Warning: {line}", err=True)
     folders = [display_path(path) for _, path in roots]
     if fmt == "json":
         known = {"name": model.name, "sha256": model.sha256, "classes": len(model.classes)} if model else None
@@ -54,6 +59,7 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
                 "catalog": str(catalog),
                 "model": known,
                 "folders": folders,
+                "folders_away": [display_path(path) for _, path in roots if path in gone],
                 **dataclasses.asdict(counts),
                 "search": None if search is None else dataclasses.asdict(search),
                 "made_with": [dataclasses.asdict(way) for way in made],
@@ -63,11 +69,14 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
     rows: list[tuple[str, object]] = [("catalog", str(catalog))]
     if model is not None:
         rows += [("model", model.name), ("model sha256", model.sha256), ("classes", len(model.classes))]
-    rows += [("folder", folder) for folder in folders]
+    rows += [
+        ("folder that is not there" if path in gone else "folder", display_path(path)) for _, path in roots
+    ]
     rows += [
         ("photos", counts.photos),
         ("photos missing", counts.missing_photos),
         ("files", counts.files),
+        *([("files not there now", counts.files_away)] if counts.files_away or fmt != "table" else []),
         ("files missing", counts.missing_files),
         ("vectors", counts.embeddings),
         *([("search", _searched(search))] if search is not None else []),

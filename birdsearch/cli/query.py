@@ -109,6 +109,7 @@ def query(
     the hits and are applied before the search. A checklist flags the labels of PHOTO by its time and place, and
     each hit's label by those of the hit. Places of hits that show a sensitive species are coarsened.
     """
+    from birdsearch.indexer.roots import absent_roots
     from birdsearch.search.engine import Catalog
     from birdsearch.search.inputs import parse_box
     from birdsearch.search.places import SensitivePhotos, with_coarse_places
@@ -133,7 +134,8 @@ def query(
             results = [flag_result(opened.store, listed, result) for result in results]
         if not exact_places:
             results = with_coarse_places(SensitivePhotos(opened.store), results)
-    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
+        away = absent_roots(opened.store)
+    for warning in dict.fromkeys((*away, *(line for result in results for line in result.warnings))):
         click.echo(f"Warning: {warning}", err=True)
     coarse = len({hit.photo_id for result in results for hit in result.hits if hit.is_coarse})
     if coarse:

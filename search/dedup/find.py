@@ -34,6 +34,7 @@ from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.decoders import usual_decoders
 from birdsearch.indexer.records import ModelRecord
+from birdsearch.indexer.roots import absent_roots
 from birdsearch.indexer.runs import finish_run, start_run
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.search.dedup.copies import (
@@ -153,6 +154,7 @@ def find_copies(
         f"{display_path(name)}: no indexed folder has to do with this --reference"
         for name in references.unrelated([path for _, path in store.roots()])
     ]
+    warnings += [f"{line}. Its files take no part" for line in absent_roots(store)]
     if _is_cut_short(store):
         warnings.append(
             "an --apply was cut short; the next one, or `birdsearch dedup undo`, looks what it moved"

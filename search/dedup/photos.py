@@ -16,6 +16,7 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.embeddings import unit_vectors
+from birdsearch.indexer.reach import Reach
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.search.dedup.fingerprint_store import StoredFile
 from birdsearch.search.filters import Folder, Where, allowed_views, photos_of
@@ -187,12 +188,13 @@ class FileTable:
 
     Args:
         store: An open catalog.
-        where: Files outside `under`, or in `exclude_under`, take no part.
+        where: Files outside `under`, or in `exclude_under`, take no part; nor do those of a root that is not there.
     """
 
     def __init__(self, store: CatalogStore, where: Where) -> None:
         self._store = store
         self._under, self._not_under = Folders(where.under), Folders(where.exclude_under)
+        self._reach = Reach()
         self._files: dict[int, list[StoredFile]] = {}
         self._formats: dict[int, str] = {}
 
@@ -218,7 +220,7 @@ class FileTable:
                 ):
                     path = os.path.join(row.root, row.path)
                     self._formats[row.photo_id] = row.format
-                    if self._takes_part(path):
+                    if self._takes_part(path) and self._reach.has_root(row.root):
                         self._files[row.photo_id].append(
                             StoredFile(row.photo_id, path, row.size, row.mtime_ns)
                         )

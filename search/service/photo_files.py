@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.reach import PlacedFile, Reach
 from birdsearch.model.reading import OPEN_FLAGS
 
 __all__ = ["PhotoFile", "find_files", "open_inside", "opened"]
@@ -26,7 +27,7 @@ class PhotoFile:
         digest: SHA-256 of the content.
         size: Bytes of it.
         format: Its format, such as `JPEG`.
-        paths: Absolute paths of its files that are not known to be missing, in order.
+        paths: Absolute paths of its files that are not known to be missing, those that can be reached first.
         roots: The indexed folders.
     """
 
@@ -51,9 +52,9 @@ def find_files(store: CatalogStore, photo_id: int) -> PhotoFile | None:
         rows = connection.execute(
             sa.select(file.root_id, file.path).where(file.photo_id == photo_id, file.state != "missing")
         ).all()
-    # As bytes, which Path does not take.
-    paths = sorted(os.path.join(roots[row.root_id], row.path) for row in rows)  # noqa: PTH118
-    return PhotoFile(photo_id, found.digest, found.size, found.format, tuple(paths), tuple(roots.values()))
+    placed = Reach().in_order(PlacedFile(False, roots[row.root_id], row.path) for row in rows)
+    paths = tuple(file.absolute for file in placed)
+    return PhotoFile(photo_id, found.digest, found.size, found.format, paths, tuple(roots.values()))
 
 
 def open_inside(path: bytes, roots: Sequence[bytes]) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import VerifiedLabel, history
 from birdsearch.indexer.catalog import chunks
 from birdsearch.indexer.embeddings import read_vectors
+from birdsearch.indexer.reach import PlacedFile, Reach
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.model.species import Taxonomy, name_key
 from birdsearch.search.labels.fusion import softmax
@@ -106,22 +106,23 @@ def read_photo_rows(service: Service, photo_ids: Sequence[int]) -> list[Photo]:
 
 
 def _files(service: Service, connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int, list[File]]:
-    """The files of photos, those that are there first."""
+    """The files of photos, those that can be reached first."""
     file, root = tables.file.c, tables.root.c
     roots = {row.id: row.path for row in connection.execute(sa.select(root.id, root.path))}
-    found: defaultdict[int, list[tuple[bool, bytes, str]]] = defaultdict(list)
+    found: defaultdict[int, dict[PlacedFile, str]] = defaultdict(dict)
     for ids in chunks(photo_ids):
         for row in connection.execute(
             sa.select(file.photo_id, file.root_id, file.path, file.state).where(file.photo_id.in_(ids))
         ):
-            # As bytes, which Path does not take.
-            path = os.path.join(roots[row.root_id], row.path)  # noqa: PTH118
-            found[row.photo_id].append((row.state == "missing", path, row.state))
+            placed = PlacedFile(row.state == "missing", roots[row.root_id], row.path)
+            found[row.photo_id][placed] = row.state
+    reach = Reach()
     return {
         photo_id: [
-            File.model_construct(path=service.path_of(path), state=state) for _, path, state in sorted(some)
+            File.model_construct(path=service.path_of(placed.absolute), state=states[placed])
+            for placed in reach.in_order(states)
         ]
-        for photo_id, some in found.items()
+        for photo_id, states in found.items()
     }
 
 

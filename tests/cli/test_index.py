@@ -168,13 +168,16 @@ def test_an_emptied_folder_is_an_error_and_changes_no_row(
 ) -> None:
     catalog = ("--catalog", tmp_path / "catalog")
     birdsearch("index", archive, "--weights", tiny_weights, *catalog)
-    before = birdsearch("status", *catalog).stdout
+    before = json.loads(birdsearch("status", *catalog, "--format", "json").stdout)
     shutil.rmtree(archive)
     archive.mkdir()
     done = birdsearch("index", archive, *catalog)
     assert done.returncode == 1
     assert "the catalog knows 6 files" in done.stderr
-    assert birdsearch("status", *catalog).stdout == before
+    status = birdsearch("status", *catalog, "--format", "json")
+    away = {"files": 0, "files_away": 6, "folders_away": [str(archive)]}
+    assert json.loads(status.stdout) == before | away
+    assert f"{archive} is not there: 6 indexed files" in status.stderr
 
 
 def test_another_model_is_refused_naming_both(
