@@ -17,6 +17,7 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks, now
 from birdsearch.indexer.runs import finish_run, start_run
+from birdsearch.indexer.soundness import refuse_damaged
 from birdsearch.indexer.taxa import ANNOTATE, ensure_taxon
 from birdsearch.model.species import Taxon, name_key
 
@@ -486,6 +487,7 @@ def labels_in_force(
         statement = statement.where(row.c.verdict == verdict)
     with store.reading() as connection:
         if photo_ids is None:
+            refuse_damaged(connection, store.database_path, "annotation", "taxon")
             return [VerifiedLabel(*found) for found in connection.execute(statement)]
         labels = [
             VerifiedLabel(*found)

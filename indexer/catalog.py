@@ -26,6 +26,7 @@ from birdsearch.indexer.migrations import SCHEMA_VERSION
 from birdsearch.indexer.reach import is_there
 from birdsearch.indexer.reader import CatalogReader
 from birdsearch.indexer.records import CatalogCounts, FailureRecord, ModelRecord, PhotoRecord, ViewRecord
+from birdsearch.indexer.soundness import database_faults, refuse_damaged
 from birdsearch.indexer.vector_bytes import decode_vectors
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ T = TypeVar("T")
 
 # SQLite's limit on the variables of one statement is far above; beyond this size nothing is gained.
 _CHUNK = 500
+
+# What a value that nobody wrote makes a program raise.
+_OF_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 # A file whose content is known and that is not known to be gone keeps its photo searchable.
 live_file = sa.and_(tables.file.c.photo_id.is_not(None), tables.file.c.state != "missing")
@@ -214,7 +218,22 @@ class CatalogStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            if isinstance(error, _OF_DAMAGE):
+                self._explain(error)
+        finally:
+            self.close()
+
+    def _explain(self, error: Exception) -> None:
+        """Raise if the catalog is damaged: that is why a value in it made the program fail."""
+        with self.reading() as connection:
+            for fault in database_faults(connection):
+                what = fault.message if fault.row_id is None else f"{fault.table} row {fault.row_id}"
+                raise CatalogError(
+                    f"{self.database_path}: the catalog is damaged: {what}. Nothing was changed by that; "
+                    "`birdsearch check` lists all that is damaged. Restore the catalog from a backup, or move it "
+                    "away and index again"
+                ) from error
 
     # -- the model in use ------------------------------------------------------------------------------
 
@@ -242,10 +261,12 @@ class CatalogStore:
                 "SELECT id, weights_path FROM model WHERE id = (SELECT value FROM meta WHERE key = 'model')"
             ).first()
             if known is None:
+                refuse_damaged(connection, self.database_path, "meta", "model")
                 return None
             # Of a model only the place of its weights ever changes, and every search asks for it.
             mine = self._active
             if mine is None or (mine.id, mine.weights_path) != tuple(known):
+                refuse_damaged(connection, self.database_path, "meta", "model")
                 row = connection.execute(sa.select(tables.model).where(tables.model.c.id == known.id)).one()
                 self._active = mine = _model_record(row)
         return mine

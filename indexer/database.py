@@ -33,6 +33,8 @@ _BUSY_TIMEOUT_MS = 30_000
 # Content hashes come in no order, so every photo touches its own page of their index: a large catalog's index
 # has to stay in memory for a photo to cost the same as in a small one.
 _CACHE_KIB = 64 << 10
+# What SQLite says of a damaged page under the name of another error.
+_OF_DAMAGE = ("malformed database schema", "Could not decode to UTF-8", "unsupported file format")
 
 
 def open_writer(path: Path) -> sa.Engine:
@@ -124,16 +126,18 @@ def database_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except UnicodeDecodeError as error:
+        # SQLite's own message quotes a damaged page.
+        raise CatalogError(_damaged(path, "it holds text that is none")) from error
     except (sa.exc.DBAPIError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         if not isinstance(cause, sqlite3.Error):
             raise
         name = getattr(cause, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise CatalogError(
-                f"{path}: the catalog is damaged ({cause}); nothing was changed. Restore it from a backup, "
-                "or move it away and index again"
-            ) from error
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or any(
+            text in str(cause) for text in _OF_DAMAGE
+        ):
+            raise CatalogError(_damaged(path, cause)) from error
         if name == "SQLITE_FULL":
             raise CatalogError(
                 f"{path}: the disk is full; what was committed is safe. Free some space and run again"
@@ -149,6 +153,13 @@ def database_errors(path: Path) -> Iterator[None]:
         if name.startswith("SQLITE_READONLY"):
             raise CatalogReadOnlyError(f"{path}: the catalog cannot be written ({cause})") from error
         raise CatalogError(f"{path}: {cause}") from error
+
+
+def _damaged(path: Path, why: object) -> str:
+    return (
+        f"{path}: the catalog is damaged ({why}); nothing was changed. Restore it from a backup, or move it away "
+        "and index again"
+    )
 
 
 def check_version(connection: sa.Connection, path: Path) -> int:

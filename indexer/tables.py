@@ -3,6 +3,10 @@
 Migrations hold the statements that make them; a test compares the two. Paths are bytes, since a file name
 need not be text. Ids are never used twice (`AUTOINCREMENT`), so that an old id cannot come to mean
 another photo.
+
+An index called `<table>_twice` holds the values of a table a second time, on other pages. SQLite writes both in one
+transaction, and `PRAGMA integrity_check` compares them: a byte that changed on the disk is found in one of them.
+A migration that adds a column makes that index anew, unless it comes before `m012_checksums`, which is to have it.
 """
 
 from __future__ import annotations
@@ -437,3 +441,19 @@ cluster_member = Table(
     Column("strength", Float, nullable=False),
     Index("cluster_member_cluster", "cluster_id"),
 )
+
+# Columns that no index `<table>_twice` holds, because something else tells when a byte of them changed.
+_HELD_ONCE = {
+    "photo": {"digest"},  # has a unique index of its own
+    # `root_id` and `path` have a unique index, `photo_id` another; where the rest differs the file is read again.
+    "file": {"root_id", "path", "photo_id", "size", "mtime_ns", "ctime_ns"},
+    "embedding": {"vector", "crc32"},  # each is the other's check
+    "fingerprint": {"content"},  # holds a crc32 of itself
+}
+# A view is in its unique index; `change` is compared by the vector index that follows it.
+_TABLES_HELD_ONCE = {"view", "change"}
+
+for _table in metadata.tables.values():
+    if _table.name not in _TABLES_HELD_ONCE:
+        _held_once = _HELD_ONCE.get(_table.name, set())
+        Index(f"{_table.name}_twice", *(column for column in _table.c if column.name not in _held_once))

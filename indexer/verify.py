@@ -10,14 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 import sqlalchemy as sa
 
+from birdsearch.errors import CatalogError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.embeddings import drop_damaged_vectors
+from birdsearch.indexer.lookups import read_photos, read_views
+from birdsearch.indexer.soundness import database_faults, schema_faults
 from birdsearch.indexer.vector_bytes import vector_fault
 from birdsearch.indexer.vectors import VectorIndex
 
 __all__ = ["CheckReport", "Problem", "RebuildReport", "check_catalog", "rebuild_catalog"]
+
+_CHANGED = "a byte of it changed on the disk: its two copies in the catalog differ"
+_RESTORE = "restore the catalog from a backup, or move it away and index again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,34 +85,63 @@ def check_catalog(
     problems = list(_database_problems(store))
     vectors, hashed = 0, 0
     damaged: set[int] = set()
-    for view_id, problem in _vector_problems(store):
-        vectors += 1
-        if problem is not None:
-            damaged.add(view_id)
-            problems.append(problem)
-        if progress is not None:
-            progress(vectors)
-    problems += _index_problems(store, damaged)
-    if files:
-        for problem in _file_problems(store):
-            hashed += 1
+    try:
+        for view_id, problem in _vector_problems(store):
+            vectors += 1
             if problem is not None:
+                damaged.add(view_id)
                 problems.append(problem)
             if progress is not None:
-                progress(vectors + hashed)
+                progress(vectors)
+        problems += _index_problems(store, damaged)
+        if files:
+            for problem in _file_problems(store):
+                hashed += 1
+                if problem is not None:
+                    problems.append(problem)
+                if progress is not None:
+                    progress(vectors + hashed)
+    except CatalogError as error:
+        # What is already known to be damaged is told, though it keeps the rest from being verified.
+        if not problems:
+            raise
+        problems.append(Problem("database", store.database_path.name, f"the rest was not verified: {error}"))
     return CheckReport(vectors=vectors, files=hashed, problems=tuple(problems))
 
 
 def _database_problems(store: CatalogStore) -> Iterator[Problem]:
     name = store.database_path.name
     with store.reading() as connection:
-        for (message,) in connection.exec_driver_sql("PRAGMA integrity_check"):
-            if message != "ok":
+        for fault in database_faults(connection):
+            if fault.table is None or fault.row_id is None:
+                yield Problem("database", name, f"{fault.message}; {_RESTORE}")
+            else:
                 yield Problem(
-                    "database", name, f"{message}; restore the catalog from a backup, or index again"
+                    "database", _named(connection, fault.table, fault.row_id), f"{_CHANGED}; {_RESTORE}"
                 )
+        for changed in schema_faults(connection):
+            yield Problem("database", changed, f"its definition is not what birdsearch wrote; {_RESTORE}")
         for row in connection.exec_driver_sql("PRAGMA foreign_key_check"):
             yield Problem("database", name, f"row {row[1]} of table {row[0]} points to a missing {row[2]}")
+
+
+def _named(connection: sa.Connection, table: str, row_id: int) -> str:
+    """Name a row for a person: by its photo where it is of one."""
+    row = (
+        connection.execute(
+            sa.select(tables.metadata.tables[table]).where(sa.literal_column("rowid") == row_id)
+        )
+        .mappings()
+        .first()
+    )
+    known = {} if row is None else dict(row)
+    photo_id = row_id if table == "photo" else known.get("photo_id")
+    if photo_id is None and isinstance(known.get("view_id"), int):
+        found = read_views(connection, [known["view_id"]]).get(known["view_id"])
+        photo_id = None if found is None else found.photo_id
+    photo = read_photos(connection, [photo_id]).get(photo_id) if isinstance(photo_id, int) else None
+    where = f"{table} row {row_id}"
+    return where if photo is None else f"{display_path(photo.path)} (photo {photo.id}), {where}"
 
 
 def _vector_problems(store: CatalogStore) -> Iterator[tuple[int, Problem | None]]:

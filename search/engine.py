@@ -124,7 +124,11 @@ class Catalog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            if self._store is not None:
+                self._store.__exit__(kind, error, trace)
+        finally:
+            self.close()
 
     # -- indexing ----------------------------------------------------------------------------------------
 

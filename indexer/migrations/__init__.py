@@ -10,6 +10,7 @@ from birdsearch.indexer.migrations import (
     m003_order,
     m004_speed,
     m007_archive,
+    m012_checksums,
 )
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION"]
@@ -21,6 +22,7 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
     m003_order.STATEMENTS,
     m004_speed.STATEMENTS,
     m007_archive.STATEMENTS,
+    m012_checksums.STATEMENTS,
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from birdsearch.errors import CatalogError, InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, now
+from birdsearch.indexer.soundness import refuse_damaged
 from birdsearch.indexer.taxa import RANKS
 from birdsearch.model.first_use import first_use
 from birdsearch.search.background import above_background
@@ -491,6 +492,7 @@ def load_calibration(store: CatalogStore, model_id: int) -> Calibration:
     """
     row = tables.calibration.c
     with store.reading() as connection:
+        refuse_damaged(connection, store.database_path, "calibration")
         found = connection.execute(
             sa.select(row.id, row.parameters).where(row.model_id == model_id).order_by(row.id.desc()).limit(1)
         ).first()

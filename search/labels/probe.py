@@ -23,6 +23,7 @@ from birdsearch.indexer.annotations import labels_in_force
 from birdsearch.indexer.catalog import CatalogStore, now
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.runs import recorded_run
+from birdsearch.indexer.soundness import refuse_damaged
 from birdsearch.indexer.vectors import normalised
 from birdsearch.search.groups import vote_groups
 from birdsearch.search.labels.fusion import softmax
@@ -466,6 +467,7 @@ def load_probe(store: CatalogStore, model_id: int) -> Probe | None:
         CatalogError: It is damaged.
     """
     with store.reading() as connection:
+        refuse_damaged(connection, store.database_path, "meta", "probe")
         used = _in_use(connection, model_id)
     if used is None:
         return None

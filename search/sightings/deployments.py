@@ -18,6 +18,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.runs import finish_run, start_run
+from birdsearch.indexer.soundness import refuse_damaged
 from birdsearch.search.sightings.frames import Frames
 
 __all__ = [
@@ -255,6 +256,7 @@ def read_deployments(store: CatalogStore) -> list[Deployment]:
     """The deployments of a catalog, by name."""
     table = tables.deployment.c
     with store.reading() as connection:
+        refuse_damaged(connection, store.database_path, "deployment")
         rows = connection.execute(sa.select(tables.deployment).order_by(table.name)).all()
     return [
         Deployment(

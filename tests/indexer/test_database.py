@@ -28,6 +28,11 @@ def _schema(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]
             *connection.execute(f"PRAGMA table_xinfo({name})"),
             *sorted(row[2:] for row in connection.execute(f"PRAGMA foreign_key_list({name})")),
             *sorted(row[2:] for row in connection.execute(f"PRAGMA index_list({name})")),
+            *connection.execute(
+                "SELECT listed.name, held.name FROM pragma_index_list(?) AS listed, "
+                "pragma_index_info(listed.name) AS held WHERE listed.origin = 'c' ORDER BY listed.name, held.seqno",
+                (name,),
+            ),
         ]
     return described
 
