@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -26,7 +27,7 @@ class WriterLock:
     def __init__(self, path: Path, purpose: str) -> None:
         self._path = path
         self._purpose = purpose
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
 
     def acquire(self) -> None:
         """Take the lock.
@@ -36,7 +37,8 @@ class WriterLock:
             CatalogReadOnlyError: The lock file cannot be written.
         """
         try:
-            file = self._path.open("a+", encoding="utf-8")
+            # Without a buffer: what a full disk did not take is not tried again when the file is closed.
+            file = self._path.open("ab+", buffering=0)
         except OSError as error:
             raise CatalogReadOnlyError(
                 f"{self._path.parent}: the catalog cannot be written ({error.strerror}); searching it still works"
@@ -45,17 +47,18 @@ class WriterLock:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            holder = _describe(file.read())
+            taken = _describe(file.read().decode(errors="replace"))
             file.close()
             raise CatalogLockedError(
-                f"{self._path.parent}: {holder} is writing to this catalog; wait for it to end or stop it "
+                f"{self._path.parent}: {taken} is writing to this catalog; wait for it to end or stop it "
                 "(searching works meanwhile)"
             ) from error
-        file.seek(0)
-        file.truncate()
-        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "purpose": self._purpose}, file)
-        file.flush()
         self._file = file
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": self._purpose}
+        # The lock holds without a name in its file, as on a full disk.
+        with contextlib.suppress(OSError):
+            file.truncate(0)
+            file.write(json.dumps(holder).encode())
 
     def release(self) -> None:
         """Give the lock back; does nothing if it is not held."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import importlib
 import os
@@ -42,6 +43,10 @@ COMMANDS = {
 }
 
 
+# The system's words for a place where nothing more can be written.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -76,6 +81,17 @@ def _on_sigterm(signum: int, frame: object) -> NoReturn:  # noqa: ARG001
     raise _Terminated
 
 
+def _told(error: OSError) -> str:
+    """Say of an error of the system, that no command foresaw, what happened and what to do."""
+    place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    if error.errno in _FULL:
+        return (
+            f"{place}the disk is full, or over a quota or limit ({error.strerror}); what was committed to the "
+            "catalog is safe. Free some space and run again"
+        )
+    return f"{place}{error.strerror}"
+
+
 def main() -> NoReturn:
     """Run the command line; exit 0 ok, 1 failed, 2 usage, 130 interrupted, 143 terminated."""
     signal.signal(signal.SIGTERM, _on_sigterm)
@@ -103,4 +119,9 @@ def main() -> NoReturn:
         # The reader (`| head`) went away; what it wanted it got.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
         code = 0
+    except OSError as error:
+        if error.errno is None:
+            raise
+        click.echo(f"Error: {_told(error)}", err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)

@@ -26,6 +26,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import record
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.taxa import new_taxon
+from birdsearch.indexer.vector_bytes import encode_vector
 
 if TYPE_CHECKING:
     from birdsearch.model.runtime import Model
@@ -268,10 +269,11 @@ def separated(catalog: Path) -> None:
     with CatalogStore.open(catalog, "write") as store, store.writing() as connection:
         for view in range(1, COUNT + 1):
             vector = np.eye(128)[int(view > 10)] + 0.02 * rng.normal(size=128)
+            content, checksum = encode_vector(vector)
             connection.execute(
                 sa.update(tables.embedding)
                 .where(tables.embedding.c.view_id == view)
-                .values(vector=vector.astype("<f4").tobytes())
+                .values(vector=content, crc32=checksum)
             )
     labels = {view: ("Moss owl", "Ghost finch")[view > 10] for view in range(1, COUNT + 1)}
     verify(catalog, labels | {4: "Ghost finch", 20: "Moss owl"})

@@ -19,6 +19,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import labels_in_force, record, undo
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.taxa import new_taxon
+from birdsearch.indexer.vector_bytes import encode_vector
 from birdsearch.indexer.vectors import normalised
 from birdsearch.search.annotate.photos import Matched
 from birdsearch.search.clusters.catalog import NEW, cluster_catalog, match_clusters
@@ -95,11 +96,12 @@ def parts(state: ClusterState) -> dict[int, list[int]]:
 
 
 def move(catalog: Any, view_id: int, made: NDArray[np.float32]) -> None:
+    content, checksum = encode_vector(made)
     with catalog.store.writing() as connection:
         connection.execute(
             sa.update(tables.embedding)
             .where(tables.embedding.c.view_id == view_id)
-            .values(vector=made.astype("<f4").tobytes())
+            .values(vector=content, crc32=checksum)
         )
 
 
