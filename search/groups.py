@@ -23,7 +23,16 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.embeddings import normalised, unit_vectors
 
-__all__ = ["MIRROR", "GroupRules", "differing_bits", "groups_of", "join_groups", "near_hashes", "vote_groups"]
+__all__ = [
+    "MIRROR",
+    "GroupRules",
+    "differing_bits",
+    "groups_of",
+    "hash_bands",
+    "join_groups",
+    "near_hashes",
+    "vote_groups",
+]
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Places of the left and of the right hashes, and how many bits differ."""
@@ -299,7 +308,26 @@ def _hash_pairs(
                 yield others[left], partners[right], differing
 
 
-def near_hashes(left: NDArray[np.uint64], right: NDArray[np.uint64], bits: int) -> Iterator[Pairs]:
+Band = tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]
+"""Places of hashes in the order of one band of their bits, these hashes, and where each value begins."""
+
+
+def hash_bands(hashes: NDArray[np.uint64]) -> tuple[Band, ...]:
+    """Return hashes as `near_hashes` looks them up, for those that are asked about often."""
+    found = []
+    for band in range(_BANDS):
+        keys = _band(hashes, band)
+        # NumPy sorts 16 bits by counting them.
+        order = np.argsort(keys.astype(np.uint16), kind="stable")
+        starts = np.zeros((1 << _BAND_BITS) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(keys, minlength=1 << _BAND_BITS), out=starts[1:])
+        found.append((order, hashes[order], starts))
+    return tuple(found)
+
+
+def near_hashes(
+    left: NDArray[np.uint64], right: NDArray[np.uint64], bits: int, bands: tuple[Band, ...] | None = None
+) -> Iterator[Pairs]:
     """Every pair of a left and a right hash that differ in few bits, exactly, in parts of bounded size.
 
     The 64 bits are cut into 4 bands. With `bits = 4 r + a`, a pair within `bits` differs in at most r bits in
@@ -313,6 +341,7 @@ def near_hashes(left: NDArray[np.uint64], right: NDArray[np.uint64], bits: int) 
         left: (L,) uint64.
         right: (R,) uint64.
         bits: How many bits may differ, 0..16.
+        bands: What `hash_bands` gave for `right`, if it was kept.
 
     Yields:
         Places in `left`, places in `right`, differing bits: (n,) int64 each. A pair that is near in several
@@ -321,12 +350,8 @@ def near_hashes(left: NDArray[np.uint64], right: NDArray[np.uint64], bits: int) 
     if not len(left) or not len(right):
         return
     radius, rest = divmod(bits, _BANDS)
-    for band in range(_BANDS):
-        keys, wanted = _band(right, band), _band(left, band)
-        order = np.argsort(keys, kind="stable")
-        sorted_right = right[order]
-        starts = np.zeros((1 << _BAND_BITS) + 1, dtype=np.int64)
-        np.cumsum(np.bincount(keys, minlength=1 << _BAND_BITS), out=starts[1:])
+    for band, (order, sorted_right, starts) in enumerate(hash_bands(right) if bands is None else bands):
+        wanted = _band(left, band)
         for flips in range(radius + (band <= rest)):
             for places in itertools.combinations(range(_BAND_BITS), flips):
                 key = wanted ^ sum(1 << place for place in places)

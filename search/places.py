@@ -1,47 +1,41 @@
 """Places of sensitive species: of which photos the place is not told exactly, and what is told instead.
 
 Nests and roosts of some species are persecuted or protected, so where one was photographed is shown as a cell of
-0.1 degree (about 11 km from north to south) unless exact places are asked for. A photo counts as one of a
-sensitive species if a verified label says so (positive or uncertain), if the last `label` run said so, or if the
-network itself does. One is enough: a label can be wrong, and a photo can show more than one bird, but a place that
-was told cannot be taken back. So a verified label of another species does not lift this.
+0.1 degree (about 11 km from north to south) unless exact places are asked for. What shows a sensitive species,
+`birdsearch.search.places_labels` says; the same holds for every photo whose place would tell that of such a one, by
+the rules of `birdsearch.search.places_reach`. Every output asks here: what it tells of a place, what it filters by,
+and whether it hands out a file that may tell it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labelled_photos
-from birdsearch.indexer.catalog import CatalogStore, chunks
-from birdsearch.indexer.embeddings import read_vectors
-from birdsearch.indexer.records import ModelRecord
-from birdsearch.model.species import Taxon, Taxonomy, name_key
-from birdsearch.search.results import QueryResult
+from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.search.places_facts import facts_key, labels_key, read_facts
+from birdsearch.search.places_labels import FEW, SensitiveLabels, SensitiveNames
+from birdsearch.search.places_reach import COARSE_DEGREES, PhotoFacts, Reach
+from birdsearch.search.results import Hit, QueryResult
+from birdsearch.search.rising import distinct, is_in
+from birdsearch.search.sightings.deployed import Assignment
 
 __all__ = [
     "COARSE_DEGREES",
     "SensitiveNames",
     "SensitivePhotos",
     "coarse",
+    "coarse_place",
     "coarse_places",
+    "hidden_sites",
     "with_coarse_places",
+    "without_names",
 ]
-
-COARSE_DEGREES = 0.1
-"""Side of the cells that places of sensitive species are shown as, in degrees."""
-
-# Photos that are looked up by id; of more, the whole tables are read, which is faster then.
-_FEW = 2000
-# Embeddings that are classified at a time: bounds memory, not the answer.
-_BATCH = 8192
 
 
 def coarse(degrees: float) -> float:
@@ -49,60 +43,34 @@ def coarse(degrees: float) -> float:
     return round(round(degrees / COARSE_DEGREES) * COARSE_DEGREES, 1)
 
 
+def coarse_place(latitude: float | None, longitude: float | None) -> tuple[float | None, float | None]:
+    """Return a place as it is told of a sensitive species; what is not known stays unknown."""
+    return (
+        None if latitude is None else coarse(latitude),
+        None if longitude is None else coarse(longitude),
+    )
+
+
 def coarse_places(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
     """As `coarse`, of many: (N,) float64 degrees, NaN where unknown."""
     return np.asarray(np.round(np.round(degrees / COARSE_DEGREES) * COARSE_DEGREES, 1))
 
 
-class SensitiveNames:
-    """Names of sensitive species, whatever their spelling.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Surroundings:
+    """All photos of a catalog as they were when `key` was."""
 
-    Args:
-        taxa: Of these the sensitive ones, their forms, and what bears their scientific name.
-        more: Other taxa as (name, scientific name); of these what bears a name of a sensitive one.
-    """
+    key: object
+    facts: PhotoFacts
+    reach: Reach
 
-    def __init__(self, taxa: Iterable[Taxon], more: Iterable[tuple[str, str]] = ()) -> None:
-        given = list(taxa)
-        self._keys = {name_key(name) for taxon in given if taxon.sensitive for name in taxon.names} - {""}
-        others = [(taxon.common_name, taxon.scientific_name) for taxon in given] + list(more)
-        self._keys |= {
-            name_key(name) for name, scientific in others if name in self or self._is_form(scientific)
-        }
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name_key(name) in self._keys
-
-    def _is_form(self, scientific_name: str) -> bool:
-        """The scientific name is that of a sensitive species or of a form of one."""
-        return " ".join(scientific_name.split()[:2]) in self
-
-    def any_of(self, *names: str | None) -> bool:
-        """Whether one of the names, those that are None aside, is that of a sensitive species."""
-        return any(name in self for name in names)
-
-
-@dataclass(slots=True, eq=False)
-class _Answers:
-    """Whether the network takes views for a sensitive species, as far as it was asked.
-
-    Attributes:
-        model_id: The network.
-        classes: (classes,) bool, which of its classes are sensitive.
-        by_view: (largest view id + 1,) int8: 1 it does, 0 it does not, -1 not asked yet.
-        seq: The last change of the catalog when it was asked about all views; -1 before.
-        photos: Photos of which it takes a view for a sensitive species, as of then.
-    """
-
-    model_id: int
-    classes: NDArray[np.bool_]
-    by_view: NDArray[np.int8]
-    seq: int = -1
-    photos: frozenset[int] = frozenset()
+    def mask(self, photo_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(N,) bool: the photos with these ids; ids of no photo are left out."""
+        return is_in(self.facts.ids, photo_ids)
 
 
 class SensitivePhotos:
-    """Which photos of a catalog show sensitive species. Several threads may ask at once.
+    """Which photos of a catalog would tell where a sensitive species is. Several threads may ask at once.
 
     Args:
         store: An open catalog.
@@ -110,20 +78,32 @@ class SensitivePhotos:
 
     def __init__(self, store: CatalogStore) -> None:
         self._store = store
+        self._labels = SensitiveLabels(store)
         self._lock = threading.Lock()
-        # A view's embedding never changes, so neither does the network's answer; names of the user's may be added.
-        self._answers: _Answers | None = None
+        self._surroundings: _Surroundings | None = None
+        self._all: tuple[object, NDArray[np.int64]] | None = None
 
     def among(self, photo_ids: Sequence[int] | NDArray[np.int64]) -> frozenset[int]:
-        """Those of the photos whose places are not to be told exactly.
+        """Return those of the photos whose places are not to be told exactly.
 
         Args:
             photo_ids: Ids; those of no photo are left out.
         """
-        # Not `np.unique`: see `LabelEstimator.evidence`.
-        wanted = np.array(sorted(set(np.asarray(photo_ids).tolist())), dtype=np.int64)
+        wanted = distinct(np.asarray(photo_ids, dtype=np.int64))
         with self._store.reading() as connection:
-            return self._among(connection, wanted)
+            return frozenset(self._among(connection, wanted).tolist())
+
+    def are_hidden(self, photo_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return for each photo whether its place is not to be told exactly.
+
+        Args:
+            photo_ids: (N,) ids.
+
+        Returns:
+            (N,) bool.
+        """
+        with self._store.reading() as connection:
+            return is_in(photo_ids, self._among(connection, distinct(photo_ids)))
 
     def as_told(
         self,
@@ -132,7 +112,7 @@ class SensitivePhotos:
         latitudes: NDArray[np.float64],
         longitudes: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Places of photos as they are told to others.
+        """Return places of photos as they are told to others.
 
         Args:
             connection: An open transaction.
@@ -141,121 +121,73 @@ class SensitivePhotos:
             longitudes: (N,) degrees.
 
         Returns:
-            (N,) latitudes and longitudes, coarsened for sensitive species.
+            (N,) latitudes and longitudes, coarsened where they would tell that of a sensitive species.
         """
-        hidden = np.isin(photo_ids, np.fromiter(self._among(connection, np.unique(photo_ids)), np.int64))
+        hidden = is_in(photo_ids, self._among(connection, distinct(photo_ids)))
         return (
             np.where(hidden, coarse_places(latitudes), latitudes),
             np.where(hidden, coarse_places(longitudes), longitudes),
         )
 
-    def _among(self, connection: sa.Connection, wanted: NDArray[np.int64]) -> frozenset[int]:
-        record = self._store.active_model()
-        found: set[int] = set()
-        rows = connection.execute(
-            sa.select(tables.taxon.c.id, tables.taxon.c.name, tables.taxon.c.scientific_name)
-        ).all()
-        names = SensitiveNames(Taxonomy.load(), ((row.name, row.scientific_name) for row in rows))
-        taxon_ids = [row.id for row in rows if row.name in names]
-        for some in self._pieces(wanted):
-            found |= _verified(connection, taxon_ids, some)
-            found |= _predicted(connection, names, some)
-            if record is not None:
-                found |= self._classified(connection, record, names, some)
-        return frozenset(found.intersection(wanted.tolist()))
+    def _among(self, connection: sa.Connection, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the wanted photos (rising ids) that are hidden, rising."""
+        if not len(wanted):
+            return wanted
+        around = self._read(connection)
+        key = (around.key, labels_key(connection))
+        every = self._all
+        if every is None or every[0] != key:
+            if len(wanted) <= FEW:
+                # What reaches a photo is what it reaches: only of those the labels matter.
+                near = around.facts.ids[around.reach.reached(around.mask(wanted))]
+                return wanted[is_in(wanted, self._hidden(connection, around, near))]
+            every = self._all = (key, self._hidden(connection, around, None))
+        return wanted[is_in(wanted, every[1])]
 
-    @staticmethod
-    def _pieces(photo_ids: NDArray[np.int64]) -> Iterator[Sequence[int] | None]:
-        """Runs of ids to look up; None once, for all photos, where there are many."""
-        if len(photo_ids) > _FEW:
-            yield None
-        else:
-            yield from chunks(photo_ids.tolist())
+    def _hidden(
+        self, connection: sa.Connection, around: _Surroundings, among: NDArray[np.int64] | None
+    ) -> NDArray[np.int64]:
+        """Photos that those of sensitive species reach, of all or of some."""
+        sensitive = self._labels.among(connection, among)
+        return around.facts.ids[around.reach.reached(around.mask(sensitive))]
 
-    def _classified(
-        self,
-        connection: sa.Connection,
-        record: ModelRecord,
-        names: SensitiveNames,
-        photo_ids: Sequence[int] | None,
-    ) -> set[int]:
-        """Photos of which the network takes a view for a sensitive species."""
-        classes = np.array([name in names for name in record.classes], dtype=bool)
-        if not classes.any():
-            return set()
+    def _read(self, connection: sa.Connection) -> _Surroundings:
+        key = facts_key(connection)
         with self._lock:
-            answers = self._answers
-            is_of_these = answers is not None and np.array_equal(answers.classes, classes)
-            if answers is None or answers.model_id != record.id or not is_of_these:
-                self._answers = answers = _Answers(record.id, classes, np.full(0, -1, np.int8))
-            if photo_ids is not None:
-                return _taken_for_sensitive(connection, record, answers, photo_ids)
-            seq = connection.execute(sa.select(sa.func.max(tables.change.c.seq))).scalar_one() or 0
-            if answers.seq != seq:
-                answers.photos = frozenset(_taken_for_sensitive(connection, record, answers, None))
-                answers.seq = seq
-            return set(answers.photos)
+            if self._surroundings is None or self._surroundings.key != key:
+                facts = read_facts(self._store, connection)
+                self._surroundings = _Surroundings(key, facts, Reach(facts))
+            return self._surroundings
 
 
-def _taken_for_sensitive(
-    connection: sa.Connection, record: ModelRecord, answers: _Answers, photo_ids: Sequence[int] | None
-) -> set[int]:
-    view, embedding = tables.view.c, tables.embedding.c
-    statement = (
-        sa.select(view.id, view.photo_id)
-        .join(tables.embedding, embedding.view_id == view.id)
-        .where(embedding.model_id == record.id)
-    )
-    rows = connection.execute(_of(statement, view.photo_id, photo_ids)).all()
-    # (V, 2)
-    pairs = np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, 2)
-    _ask(connection, record, answers, pairs[:, 0])
-    return set(pairs[answers.by_view[pairs[:, 0]] == 1, 1].tolist())
+def hidden_sites(
+    assignment: Assignment, photo_ids: NDArray[np.int64], sensitive: SensitivePhotos
+) -> frozenset[str]:
+    """Return the sites of which a photo has a place that is not told exactly.
+
+    Args:
+        assignment: The deployments of photos.
+        photo_ids: (N,) int64, these photos.
+        sensitive: Says of which the place is not told.
+    """
+    hidden = sensitive.are_hidden(photo_ids) & (assignment.codes >= 0)
+    return frozenset(assignment.deployments[code].site for code in distinct(assignment.codes[hidden]))
 
 
-def _ask(
-    connection: sa.Connection, record: ModelRecord, answers: _Answers, view_ids: NDArray[np.int64]
-) -> None:
-    """Have the network's answer for these views."""
-    grown = int(view_ids.max(initial=-1)) + 1 - len(answers.by_view)
-    if grown > 0:
-        answers.by_view = np.concatenate([answers.by_view, np.full(grown, -1, np.int8)])
-    unknown = np.unique(view_ids[answers.by_view[view_ids] < 0])
-    for start in range(0, len(unknown), _BATCH):
-        some = unknown[start : start + _BATCH]
-        vectors, usable = read_vectors(connection, record.id, record.embedding_size, some)
-        # (B, C) @ (C, classes) -> (B, classes)
-        best = record.logits(vectors).argmax(axis=1)
-        answers.by_view[some] = answers.classes[best] & usable
+def without_names(names: Mapping[int, str], sensitive: SensitivePhotos) -> dict[int, str]:
+    """Return names of places without those of places that are not told: these are numbered.
 
+    Args:
+        names: What the place of each photo is called, by its id.
+        sensitive: Says of which photos the place is not told.
 
-def _verified(
-    connection: sa.Connection, taxon_ids: Sequence[int], photo_ids: Sequence[int] | None
-) -> set[int]:
-    if not taxon_ids:
-        return set()
-    statement = labelled_photos(taxon_ids, verdicts=("positive", "uncertain"))
-    return set(connection.execute(_of(statement, tables.view.c.photo_id, photo_ids)).scalars())
-
-
-def _predicted(connection: sa.Connection, names: SensitiveNames, photo_ids: Sequence[int] | None) -> set[int]:
-    """Photos of which the last `label` run took a view for a sensitive species."""
-    view, prediction, run = tables.view.c, tables.prediction.c, tables.run.c
-    newest = sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
-    statement = (
-        sa.select(view.photo_id, prediction.name, prediction.species)
-        .join(tables.prediction, prediction.view_id == view.id)
-        .where(prediction.run_id == newest.scalar_subquery())
-    )
-    rows = connection.execute(_of(statement, view.photo_id, photo_ids)).all()
-    known = {name: name in names for row in rows for name in (row.name, row.species)}
-    return {row.photo_id for row in rows if known[row.name] or known[row.species]}
-
-
-def _of(
-    statement: sa.Select[Any], photo_id: sa.ColumnElement[int], photo_ids: Sequence[int] | None
-) -> sa.Select[Any]:
-    return statement if photo_ids is None else statement.where(photo_id.in_(photo_ids))
+    Returns:
+        By photo id. A name is left out for all photos if it is for one.
+    """
+    hidden = sensitive.among(sorted(names))
+    left_out = sorted({name for photo_id, name in names.items() if photo_id in hidden})
+    told = {name: f"place {number}, not told" for number, name in enumerate(left_out, start=1)}
+    return {photo_id: told.get(name, name) for photo_id, name in names.items()}
 
 
 def with_coarse_places(sensitive: SensitivePhotos, results: Sequence[QueryResult]) -> list[QueryResult]:
@@ -273,17 +205,12 @@ def with_coarse_places(sensitive: SensitivePhotos, results: Sequence[QueryResult
     return [
         replace(
             result,
-            hits=tuple(
-                replace(
-                    hit,
-                    latitude=None if hit.latitude is None else coarse(hit.latitude),
-                    longitude=None if hit.longitude is None else coarse(hit.longitude),
-                    is_coarse=True,
-                )
-                if hit.photo_id in hidden
-                else hit
-                for hit in result.hits
-            ),
+            hits=tuple(_coarse_hit(hit) if hit.photo_id in hidden else hit for hit in result.hits),
         )
         for result in results
     ]
+
+
+def _coarse_hit(hit: Hit) -> Hit:
+    latitude, longitude = coarse_place(hit.latitude, hit.longitude)
+    return replace(hit, latitude=latitude, longitude=longitude, is_coarse=True)

@@ -15,7 +15,7 @@ import click
 from birdsearch.cli.cluster_edit import label, merge, name, split, undo
 from birdsearch.cli.labelling import model_in_use
 from birdsearch.cli.output import Column, catalog_option, format_option, write_json, write_rows
-from birdsearch.cli.where import build_where, where_options
+from birdsearch.cli.where import build_where, exact_places_option, told_by, where_options
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog import CatalogStore
@@ -100,6 +100,7 @@ def cluster(
     report: Path | None,
     out: Path | None,
     catalog: Path,
+    exact_places: bool,
     fmt: str,
     **conditions: Any,
 ) -> None:
@@ -131,6 +132,8 @@ def cluster(
     _check_out(out)
     with CatalogStore.open(catalog, "write", purpose="birdsearch cluster") as store:
         record = model_in_use(store)
+        told = told_by(store, exact_places=exact_places)
+        where = dataclasses.replace(where, coarse_by=told)
         with _bar() as progress:
             state = cluster_catalog(
                 store,
@@ -142,7 +145,7 @@ def cluster(
                 seed=seed,
                 progress=progress,
             )
-        found = overview(store, state)
+        found = overview(store, state, told)
         _write_files(store, found, report, out)
     _print(found, fmt)
 
@@ -190,9 +193,10 @@ def _bar() -> Iterator[Callable[[str, int, int], None] | None]:
 
 @cluster.command("list", short_help="Show the clusters that there are.")
 @_file_options
+@exact_places_option
 @catalog_option
 @format_option
-def list_clusters(report: Path | None, out: Path | None, catalog: Path, fmt: str) -> None:
+def list_clusters(report: Path | None, out: Path | None, exact_places: bool, catalog: Path, fmt: str) -> None:
     """Show the clusters as the last run or edit left them, with the labels that photos have now."""
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.search.clusters.report import overview
@@ -200,7 +204,7 @@ def list_clusters(report: Path | None, out: Path | None, catalog: Path, fmt: str
 
     _check_out(out)
     with CatalogStore.open(catalog) as store:
-        found = overview(store, require_state(store))
+        found = overview(store, require_state(store), told_by(store, exact_places=exact_places))
         _write_files(store, found, report, out)
     _print(found, fmt)
 
@@ -221,9 +225,12 @@ def list_clusters(report: Path | None, out: Path | None, catalog: Path, fmt: str
     type=click.IntRange(min=1),
     help="Photos on the contact sheet: the strongest, some between, the weakest.",
 )
+@exact_places_option
 @catalog_option
 @format_option
-def show(cluster_id: str, sheet: Path | None, count: int, catalog: Path, fmt: str) -> None:
+def show(
+    cluster_id: str, sheet: Path | None, count: int, exact_places: bool, catalog: Path, fmt: str
+) -> None:
     """Show the photos of the cluster ID, the strongest first; "outliers" shows those of none."""
     from birdsearch.errors import InvalidInputError
     from birdsearch.indexer.catalog import CatalogStore
@@ -235,7 +242,7 @@ def show(cluster_id: str, sheet: Path | None, count: int, catalog: Path, fmt: st
         raise click.UsageError(f"{cluster_id!r} is no cluster id")
     with CatalogStore.open(catalog) as store:
         state = require_state(store)
-        found = overview(store, state)
+        found = overview(store, state, told_by(store, exact_places=exact_places))
         if cluster_id == _OUTLIERS:
             row, wanted = found.outliers, None
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from birdsearch.cli.dedup_review import (
 )
 from birdsearch.cli.labelling import model_in_use
 from birdsearch.cli.output import Column, catalog_option, emit, format_option, write_json, write_rows
-from birdsearch.cli.where import build_where, where_options
+from birdsearch.cli.where import build_where, told_by, where_options
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog import CatalogStore
@@ -129,6 +130,7 @@ def _dedup(
     rotations: bool,
     min_similarity: float | None,
     sheet: Path | None,
+    exact_places: bool,
     fmt: str,
     **conditions: Any,
 ) -> None:
@@ -153,11 +155,13 @@ def _dedup(
     where = build_where(**conditions)
     if not apply:
         with _opened(catalog) as store:
+            where = replace(where, coarse_by=told_by(store, exact_places=exact_places))
             result = _find(store, options, where, sheet)
         _write(result, fmt, None)
         _summary(result)
         return
     with CatalogStore.open(catalog, "write", purpose="dedup --apply") as store:
+        where = replace(where, coarse_by=told_by(store, exact_places=exact_places))
         result = _find(store, options, where, sheet)
         with finishing_the_file() as stop, bar("moving", " files") as progress:
             report = apply_groups(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from birdsearch.cli.output import Column, catalog_option, format_option, write_rows
+from birdsearch.cli.where import exact_places_option, told_by
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog import CatalogStore
@@ -24,6 +25,7 @@ _COLUMNS: list[Column] = [
     ("end", "End"),
     ("latitude", "Latitude"),
     ("longitude", "Longitude"),
+    ("coarse", "Coarse"),
     ("camera", "Camera"),
     ("folder", "Folder"),
 ]
@@ -65,7 +67,7 @@ def deployments(context: click.Context, level: int | None, catalog: Path) -> Non
         found = deployments_from_folders(_all_frames(store), roots, level)
         done = store_deployments(store, found, "deployments from folders")
         click.echo(f"{done.added} deployments added, {done.updated} changed, {done.unchanged} as they were")
-        _list(store, "table")
+        _list(store, "table", exact_places=False)
 
 
 @deployments.command("import", short_help="Read a table of deployments, CSV.")
@@ -94,18 +96,23 @@ def import_table(table: Path, catalog: Path, fmt: str) -> None:
             click.echo(
                 f"{done.added} deployments added, {done.updated} changed, {done.unchanged} as they were"
             )
-        _list(store, fmt)
+        _list(store, fmt, exact_places=False)
 
 
 @deployments.command("list", short_help="List the deployments and how many photos are of each.")
+@exact_places_option
 @catalog_option
 @format_option
-def list_all(catalog: Path, fmt: str) -> None:
-    """List the deployments, how many photos are of each, and what keeps photos from having one."""
+def list_all(exact_places: bool, catalog: Path, fmt: str) -> None:
+    """List the deployments, how many photos are of each, and what keeps photos from having one.
+
+    Where a photo of a site would tell where a sensitive species is, the positions of the site's deployments are
+    coarsened.
+    """
     from birdsearch.indexer.catalog import CatalogStore
 
     with CatalogStore.open(catalog) as store:
-        _list(store, fmt)
+        _list(store, fmt, exact_places=exact_places)
 
 
 @deployments.command("remove", short_help="Forget deployments.")
@@ -133,34 +140,46 @@ def _all_frames(store: CatalogStore) -> Frames:
     return read_frames(store, np.array(ids, dtype=np.int64))
 
 
-def _list(store: CatalogStore, fmt: str) -> None:
+def _list(store: CatalogStore, fmt: str, *, exact_places: bool) -> None:
     import numpy as np
 
+    from birdsearch.search.places import hidden_sites
     from birdsearch.search.sightings.deployed import assign
     from birdsearch.search.sightings.deployments import read_deployments
 
-    assignment = assign(read_deployments(store), _all_frames(store))
+    frames = _all_frames(store)
+    assignment = assign(read_deployments(store), frames)
+    told = told_by(store, exact_places=exact_places)
+    hidden = frozenset[str]() if told is None else hidden_sites(assignment, frames.photo_ids, told)
     counts = np.bincount(assignment.codes[assignment.codes >= 0], minlength=len(assignment.deployments))
     for conflict in assignment.conflicts:
         click.echo(f"Warning: {conflict}", err=True)
     if not assignment.deployments and fmt == "table":
         click.echo("no deployments; see `birdsearch deployments --help`")
         return
-    rows = [_row(one, int(count)) for one, count in zip(assignment.deployments, counts, strict=True)]
+    rows = [
+        _row(one, int(count), is_coarse=one.site in hidden)
+        for one, count in zip(assignment.deployments, counts, strict=True)
+    ]
     write_rows(rows, _COLUMNS if fmt == "table" else [(key, key) for key, _ in _COLUMNS], fmt)
 
 
-def _row(one: Deployment, photos: int) -> dict[str, object]:
+def _row(one: Deployment, photos: int, *, is_coarse: bool) -> dict[str, object]:
     from birdsearch.indexer.crawl import display_path
+    from birdsearch.search.places import coarse_place
 
+    latitude, longitude = one.latitude, one.longitude
+    if is_coarse:
+        latitude, longitude = coarse_place(latitude, longitude)
     return {
         "name": one.name,
         "site": one.site,
         "photos": photos,
         "start": one.starts_at,
         "end": one.ends_at,
-        "latitude": one.latitude,
-        "longitude": one.longitude,
+        "latitude": latitude,
+        "longitude": longitude,
+        "coarse": is_coarse and latitude is not None,
         "camera": one.camera,
         "folder": None if one.folder is None else display_path(one.folder),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from birdsearch.cli.output import (
     write_json,
     write_rows,
 )
-from birdsearch.cli.where import build_where, where_options
+from birdsearch.cli.where import build_where, told_by, where_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,6 +83,7 @@ def label(
     confidence: float,
     suggest: int | None,
     checklist: Path | None,
+    exact_places: bool,
     fmt: str,
     **conditions: Any,
 ) -> None:
@@ -102,10 +104,12 @@ def label(
     where = build_where(**conditions)
     if suggest is not None:
         with CatalogStore.open(catalog) as store:
+            where = replace(where, coarse_by=told_by(store, exact_places=exact_places))
             listed = None if checklist is None else read_checklist(store, checklist)
             _suggest(store, suggest, where, listed, fmt)
         return
     with CatalogStore.open(catalog, "write", purpose="label") as store:
+        where = replace(where, coarse_by=told_by(store, exact_places=exact_places))
         if fit:
             _fit(store, where, fmt)
         else:
@@ -217,7 +221,7 @@ def _suggest(store: CatalogStore, count: int, where: Where, checklist: Checklist
     if checklist is None:
         _write_predictions(store, found, _PREDICTIONS, fmt)
     else:
-        _write_predictions(store, flag_predictions(store, checklist, found), _FLAGGED, fmt)
+        _write_predictions(store, flag_predictions(store, checklist, found, where.coarse_by), _FLAGGED, fmt)
 
 
 def _write_predictions(

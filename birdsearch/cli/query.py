@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from birdsearch.cli.output import (
     write_rows,
 )
 from birdsearch.cli.running import runtime_option
-from birdsearch.cli.where import build_where, where_options
+from birdsearch.cli.where import build_where, told_by, where_options
 
 if TYPE_CHECKING:
     from birdsearch.config import Settings
@@ -76,9 +77,6 @@ def _sheet_path(_ctx: click.Context, _param: click.Parameter, value: Path | None
 )
 @runtime_option
 @click.option(
-    "--exact-places", is_flag=True, help="Do not coarsen places of sensitive species to 0.1 degree."
-)
-@click.option(
     "--sheet",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -107,12 +105,12 @@ def query(
 
     PHOTO is a file, or "#12" for the photo of the catalog with this id. Conditions such as --since hold for
     the hits and are applied before the search. A checklist flags the labels of PHOTO by its time and place, and
-    each hit's label by those of the hit. Places of hits that show a sensitive species are coarsened.
+    each hit's label by those of the hit. Places that would tell where a sensitive species is are coarsened.
     """
     from birdsearch.indexer.roots import absent_roots
     from birdsearch.search.engine import Catalog
     from birdsearch.search.inputs import parse_box
-    from birdsearch.search.places import SensitivePhotos, with_coarse_places
+    from birdsearch.search.places import with_coarse_places
 
     where = build_where(**conditions)
     region = None if box is None else parse_box(box)
@@ -125,15 +123,18 @@ def query(
 
     with Catalog.open(catalog, "read", settings=settings) as opened:
         listed = None if checklist is None else read_checklist(opened.store, checklist)
+        told = told_by(opened.store, exact_places=exact_places)
+        where = replace(where, coarse_by=told)
         results = opened.query_many(
             photos, k, where, region, include_self, weights, on_error, confidence, refined, exact
         )
+        if told is not None:
+            results = with_coarse_places(told, results)
         if listed is not None:
             from birdsearch.search.labels.checklist import flag_result
 
-            results = [flag_result(opened.store, listed, result) for result in results]
-        if not exact_places:
-            results = with_coarse_places(SensitivePhotos(opened.store), results)
+            # By the places as they are told: a checklist of small boxes would find out more.
+            results = [flag_result(opened.store, listed, result, told) for result in results]
         away = absent_roots(opened.store)
     for warning in dict.fromkeys((*away, *(line for result in results for line in result.warnings))):
         click.echo(f"Warning: {warning}", err=True)
@@ -141,7 +142,7 @@ def query(
     if coarse:
         click.echo(
             f"places of {coarse} {'photo' if coarse == 1 else 'photos'} of sensitive species are coarsened to 0.1 "
-            "degree; --exact-places shows them",
+            "degree, those that would tell them too; --exact-places shows them",
             err=True,
         )
     _print(results, fmt, _nothing(k, where), is_flagged=checklist is not None)

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import click
 
 from birdsearch.cli.labelling import NOT_CALIBRATED, confidence_option, model_in_use
 from birdsearch.cli.output import Column, catalog_option, format_option, write_json, write_rows
-from birdsearch.cli.where import build_where, where_options
+from birdsearch.cli.where import build_where, told_by, where_options
 from birdsearch.search.spreadsheet import csv_cell
 
 if TYPE_CHECKING:
@@ -103,9 +104,6 @@ _SECONDS = click.FloatRange(min=0, max=3.2e9)
     help="Events of a sighting are at most so many seconds apart.",
 )
 @confidence_option
-@click.option(
-    "--exact-places", is_flag=True, help="Do not coarsen places of sensitive species to 0.1 degree."
-)
 @click.option("--dry-run", is_flag=True, help="List only; store nothing.")
 @click.option(
     "--out",
@@ -154,7 +152,7 @@ def sightings(
         found = find_sightings(
             store,
             record,
-            where,
+            replace(where, coarse_by=told_by(store, exact_places=exact_places)),
             event_rules,
             rules,
             confidence=confidence,
@@ -298,7 +296,14 @@ def _write(out: Path, rows: Sequence[Mapping[str, object]], keys: Sequence[str])
 @where_options
 @format_option
 def similar(
-    asked: str, catalog: Path, k: int, elsewhere: bool, other_time: bool, fmt: str, **conditions: Any
+    asked: str,
+    catalog: Path,
+    k: int,
+    elsewhere: bool,
+    other_time: bool,
+    exact_places: bool,
+    fmt: str,
+    **conditions: Any,
 ) -> None:
     """Find the same look in other events: of each event the frame that is most alike.
 
@@ -311,7 +316,10 @@ def similar(
     where = build_where(**conditions)
     with CatalogStore.open(catalog) as store:
         model_in_use(store)
-        result = find_similar(store, asked, k, where, elsewhere=elsewhere, other_time=other_time)
+        where = replace(where, coarse_by=told_by(store, exact_places=exact_places))
+        result = find_similar(
+            store, asked, k, where, elsewhere=elsewhere, other_time=other_time, exact_places=exact_places
+        )
     for warning in result.warnings:
         click.echo(f"Warning: {warning}", err=True)
     rows = [{"asked": result.asked} | hit.to_dict() for hit in result.hits]

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.search.filters import Where
+    from birdsearch.search.places import SensitivePhotos
 
-__all__ = ["build_where", "where_options"]
+__all__ = ["build_where", "exact_places_option", "told_by", "where_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -42,10 +44,17 @@ _OPTIONS = (
     ),
     click.option("--verified/--unverified", default=None, help="Has a verified label, or has none."),
 )
+exact_places_option = click.option(
+    "--exact-places",
+    is_flag=True,
+    help="Tell places of sensitive species, and find by them, exactly; otherwise to 0.1 degree.",
+)
+"""Passed as `exact_places`; `told_by` makes something of it."""
 
 
 def where_options(command: _Command) -> _Command:
-    """Add the conditions; they arrive as keywords, which `build_where` takes."""
+    """Add the conditions, which arrive as keywords that `build_where` takes, and `exact_places`."""
+    command = exact_places_option(command)
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -80,3 +89,10 @@ def build_where(
         taxon=taxon,
         verified=verified,
     )
+
+
+def told_by(store: CatalogStore, *, exact_places: bool) -> SensitivePhotos | None:
+    """What says of which photos the places are told coarsely; None to tell all exactly."""
+    from birdsearch.search.places import SensitivePhotos
+
+    return None if exact_places else SensitivePhotos(store)

@@ -20,6 +20,7 @@ from birdsearch.search.clusters.catalog import event_groups, view_facts
 from birdsearch.search.clusters.sites import SiteCheck, check_sites
 from birdsearch.search.clusters.state import OUTLIER, ClusterState, clustering_of
 from birdsearch.search.labels.predict import last_predictions
+from birdsearch.search.places import SensitivePhotos, without_names
 
 __all__ = ["ClusterRow", "Members", "Overview", "member_rows", "overview", "picks"]
 
@@ -127,18 +128,20 @@ class Overview:
     warnings: tuple[str, ...]
 
 
-def overview(store: CatalogStore, state: ClusterState) -> Overview:
+def overview(store: CatalogStore, state: ClusterState, coarse_by: SensitivePhotos | None = None) -> Overview:
     """Describe a state of the clusters.
 
     Args:
         store: An open catalog.
         state: The state.
+        coarse_by: Says of which photos the place is not told, whose deployments are not named then; None to name
+            all.
 
     Returns:
         The description. Labels and times are those that the catalog has now.
     """
     clustering = clustering_of(store, state)
-    members = _members(store, state)
+    members = _members(store, state, coarse_by)
     heads = _first_of_events(state, members)
     check = check_sites(
         members.site_kind, state.cluster_ids[heads], [members.sites[place] for place in heads.tolist()]
@@ -247,7 +250,7 @@ def _warnings(
 # -- facts ---------------------------------------------------------------------------------------------------
 
 
-def _members(store: CatalogStore, state: ClusterState) -> Members:
+def _members(store: CatalogStore, state: ClusterState, coarse_by: SensitivePhotos | None) -> Members:
     view_ids = state.view_ids
     views = store.views(view_ids.tolist())
     photo_ids = np.array([views[view_id].photo_id for view_id in view_ids.tolist()], dtype=np.int64)
@@ -271,7 +274,7 @@ def _members(store: CatalogStore, state: ClusterState) -> Members:
     judging = {key: name for key, name in names.items() if not _OF_CLUSTER.fullmatch(verified[key].source)}
     listed = photo_ids.tolist()
     files = tuple(photos[photo_id].path for photo_id in listed)
-    kind, sites = _sites(store, dict(zip(listed, files, strict=True)))
+    kind, sites = _sites(store, dict(zip(listed, files, strict=True)), coarse_by)
     return Members(
         photo_ids=photo_ids,
         events=smallest[numbers],
@@ -286,7 +289,9 @@ def _members(store: CatalogStore, state: ClusterState) -> Members:
     )
 
 
-def _sites(store: CatalogStore, files: Mapping[int, bytes]) -> tuple[str, dict[int, str]]:
+def _sites(
+    store: CatalogStore, files: Mapping[int, bytes], coarse_by: SensitivePhotos | None
+) -> tuple[str, dict[int, str]]:
     """What a site is, and the site of each photo that has one.
 
     The deployments of the last `sightings` run, if it has any; else cameras, if at least half of the photos tell
@@ -294,7 +299,7 @@ def _sites(store: CatalogStore, files: Mapping[int, bytes]) -> tuple[str, dict[i
     """
     deployed = _deployments(store, files)
     if deployed:
-        return "deployment", deployed
+        return "deployment", deployed if coarse_by is None else without_names(deployed, coarse_by)
     photo = tables.photo.c
     cameras: dict[int, str] = {}
     with store.reading() as connection:

@@ -18,7 +18,8 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.search.dedup.alignment import Prepared
 from birdsearch.search.dedup.fingerprint import Fingerprint, compare, prepared
 from birdsearch.search.graph import knn_graph, near_pairs
-from birdsearch.search.groups import MIRROR, join_groups, near_hashes
+from birdsearch.search.groups import join_groups, near_hashes
+from birdsearch.search.turned_hashes import turned_hashes
 
 __all__ = [
     "CopyPair",
@@ -27,7 +28,6 @@ __all__ = [
     "candidate_pairs",
     "copy_groups",
     "missing_pairs",
-    "turned_hashes",
     "verify_pairs",
 ]
 
@@ -97,27 +97,6 @@ class CopyPair:
     similarity: float
     turn: str
     reason: str
-
-
-def turned_hashes(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """What the perceptual hashes of pictures become when these are turned and mirrored.
-
-    Mirroring flips the sign of the coefficients with an odd frequency in its direction, and transposing the picture
-    transposes them. A bit tells whether a coefficient is above the median, which is near but not at zero, so the
-    hashes are those of the turned pictures up to a few bits.
-
-    Args:
-        hashes: (N,) uint64, of `birdsearch.indexer.decode.perceptual_hash`.
-
-    Returns:
-        (8, N) uint64; the first are the hashes themselves, the second those of mirrored pictures.
-    """
-    # (N,) -> (N, 8 bytes) -> (N, 8 rows, 8 columns)
-    rows = np.unpackbits(hashes.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1).reshape(-1, 8, 8)
-    transposed = np.packbits(rows.transpose(0, 2, 1).reshape(-1, 64), axis=1)
-    turned = np.ascontiguousarray(transposed).view(">u8").reshape(-1).astype(np.uint64)
-    down = np.uint64(0xFF00FF00FF00FF00)
-    return np.stack([each ^ mask for each in (hashes, turned) for mask in (0, MIRROR, down, MIRROR ^ down)])
 
 
 def candidate_pairs(

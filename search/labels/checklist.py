@@ -25,7 +25,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -44,6 +44,7 @@ from birdsearch.search.labels.checklist_table import (
     read_checklist_text,
 )
 from birdsearch.search.labels.space import ROOT
+from birdsearch.search.places import SensitivePhotos, coarse_place
 from birdsearch.search.results import Hit, QueryPhoto, QueryResult
 
 if TYPE_CHECKING:
@@ -282,26 +283,47 @@ def open_checklist(store: CatalogStore, path: Path) -> Checklist:
 
 
 def flag_predictions(
-    store: CatalogStore, checklist: Checklist, found: Sequence[Prediction]
+    store: CatalogStore,
+    checklist: Checklist,
+    found: Sequence[Prediction],
+    coarse_by: SensitivePhotos | None = None,
 ) -> list[Prediction]:
-    """Predictions with the flag of each answer, by when and where its photo was taken; the same otherwise."""
+    """Predictions with the flag of each answer, by when and where its photo was taken; the same otherwise.
+
+    Args:
+        store: The catalog.
+        checklist: The list.
+        found: The predictions.
+        coarse_by: Says of which photos the place is told coarsely, and counts so; None to take all exactly.
+    """
     view, photo = tables.view.c, tables.photo.c
+    rows: list[Any] = []
     occasions: dict[int, Occasion] = {}
     with store.reading() as connection:
         for ids in chunks([one.view_id for one in found]):
-            for row in connection.execute(
-                sa.select(view.id, photo.captured_at, photo.latitude, photo.longitude)
+            rows += connection.execute(
+                sa.select(view.id, view.photo_id, photo.captured_at, photo.latitude, photo.longitude)
                 .join(tables.photo, photo.id == view.photo_id)
                 .where(view.id.in_(ids))
-            ):
-                occasions[row.id] = _occasion(row.captured_at, row.latitude, row.longitude)
+            )
+    hidden = frozenset[int]() if coarse_by is None else coarse_by.among([row.photo_id for row in rows])
+    for row in rows:
+        place = row.latitude, row.longitude
+        occasions[row.id] = _occasion(
+            row.captured_at, *(coarse_place(*place) if row.photo_id in hidden else place)
+        )
     return [
         replace(one, flags=checklist.flag(one.name, one.rank, *occasions.get(one.view_id, (None, None))))
         for one in found
     ]
 
 
-def flag_result(store: CatalogStore, checklist: Checklist, result: QueryResult) -> QueryResult:
+def flag_result(
+    store: CatalogStore,
+    checklist: Checklist,
+    result: QueryResult,
+    coarse_by: SensitivePhotos | None = None,
+) -> QueryResult:
     """An answer with flags: its labels by when and where the query was taken, each hit's label by its own.
 
     The query's time and place are the catalog's if it has the photo, else those of the file's EXIF; a Pillow image
@@ -310,12 +332,13 @@ def flag_result(store: CatalogStore, checklist: Checklist, result: QueryResult) 
     Args:
         store: The catalog that answered.
         checklist: The list.
-        result: The answer.
+        result: The answer, its hits with the places that are told of them.
+        coarse_by: Says whether the query's place is told coarsely, and counts so; None to take it exactly.
 
     Returns:
         The same answer, with the flags set.
     """
-    month, place = _query_occasion(store, result.query)
+    month, place = _query_occasion(store, result.query, coarse_by)
     evidence = result.evidence
     if evidence is not None:
         evidence = replace(evidence, flag=checklist.flag(evidence.name, evidence.rank, month, place))
@@ -335,11 +358,14 @@ def _hit_flag(checklist: Checklist, hit: Hit) -> str:
     return checklist.flag(hit.label, "species", *_occasion(hit.captured_at, hit.latitude, hit.longitude))
 
 
-def _query_occasion(store: CatalogStore, query: QueryPhoto) -> Occasion:
+def _query_occasion(store: CatalogStore, query: QueryPhoto, coarse_by: SensitivePhotos | None) -> Occasion:
     if query.photo_id is not None:
         photo = store.photos([query.photo_id]).get(query.photo_id)
         if photo is not None:
-            return _occasion(photo.captured_at, photo.latitude, photo.longitude)
+            place = photo.latitude, photo.longitude
+            if coarse_by is not None and photo.id in coarse_by.among([photo.id]):
+                place = coarse_place(*place)
+            return _occasion(photo.captured_at, *place)
     if query.file is None:
         return None, None
     # Labels of a catalog are flagged without a picture being read, and without what reads pictures.

@@ -141,7 +141,7 @@ def label_catalog(
         run_id = start_run(connection, "label", record.id)
     for chunk in predict(store, estimator, view_ids, Grouped.read(store, estimator), confidence):
         if checklist is not None:
-            chunk = flag_predictions(store, checklist, chunk)
+            chunk = flag_predictions(store, checklist, chunk, None if where is None else where.coarse_by)
             flags.update(one.flags for one in chunk)
         with store.writing() as connection:
             connection.execute(sa.insert(tables.prediction), [_row(run_id, one) for one in chunk])

@@ -18,6 +18,7 @@ from birdsearch.search.clusters.state import (
     list_states,
     state_of,
 )
+from birdsearch.search.places import SensitivePhotos
 from birdsearch.search.service.label_state import LabelState, label_state
 from birdsearch.search.sightings.store import last_run
 
@@ -31,9 +32,14 @@ _ODD_LABEL = 0.5
 
 
 class ClusterViews:
-    """Describes states of the clusters. Several threads may ask at once."""
+    """Describes states of the clusters. Several threads may ask at once.
 
-    def __init__(self) -> None:
+    Args:
+        sensitive: Says of which photos the place is not told, and so no deployment's name; None to name all.
+    """
+
+    def __init__(self, sensitive: SensitivePhotos | None) -> None:
+        self._sensitive = sensitive
         self._lock = threading.Lock()
         self._overviews: OrderedDict[tuple[int, int, LabelState], Overview] = OrderedDict()
         self._states: tuple[int | None, list[StateSummary]] = (None, [])
@@ -53,7 +59,7 @@ class ClusterViews:
         with self._lock:
             found = self._overviews.get(key)
             if found is None:
-                found = self._overviews[key] = overview(store, state_of(store, run_id))
+                found = self._overviews[key] = overview(store, state_of(store, run_id), self._sensitive)
                 if len(self._overviews) > _HELD:
                     self._overviews.popitem(last=False)
             self._overviews.move_to_end(key)

@@ -16,7 +16,7 @@ from birdsearch.indexer.reach import PlacedFile, Reach
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.model.species import Taxonomy, name_key
 from birdsearch.search.labels.fusion import softmax
-from birdsearch.search.places import coarse
+from birdsearch.search.places import coarse_place
 from birdsearch.search.service.schemas_photos import File, Photo, PhotoLabel, Verified, View
 from birdsearch.search.service.state import Service
 
@@ -67,7 +67,7 @@ def read_photo_rows(service: Service, photo_ids: Sequence[int]) -> list[Photo]:
         }
         labels = _labels(connection, record, list(whole))
     verified = _verified(service, [one.view_id for some in views.values() for one in some])
-    hidden = service.with_hidden_places([row.id for row in rows.values() if row.latitude is not None])
+    hidden = service.with_hidden_places(known)
     label_of = {whole[view_id]: label for view_id, label in labels.items()}
     found = []
     for photo_id in wanted:
@@ -77,7 +77,7 @@ def read_photo_rows(service: Service, photo_ids: Sequence[int]) -> list[Photo]:
         is_hidden = photo_id in hidden
         lat, lon = row.latitude, row.longitude
         if is_hidden:
-            lat, lon = coarse(lat), None if lon is None else coarse(lon)
+            lat, lon = coarse_place(lat, lon)
         is_served = service.options.originals and row.format in IMAGE_TYPES and not is_hidden
         own = files.get(photo_id, [])
         found.append(
@@ -92,7 +92,7 @@ def read_photo_rows(service: Service, photo_ids: Sequence[int]) -> list[Photo]:
                 captured_at=row.captured_at,
                 lat=lat,
                 lon=lon,
-                coarse=is_hidden,
+                coarse=is_hidden and lat is not None,
                 camera=row.camera,
                 lens=row.lens,
                 views=views.get(photo_id, []),

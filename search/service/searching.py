@@ -20,7 +20,7 @@ from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.threads import one_thread
 from birdsearch.search.answers import Question
 from birdsearch.search.inputs import region_of
-from birdsearch.search.places import coarse
+from birdsearch.search.places import coarse_place
 from birdsearch.search.results import Hit, LabelEvidence, QueryPhoto, QueryResult
 from birdsearch.search.rocchio import feedback
 from birdsearch.search.service.batching import Batcher
@@ -207,14 +207,17 @@ class Searcher:
         return told
 
     def _hit(self, hit: Hit, is_hidden: bool, verified: str | None) -> dict[str, Any]:
+        lat, lon = hit.latitude, hit.longitude
+        if is_hidden:
+            lat, lon = coarse_place(lat, lon)
         return {
             **hit.to_dict(),
             "path": self._service.path_of(hit.file),
             "view_id": hit.view_id,
             "label_probability": hit.label_probability,
             "verified": verified,
-            "lat": coarse(hit.latitude) if is_hidden and hit.latitude is not None else hit.latitude,
-            "lon": coarse(hit.longitude) if is_hidden and hit.longitude is not None else hit.longitude,
+            "lat": lat,
+            "lon": lon,
             "coarse": is_hidden,
             "camera": hit.camera,
             "width": hit.width,

@@ -74,7 +74,7 @@ class Service:
             )
             self.jobs = closing.enter_context(contextlib.closing(Jobs(self.paths.known)))
             self.copies = FoundCopies()
-            self.clusters = ClusterViews()
+            self.clusters = ClusterViews(None if options.exact_places else self.sensitive)
             self.review = closing.enter_context(contextlib.closing(ReviewPool()))
             self.sightings = SightingViews(None if options.exact_places else self.sensitive)
             self.maps = ClusterMaps(Settings.from_environment().cache / "maps")

@@ -20,7 +20,8 @@ from birdsearch.indexer.records import ModelRecord
 from birdsearch.model.species import Taxonomy
 from birdsearch.search.filters import Where, allowed_views, photos_of
 from birdsearch.search.labels.estimator import LabelEstimator
-from birdsearch.search.places import SensitiveNames, SensitivePhotos, coarse
+from birdsearch.search.places import SensitiveNames, SensitivePhotos, coarse_place, coarse_places
+from birdsearch.search.places_reach import REACH_S
 from birdsearch.search.sightings.build import BuiltParts, Taxa, build_parts, read_taxa, site_codes
 from birdsearch.search.sightings.deployed import Assignment, assign
 from birdsearch.search.sightings.deployments import read_deployments
@@ -39,7 +40,9 @@ __all__ = [
     "mean_place",
     "number_sightings",
     "span_of",
+    "told_place",
     "with_deployments",
+    "with_told_places",
 ]
 
 
@@ -86,7 +89,7 @@ class Sighting:
         verified: True if somebody said so.
         started_at: First wall-clock time, ISO 8601, or None.
         ended_at: Last, on the clock of the first.
-        site: Of its deployment, or None.
+        site: Of its deployment, or None; not told where the place is not told exactly.
         latitude: Degrees north, or None.
         longitude: Degrees east, or None.
         is_coarse: True if the place was coarsened to 0.1 degree, as the species is sensitive.
@@ -138,6 +141,7 @@ class FoundSightings:
         sites: (N,) int64, places in `site_names`, -1 where unknown.
         site_names: The deployments' sites.
         listed: The sightings by number.
+        hidden: (N,) bool, the frames whose places and sites are not told.
     """
 
     frames: Frames
@@ -148,6 +152,7 @@ class FoundSightings:
     sites: NDArray[np.int64]
     site_names: tuple[str, ...]
     listed: tuple[Sighting, ...]
+    hidden: NDArray[np.bool_]
 
 
 _EVENT_RULES, _RULES = EventRules(), SightingRules()
@@ -191,7 +196,12 @@ def find_sightings(
     grouping = events_of(frames, cosines_from(store, record.id, frames), event_rules, assignment.codes)
     sites, site_names = site_codes(assignment, frames, grouping)
     taxa = read_taxa(store, frames, grouping.exposures, rules.least_probability)
-    built = build_parts(store, record.id, frames, grouping, taxa, sites, rules)
+    hidden = np.zeros(len(frames), bool)
+    if not exact_places:
+        hidden = SensitivePhotos(store).are_hidden(frames.photo_ids)
+    # Within reach everything of one place is hidden; what is joined from beyond would tell where that is.
+    joined = frames if rules.gap_s <= REACH_S else with_told_places(frames, hidden)
+    built = build_parts(store, record.id, joined, grouping, taxa, sites, rules)
     part_labels, why = merge_parts(built.parts, rules)
     sightings = _smallest(part_labels[built.of_frame])
     rows = np.flatnonzero(grouping.leads)
@@ -203,15 +213,26 @@ def find_sightings(
         )
     best = representatives(sightings, rows, (frames.sharpness, bird_sizes(store, frames), sure))
     taxonomy = Taxonomy.load() if estimator is None else estimator.taxonomy
-    if exact_places:
-        hidden, names = frozenset[int](), SensitiveNames(())
-    else:
-        hidden, names = SensitivePhotos(store).among(frames.photo_ids), SensitiveNames(taxonomy)
+    names = SensitiveNames(() if exact_places else taxonomy)
     found = _Listing(
         frames, grouping, taxa, sites, site_names, built, part_labels, why, sightings, hidden, names
     )
     numbers, listed = found.list_all(labels, best)
-    return FoundSightings(frames, grouping, assignment, sightings, numbers, sites, site_names, listed)
+    return FoundSightings(frames, grouping, assignment, sightings, numbers, sites, site_names, listed, hidden)
+
+
+def with_told_places(frames: Frames, hidden: NDArray[np.bool_]) -> Frames:
+    """Return the frames with the places that are told of them: those of hidden ones are coarse.
+
+    Args:
+        frames: N frames.
+        hidden: (N,) bool.
+    """
+    return replace(
+        frames,
+        latitudes=np.where(hidden, coarse_places(frames.latitudes), frames.latitudes),
+        longitudes=np.where(hidden, coarse_places(frames.longitudes), frames.longitudes),
+    )
 
 
 def with_deployments(frames: Frames, assignment: Assignment) -> Frames:
@@ -243,7 +264,7 @@ class _Listing:
     part_labels: NDArray[np.int64]
     joined: dict[int, Joined]
     sightings: NDArray[np.int64]
-    hidden: frozenset[int]
+    hidden: NDArray[np.bool_]
     sensitive: SensitiveNames
 
     def list_all(
@@ -274,13 +295,8 @@ class _Listing:
         fused, verified = labels.get(sighting), self._verified(leads)
         name = verified if verified is not None else (None if fused is None else fused.name)
         species = verified if verified is not None else (None if fused is None else fused.species)
-        place = self._place(some)
-        is_coarse = place is not None and (
-            self.sensitive.any_of(name, species)
-            or not self.hidden.isdisjoint(frames.photo_ids[some].tolist())
-        )
-        if place is not None and is_coarse:
-            place = coarse(place[0]), coarse(place[1])
+        is_hidden = self.sensitive.any_of(name, species) or bool(self.hidden[some].any())
+        place = told_place(frames, some) if is_hidden else self._place(some)
         _, sizes = np.unique(grouping.bursts[leads], return_counts=True)
         cameras = grouping.cameras[leads]
         # Frames of no deployment may have been joined to those of one.
@@ -295,10 +311,10 @@ class _Listing:
             verified=verified is not None,
             started_at=started_at,
             ended_at=ended_at,
-            site=self.site_names[site] if site >= 0 else None,
+            site=self.site_names[site] if site >= 0 and not is_hidden else None,
             latitude=None if place is None else place[0],
             longitude=None if place is None else place[1],
-            is_coarse=is_coarse,
+            is_coarse=is_hidden and place is not None,
             frames=len(leads),
             photos=len(some),
             bursts=int((sizes > 1).sum()),
@@ -356,6 +372,17 @@ def mean_place(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) 
     turned = (longitudes[known] - base + 180.0) % 360.0 - 180.0
     longitude = (float(turned.mean()) + base + 180.0) % 360.0 - 180.0
     return round(float(latitudes[known].mean()), 6), round(float(longitude), 6)
+
+
+def told_place(frames: Frames, some: NDArray[np.int64]) -> tuple[float | None, float | None] | None:
+    """Return where some frames are told to be together, known from the cells of their places alone.
+
+    Args:
+        frames: All frames.
+        some: (n,) int64 places of those that are meant.
+    """
+    middle = mean_place(coarse_places(frames.latitudes[some]), coarse_places(frames.longitudes[some]))
+    return None if middle is None else coarse_place(*middle)
 
 
 def ids_of_groups(photo_ids: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ class GroupSummary:
         started_at: First wall-clock time, ISO 8601, or None.
         ended_at: Last, on the clock of the first.
         camera: Make and model, or None.
-        site: Of its deployment, or None.
+        site: Of its deployment, or None; not told where the place is not told exactly.
         frames: Exposures; copies count once.
         photos: Photos, copies included.
         sightings: Numbers of the sightings that it is of, or parts of it are.
@@ -89,7 +89,7 @@ def list_groups(found: FoundSightings, level: Literal["bursts", "events"]) -> li
                 started_at=started_at,
                 ended_at=ended_at,
                 camera=frames.model_names[model] if model >= 0 else None,
-                site=found.site_names[site] if site >= 0 else None,
+                site=found.site_names[site] if site >= 0 and not found.hidden[some].any() else None,
                 frames=len(leads),
                 photos=len(some),
                 sightings=tuple(np.unique(found.numbers[some]).tolist()),

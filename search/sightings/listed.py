@@ -17,12 +17,17 @@ from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.taxa import RANKS, Clade
 from birdsearch.model.species import Taxonomy, name_key
 from birdsearch.search.labels.estimator import LabelEstimator
-from birdsearch.search.places import SensitiveNames, SensitivePhotos, coarse
+from birdsearch.search.places import SensitiveNames, SensitivePhotos
 from birdsearch.search.sightings.build import Taxa, read_taxa, site_codes
 from birdsearch.search.sightings.deployed import assign
 from birdsearch.search.sightings.deployments import read_deployments
 from birdsearch.search.sightings.events import Grouping, events_of
-from birdsearch.search.sightings.find import mean_place, number_sightings, with_deployments
+from birdsearch.search.sightings.find import (
+    mean_place,
+    number_sightings,
+    told_place,
+    with_deployments,
+)
 from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames
 from birdsearch.search.sightings.labels import FusedLabel, bird_sizes, fused_labels, representatives
 from birdsearch.search.sightings.parts import SightingRules
@@ -46,7 +51,7 @@ class StoredSighting:
         verified: True if somebody said so.
         started_at: First wall-clock time, ISO 8601, or None.
         ended_at: Last, on the clock of the first.
-        site: Of its deployment, or None.
+        site: Of its deployment, or None; not told where the place is not told exactly.
         latitude: Degrees north, or None.
         longitude: Degrees east, or None.
         is_coarse: True if the place is told coarsely, as the species is sensitive.
@@ -201,13 +206,10 @@ class _Teller:
         if estimate is not None:
             name, rank, species = estimate.name, estimate.rank, estimate.species
         taxon = self.estimator.taxonomy.find(name) if name is not None and rank == "species" else None
-        place = self._place(leads)
-        is_coarse = place is not None and (
-            self.sensitive.any_of(name, species)
-            or not self.hidden.isdisjoint(frames.photo_ids[some].tolist())
+        is_hidden = self.sensitive.any_of(name, species) or not self.hidden.isdisjoint(
+            frames.photo_ids[some].tolist()
         )
-        if place is not None and is_coarse:
-            place = coarse(place[0]), coarse(place[1])
+        place = told_place(frames, some) if is_hidden else self._place(leads)
         cameras = grouping.cameras[leads]
         site = int(seen.sites[some].max())
         shown = self.best[sighting]
@@ -224,10 +226,10 @@ class _Teller:
             verified=verified is not None,
             started_at=started_at,
             ended_at=ended_at,
-            site=seen.site_names[site] if site >= 0 else None,
+            site=seen.site_names[site] if site >= 0 and not is_hidden else None,
             latitude=None if place is None else place[0],
             longitude=None if place is None else place[1],
-            is_coarse=is_coarse,
+            is_coarse=is_hidden and place is not None,
             frames=len(leads),
             events=len(np.unique(grouping.events[leads])),
             cameras=max(1, len(np.unique(cameras[cameras >= 0]))),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,10 @@ from birdsearch.search.catalog_model import catalog_model
 from birdsearch.search.filters import Where, allowed_views, great_circle_km, photos_of
 from birdsearch.search.inputs import Photo, find_photo, network_input
 from birdsearch.search.knn import nearest
+from birdsearch.search.places import SensitivePhotos
 from birdsearch.search.results import Hit
 from birdsearch.search.retrieval import Match, describe
+from birdsearch.search.sightings.find import with_told_places
 from birdsearch.search.sightings.store import KnownEvents, known_events
 
 __all__ = ["SimilarHit", "SimilarResult", "similar"]
@@ -39,9 +41,9 @@ class SimilarHit:
         hit: The photo.
         event: Name of its event, the smallest photo id in it.
         sighting: Number of its sighting, or None before the first `sightings` run.
-        site: Site of its deployment, or None.
+        site: Site of its deployment, or None; not told where the place is not told exactly.
         away_s: Seconds between the asked photo or sighting and this photo, by their clocks, or None.
-        away_km: Kilometres between them, or None.
+        away_km: Kilometres between them as their places are told, or None.
     """
 
     hit: Hit
@@ -93,6 +95,7 @@ def similar(
     *,
     elsewhere: bool = False,
     other_time: bool = False,
+    exact_places: bool = False,
     settings: Settings | None = None,
     device: str = "auto",
 ) -> SimilarResult:
@@ -108,6 +111,7 @@ def similar(
         where: Conditions on the hits, applied before the search, as are the following two.
         elsewhere: Only at another site; where one of the two has none, more than 1 km away by their positions.
         other_time: Only a day or more before or after.
+        exact_places: Tell sites of sensitive species, and kilometres from and to their places as they are.
         settings: Where weights are looked for, for a photo that is not in the catalog.
         device: Where the network runs for such a photo.
 
@@ -126,6 +130,10 @@ def similar(
     if record is None:
         raise CatalogError(f"{store.path}: no photo is indexed yet; run `birdsearch index FOLDER`")
     known = known_events(store, record)
+    hidden = np.zeros(len(known.frames), bool)
+    if not exact_places:
+        hidden = SensitivePhotos(store).are_hidden(known.frames.photo_ids)
+        known = replace(known, frames=with_told_places(known.frames, hidden))
     name, members, query = _asked(store, record, known, asked, settings, device)
     allowed = allowed_views(store, record.id, Where() if where is None else where)
     barred = np.isin(known.events, known.events[members]) | np.isin(known.sightings, known.sightings[members])
@@ -155,7 +163,7 @@ def similar(
                 hit=hit,
                 event=int(names[known.events[at]]),
                 sighting=number or None,
-                site=known.site_names[site] if site >= 0 else None,
+                site=known.site_names[site] if site >= 0 and not hidden[at] else None,
                 away_s=None if np.isnan(away_s[at]) else float(away_s[at]),
                 away_km=None if np.isnan(away_km[at]) else round(float(away_km[at]), 3),
             )

@@ -244,7 +244,8 @@ def _has(if_none_match: str | None, etag: str) -> bool:
 def get_image(service: ServiceDep, photo_id: _PhotoId, request: Request) -> Response:
     """The photo itself, as its file is, where the service serves originals.
 
-    A photo of a sensitive species that has a place is not served: its file tells it. `--exact-places` serves it.
+    A photo that would tell where a sensitive species is is not served, whatever the catalog knows of its place: its
+    file may tell it in a way that only others read. `--exact-places` serves it.
     """
     _check_served(service, photo_id)
     found = find_files(service.store, photo_id)
@@ -260,9 +261,9 @@ def _check_served(service: Service, photo_id: int) -> None:
     photo = next(iter(read_photo_rows(service, [photo_id])), None)
     if photo is None:
         raise HTTPException(404, f"no photo {photo_id}")
-    if photo.coarse:
+    if service.with_hidden_places([photo_id]):
         raise HTTPException(
-            404, "its file tells the exact place of a sensitive species (--exact-places serves it)"
+            404, "its file may tell the exact place of a sensitive species (--exact-places serves it)"
         )
     if photo.image is None:
         raise HTTPException(404, f"{photo.format} files are not served")

@@ -19,10 +19,10 @@ from birdsearch.search.dedup.copies import (
     candidate_pairs,
     copy_groups,
     missing_pairs,
-    turned_hashes,
     verify_pairs,
 )
 from birdsearch.search.dedup.fingerprint import Fingerprint, fingerprint
+from birdsearch.search.turned_hashes import turned_hashes
 
 
 def picture(seed: int, size: tuple[int, int] = (240, 180)) -> Image.Image:

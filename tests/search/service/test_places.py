@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -25,7 +26,7 @@ from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.runs import finish_run, start_run
 from birdsearch.indexer.taxa import add_taxa
 from birdsearch.model.species import Taxonomy
-from birdsearch.search import places
+from birdsearch.search import places, places_labels
 from birdsearch.search.filters import Where, allowed_views, great_circle_km
 from birdsearch.search.places import SensitiveNames, SensitivePhotos, coarse, coarse_places
 
@@ -47,7 +48,8 @@ class Placed:
         vector = np.eye(len(CLASSES), dtype=np.float32)[CLASSES.index(looks_like)] * 9
         # Photos differ a little, so that none is a copy of another.
         vector += np.float32(1e-3) * np.random.default_rng(len(self.views)).normal(size=3).astype(np.float32)
-        time = f"2024-05-{len(self.views) % 28 + 1:02d}T10:00:00"
+        # Each on a day of its own, out of reach of the others.
+        time = (datetime(2024, 5, 1, 10) + timedelta(days=len(self.views))).isoformat()
         photo_id, view_ids = catalog.photo([vector], latitude=place[0], longitude=place[1], captured_at=time)
         self.views[name], self.photos[name] = view_ids[0], photo_id
         return int(photo_id)
@@ -161,7 +163,8 @@ def test_many_photos_are_told_apart_as_few_are(
     placed.predict(**{str(number): CLASSES[rng.integers(3)] for number in range(0, 60, 7)})
     expected = placed.hidden()
     assert 10 < len(expected) < 50
-    monkeypatch.setattr(places, "_FEW", 5)
+    monkeypatch.setattr(places, "FEW", 5)
+    monkeypatch.setattr(places_labels, "FEW", 5)
     assert placed.hidden() == expected
     known = SensitivePhotos(placed.store)
     assert len(known.among(list(placed.photos.values()))) == len(expected)
