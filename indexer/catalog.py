@@ -20,7 +20,7 @@ from birdsearch.errors import CatalogError, CatalogReadOnlyError
 from birdsearch.indexer import database, tables
 from birdsearch.indexer.catalog_file import CatalogFile
 from birdsearch.indexer.damage import warn_of_damage
-from birdsearch.indexer.lock import WriterLock
+from birdsearch.indexer.lock import EDIT_LOCK, JOB_LOCK, TURN_LOCK, WriterLock
 from birdsearch.indexer.lookups import read_photos, read_views
 from birdsearch.indexer.migrations import SCHEMA_VERSION
 from birdsearch.indexer.reach import is_there
@@ -41,6 +41,8 @@ _CHUNK = 500
 
 # What a value that nobody wrote makes a program raise.
 _OF_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+# How long an edit waits for the edit before it, and a transaction for the one before it, in seconds.
+_EDIT_WAIT_S, _TURN_WAIT_S = 5.0, 30.0
 
 # A file whose content is known and that is not known to be gone keeps its photo searchable.
 live_file = sa.and_(tables.file.c.photo_id.is_not(None), tables.file.c.state != "missing")
@@ -64,9 +66,15 @@ class CatalogStore:
     """
 
     def __init__(
-        self, path: Path, file: CatalogFile, writer: sa.Engine | None = None, lock: WriterLock | None = None
+        self,
+        path: Path,
+        file: CatalogFile,
+        writer: sa.Engine | None = None,
+        lock: WriterLock | None = None,
+        purpose: str = "",
     ) -> None:
         self.path = path
+        self._purpose = purpose
         self._file = file
         self._reader = CatalogReader(file)
         self._writer = writer
@@ -77,7 +85,7 @@ class CatalogStore:
     def open(
         cls,
         path: str | os.PathLike[str],
-        mode: Literal["read", "write", "create"] = "read",
+        mode: Literal["read", "write", "create", "edit"] = "read",
         *,
         purpose: str = "birdsearch",
     ) -> CatalogStore:
@@ -85,8 +93,9 @@ class CatalogStore:
 
         Args:
             path: The catalog's folder.
-            mode: `read` never writes; `write` takes the writer lock; `create` is `write` that makes a new
-                catalog where there is none.
+            mode: `read` never writes; `write` is for long work, of which one runs at a time; `create` is `write`
+                that makes a new catalog where there is none; `edit` is for what a person changes, at once and also
+                beside long work.
             purpose: What the writer does, shown to others who find the catalog taken.
 
         Returns:
@@ -94,7 +103,7 @@ class CatalogStore:
 
         Raises:
             CatalogError: There is no catalog, it is damaged, not a catalog, or of a newer version.
-            CatalogLockedError: Another process writes to it.
+            CatalogLockedError: Another process does long work on it, or an edit that takes too long.
             CatalogReadOnlyError: It is to be written and cannot be.
         """
         folder = Path(path).expanduser().absolute()
@@ -113,15 +122,33 @@ class CatalogStore:
                 store.close()
                 raise
             return store
-        lock = WriterLock(folder / "lock", purpose)
+        if mode == "edit":
+            return cls._open_for_edit(folder, file, purpose)
+        lock = WriterLock(folder / JOB_LOCK, purpose)
         lock.acquire()
         try:
             if mode == "create":
                 file.touch()
             writer = database.open_writer(file)
-            database.migrate(writer, file)
-            store = cls(folder, CatalogFile(file), writer, lock)
+            with _turn(folder, purpose):
+                database.migrate(writer, file)
+            store = cls(folder, CatalogFile(file), writer, lock, purpose)
             store._ensure_uid()
+        except BaseException:
+            lock.release()
+            raise
+        return store
+
+    @classmethod
+    def _open_for_edit(cls, folder: Path, file: Path, purpose: str) -> CatalogStore:
+        lock = WriterLock(folder / EDIT_LOCK, purpose, _EDIT_WAIT_S)
+        lock.acquire()
+        try:
+            if database.is_older(file):
+                # To bring it up to date is no edit: nobody else may be at work.
+                cls.open(folder, "write", purpose=purpose).close()
+            store = cls(folder, CatalogFile(file), database.open_writer(file), lock, purpose)
+            store._check_readable(file)
         except BaseException:
             lock.release()
             raise
@@ -163,7 +190,7 @@ class CatalogStore:
 
     @property
     def writable(self) -> bool:
-        """True if the catalog was opened for writing, which holds the writer lock."""
+        """True if the catalog was opened for writing."""
         return self._writer is not None
 
     @contextlib.contextmanager
@@ -198,7 +225,11 @@ class CatalogStore:
         if self._writer is None:
             raise CatalogReadOnlyError(f"{self.path}: the catalog was opened for reading")
         self._reader.check()
-        with database.database_errors(self.database_path), self._writer.begin() as connection:
+        with (
+            _turn(self.path, self._purpose),
+            database.database_errors(self.database_path),
+            self._writer.begin() as connection,
+        ):
             # Once more, as a connection that was opened just now might have found another file.
             self._reader.check()
             yield connection
@@ -208,7 +239,11 @@ class CatalogStore:
         self._reader.dispose()
         # The writer closes last: its closing folds the write-ahead log back into the main file.
         if self._writer is not None:
-            self._writer.dispose()
+            with contextlib.ExitStack() as turn:
+                # If the log cannot be folded back now, the next writer does it.
+                with contextlib.suppress(CatalogError):
+                    turn.enter_context(_turn(self.path, self._purpose))
+                self._writer.dispose()
         if self._lock is not None:
             self._lock.release()
 
@@ -469,6 +504,15 @@ class CatalogStore:
             embeddings=embeddings,
             bytes=size,
         )
+
+
+def _turn(folder: Path, purpose: str) -> WriterLock:
+    """Whose turn it is to write.
+
+    NOTE: SQLite lets one transaction write at a time; but before 3.51.3 one that folds the log back while another
+    begins to write can damage a catalog, so that both are done by turns.
+    """
+    return WriterLock(folder / TURN_LOCK, purpose, _TURN_WAIT_S)
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""One writer a catalog: an advisory lock that names its holder."""
+"""Who may write to a catalog: advisory locks that name their holders."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ import fcntl
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from birdsearch.errors import CatalogLockedError, CatalogReadOnlyError
 
-__all__ = ["WriterLock"]
+__all__ = ["EDIT_LOCK", "JOB_LOCK", "TURN_LOCK", "WriterLock"]
+
+JOB_LOCK = "lock"
+"""Held by the one long piece of work that writes to a catalog, for as long as it runs."""
+EDIT_LOCK = "lock-edit"
+"""Held for what a person changes: moments, also while a job runs."""
+TURN_LOCK = "lock-turn"
+"""Held for one transaction that writes, whoever's it is, and for folding the write-ahead log back."""
+
+# Between two looks whether a lock is free, in seconds; the first look again is early, the later ones are less so.
+_SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.002, 0.05
 
 
 class WriterLock:
@@ -22,18 +33,20 @@ class WriterLock:
     Args:
         path: The lock file.
         purpose: What the holder does, shown to whoever finds the lock taken.
+        wait_s: How long a lock that is taken is waited for, in seconds.
     """
 
-    def __init__(self, path: Path, purpose: str) -> None:
+    def __init__(self, path: Path, purpose: str, wait_s: float = 0.0) -> None:
         self._path = path
         self._purpose = purpose
+        self._wait_s = wait_s
         self._file: IO[bytes] | None = None
 
     def acquire(self) -> None:
         """Take the lock.
 
         Raises:
-            CatalogLockedError: Another process holds it; the message names that process.
+            CatalogLockedError: Another holds it, and did for as long as it was waited for; the message names it.
             CatalogReadOnlyError: The lock file cannot be written.
         """
         try:
@@ -44,7 +57,7 @@ class WriterLock:
                 f"{self._path.parent}: the catalog cannot be written ({error.strerror}); searching it still works"
             ) from error
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(file)
         except OSError as error:
             file.seek(0)
             taken = _describe(file.read().decode(errors="replace"))
@@ -59,6 +72,19 @@ class WriterLock:
         with contextlib.suppress(OSError):
             file.truncate(0)
             file.write(json.dumps(holder).encode())
+
+    def _lock(self, file: IO[bytes]) -> None:
+        end, look_s = time.monotonic() + self._wait_s, _SHORTEST_LOOK_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(look_s)
+                look_s = min(2 * look_s, _LONGEST_LOOK_S)
+            else:
+                return
 
     def release(self) -> None:
         """Give the lock back; does nothing if it is not held."""

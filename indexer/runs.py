@@ -15,7 +15,15 @@ from birdsearch.errors import CatalogError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, now
 
-__all__ = ["VectorSettings", "decode_mode", "finish_run", "recorded_run", "start_run", "vector_settings"]
+__all__ = [
+    "VectorSettings",
+    "decode_mode",
+    "finish_run",
+    "recorded_failure",
+    "recorded_run",
+    "start_run",
+    "vector_settings",
+]
 
 # What vectors hang on in their last bits only.
 _MINOR = ("batch_size",)
@@ -39,13 +47,17 @@ def start_run(
     command: str,
     model_id: int | None = None,
     settings: Mapping[str, object] | None = None,
+    started_at: str | None = None,
 ) -> int:
-    """Begin a run; returns its id. `settings` is what its results may depend on, in JSON types."""
+    """Begin a run; returns its id. `settings` is what its results may depend on, in JSON types.
+
+    One that began with reading, before it was written down, says so by `started_at`.
+    """
     values = {
         "command": command,
         "version": __version__,
         "model_id": model_id,
-        "started_at": now(),
+        "started_at": now() if started_at is None else started_at,
         "settings": None if settings is None else json.dumps(settings, sort_keys=True),
     }
     return int(
@@ -81,6 +93,21 @@ def recorded_run(store: CatalogStore, command: str, model_id: int) -> Iterator[t
         raise
     with store.writing() as connection:
         finish_run(connection, run_id, counts, outcome)
+
+
+@contextlib.contextmanager
+def recorded_failure(store: CatalogStore, command: str, model_id: int) -> Iterator[None]:
+    """What a run does before it is written down; recorded as a run if it fails."""
+    started_at = now()
+    try:
+        yield
+    except BaseException as error:
+        outcome = "failed" if isinstance(error, Exception) else "interrupted"
+        with contextlib.suppress(CatalogError), store.writing() as connection:
+            finish_run(
+                connection, start_run(connection, command, model_id, started_at=started_at), {}, outcome
+            )
+        raise
 
 
 def vector_settings(store: CatalogStore, model_id: int) -> list[VectorSettings]:

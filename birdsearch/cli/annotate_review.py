@@ -164,7 +164,7 @@ def undo(run: int | None, dry_run: bool, catalog: Path, fmt: str) -> None:
     from birdsearch.indexer.annotations import undoable
     from birdsearch.indexer.catalog import CatalogStore
 
-    mode: Any = "read" if dry_run else "write"
+    mode: Any = "read" if dry_run else "edit"
     with CatalogStore.open(catalog, mode, purpose="birdsearch annotate") as store:
         summary = undoable(store, run) if dry_run else take_back(store, run)
     if fmt == "table":
@@ -204,7 +204,7 @@ def taxa(file: Path | None, catalog: Path, fmt: str) -> None:
 
     if file is not None:
         text = text_of(file)
-        with CatalogStore.open(catalog, "write", purpose="birdsearch annotate") as store:
+        with CatalogStore.open(catalog, "edit", purpose="birdsearch annotate") as store:
             summary = add_taxa(store, text, str(file))
         warn(summary.warnings)
         if fmt == "json":

@@ -30,7 +30,7 @@ def name(cluster_id: int, name: str, catalog: Path) -> None:
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.search.clusters.edit import name_cluster
 
-    with CatalogStore.open(catalog, "write", purpose=_PURPOSE) as store:
+    with CatalogStore.open(catalog, "edit", purpose=_PURPOSE) as store:
         state = name_cluster(store, cluster_id, name)
     given = state.names.get(cluster_id)
     _done(f"cluster {cluster_id} " + ("has no name now" if given is None else f"is {given!r} now"), state)
@@ -44,7 +44,7 @@ def merge(cluster_ids: tuple[int, ...], catalog: Path) -> None:
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.search.clusters.edit import merge_clusters
 
-    with CatalogStore.open(catalog, "write", purpose=_PURPOSE) as store:
+    with CatalogStore.open(catalog, "edit", purpose=_PURPOSE) as store:
         state = merge_clusters(store, cluster_ids)
     _done(f"cluster {cluster_ids[0]} has {_size(state, cluster_ids[0])} photos now", state)
 
@@ -69,7 +69,7 @@ def split(cluster_id: int, into: int | None, photos: tuple[str, ...], catalog: P
 
     if photos and into is not None:
         raise click.UsageError("--into and --photos are two ways to split; give one")
-    with CatalogStore.open(catalog, "write", purpose=_PURPOSE) as store:
+    with CatalogStore.open(catalog, "edit", purpose=_PURPOSE) as store:
         if photos:
             state = split_photos(store, cluster_id, photo_list(store, photos))
         else:
@@ -85,7 +85,7 @@ def undo(catalog: Path) -> None:
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.search.clusters.edit import undo_edit
 
-    with CatalogStore.open(catalog, "write", purpose=_PURPOSE) as store:
+    with CatalogStore.open(catalog, "edit", purpose=_PURPOSE) as store:
         state = undo_edit(store)
     emit(f"run {state.parameters['undone']} taken back by run {state.run_id}: {len(state.ids)} clusters")
 

@@ -154,7 +154,7 @@ def _dedup(
     )
     where = build_where(**conditions)
     if not apply:
-        with _opened(catalog) as store:
+        with CatalogStore.open(catalog) as store:
             where = replace(where, coarse_by=told_by(store, exact_places=exact_places))
             result = _find(store, options, where, sheet)
         _write(result, fmt, None)
@@ -172,17 +172,6 @@ def _dedup(
     stop.go_on_stopping()
     if report.refused:
         sys.exit(1)
-
-
-def _opened(catalog: Path) -> CatalogStore:
-    """The catalog, for writing where that is possible, so that fingerprints are made once."""
-    from birdsearch.errors import CatalogLockedError, CatalogReadOnlyError
-    from birdsearch.indexer.catalog import CatalogStore
-
-    try:
-        return CatalogStore.open(catalog, "write", purpose="dedup")
-    except (CatalogLockedError, CatalogReadOnlyError):
-        return CatalogStore.open(catalog)
 
 
 def _find(store: CatalogStore, options: DedupOptions, where: Where, sheet: Path | None) -> DedupResult:

@@ -155,7 +155,7 @@ def reject(photos: tuple[str, ...], forget: bool, who: str, catalog: Path) -> No
 
     if len(photos) < 2:
         raise InvalidInputError("name at least two photos that are no copies of each other")
-    with CatalogStore.open(catalog, "write", purpose="dedup reject") as store:
+    with CatalogStore.open(catalog, "edit", purpose="dedup reject") as store:
         # "12" is an id too, unless there is a file of that name.
         ids = [
             find_stored(store, int(photo) if photo.isdecimal() and not Path(photo).exists() else photo)

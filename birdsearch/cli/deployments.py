@@ -62,7 +62,7 @@ def deployments(context: click.Context, level: int | None, catalog: Path) -> Non
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.search.sightings.deployments import deployments_from_folders, store_deployments
 
-    with CatalogStore.open(catalog, "write", purpose="birdsearch deployments") as store:
+    with CatalogStore.open(catalog, "edit", purpose="birdsearch deployments") as store:
         roots = [root for _, root in store.roots()]
         found = deployments_from_folders(_all_frames(store), roots, level)
         done = store_deployments(store, found, "deployments from folders")
@@ -89,7 +89,7 @@ def import_table(table: Path, catalog: Path, fmt: str) -> None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InvalidInputError(f"{table} cannot be read: {reason}") from error
-    with CatalogStore.open(catalog, "write", purpose="birdsearch deployments") as store:
+    with CatalogStore.open(catalog, "edit", purpose="birdsearch deployments") as store:
         found = parse_deployments(text, str(table), [root for _, root in store.roots()])
         done = store_deployments(store, found, "deployments import")
         if fmt == "table":
@@ -123,7 +123,7 @@ def remove(names: tuple[str, ...], catalog: Path) -> None:
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.search.sightings.deployments import remove_deployments
 
-    with CatalogStore.open(catalog, "write", purpose="birdsearch deployments") as store:
+    with CatalogStore.open(catalog, "edit", purpose="birdsearch deployments") as store:
         count = remove_deployments(store, names)
     click.echo(f"{count} deployments removed")
 

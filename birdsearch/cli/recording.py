@@ -157,7 +157,7 @@ def record_labels(
 
     text = None if session.taxonomy is None else text_of(session.taxonomy)
     taxa = () if text is None else parse_taxa(text, str(session.taxonomy))
-    mode: Any = "read" if session.dry_run else "write"
+    mode: Any = "read" if session.dry_run else "edit"
     with CatalogStore.open(session.catalog, mode, purpose="birdsearch annotate") as store:
         proposals = propose(store, extended(catalog_taxonomy(store), taxa))
         is_refused = bool(proposals.problems) and not session.skip_bad

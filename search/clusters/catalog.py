@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.catalog import CatalogStore, chunks, now
 from birdsearch.indexer.embeddings import unit_vectors
-from birdsearch.indexer.runs import recorded_run
+from birdsearch.indexer.runs import finish_run, recorded_failure, start_run
 from birdsearch.search.clusters.state import (
     OUTLIER,
     ClusterState,
@@ -128,7 +128,8 @@ def cluster_catalog(
         InvalidInputError: No photo meets the conditions, or the method cannot be used as asked.
     """
     where = Where() if where is None else where
-    with recorded_run(store, "cluster", model_id) as (run_id, counts):
+    started_at = now()
+    with recorded_failure(store, "cluster", model_id):
         asked = _whole(store, allowed_views(store, model_id, where))
         if not len(asked):
             raise InvalidInputError("there is no photo to cluster; check the conditions, or index a folder")
@@ -160,14 +161,21 @@ def cluster_catalog(
             "kept": len(kept),
             "edits_dropped": _edits(store, former),
         }
+        # The run begins only now, so that it is newer than all edits that were made while it was reckoned.
         with store.writing() as connection:
+            run_id = start_run(connection, "cluster", model_id, started_at=started_at)
             ids = _with_ids(connection, run_id, labels, kept)
             names = names_of(connection, sorted(set(kept.values())))
             save_head(connection, run_id, model_id, found.method, parameters, names, None)
             save_members(connection, run_id, views, ids, strengths)
-        clusters = np.unique(ids[ids != OUTLIER])
-        counts.update(photos=len(views), clusters=len(clusters), outliers=int((ids == OUTLIER).sum()))
-        counts.update(kept=len(kept), method=found.method)
+            counts = {
+                "photos": len(views),
+                "clusters": len(np.unique(ids[ids != OUTLIER])),
+                "outliers": int((ids == OUTLIER).sum()),
+                "kept": len(kept),
+                "method": found.method,
+            }
+            finish_run(connection, run_id, counts)
     return state_of(store, run_id)
 
 

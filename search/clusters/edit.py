@@ -34,6 +34,7 @@ from birdsearch.search.clusters.split import split_vectors
 from birdsearch.search.clusters.state import (
     ClusterState,
     new_clusters,
+    newest_run,
     require_state,
     save_head,
     state_of,
@@ -209,7 +210,8 @@ def undo_edit(store: CatalogStore) -> ClusterState:
     Raises:
         InvalidInputError: There is no older state.
     """
-    base = _restored(store, require_state(store))
+    current = require_state(store)
+    base = _restored(store, current)
     run, state = tables.run.c, tables.cluster_run.c
     with store.reading() as connection:
         older = connection.execute(
@@ -220,7 +222,8 @@ def undo_edit(store: CatalogStore) -> ClusterState:
     if older is None:
         raise InvalidInputError("there is no state of the clusters before this one")
     target = _restored(store, state_of(store, older))
-    return _save(store, target, _Edit("undo", {"undone": base.run_id}, target.names))
+    edit = _Edit("undo", {"undone": base.run_id}, target.names)
+    return _save(store, target, edit, current=current.run_id)
 
 
 def _restored(store: CatalogStore, state: ClusterState) -> ClusterState:
@@ -238,6 +241,7 @@ def _save(
     cluster: sa.ColumnElement[Any] | None = None,
     parts: Sequence[NDArray[np.int64]] = (),
     strengths: Mapping[int, float] | None = None,
+    current: int | None = None,
 ) -> ClusterState:
     """Write a state based on another, in one transaction.
 
@@ -248,9 +252,17 @@ def _save(
         cluster: SQL of the cluster of each member; as it was if None.
         parts: Views that go into new clusters, one for each part.
         strengths: New strength by view.
+        current: The run whose state is in force, if not that of `base`.
+
+    Raises:
+        InvalidInputError: Another state was written meanwhile.
     """
     table, member = tables.cluster_member, tables.cluster_member.c
     with store.writing() as connection:
+        if newest_run(connection) != (base.run_id if current is None else current):
+            raise InvalidInputError(
+                "the clusters were made anew meanwhile; nothing was changed: look at them again"
+            )
         run_id = start_run(connection, f"cluster {edit.verb}", base.model_id)
         fresh = new_clusters(connection, run_id, len(parts))
         parameters = {**edit.parameters, **({"new": fresh} if fresh else {})}

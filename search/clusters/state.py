@@ -122,13 +122,18 @@ class StateSummary:
 
 def current_run(store: CatalogStore) -> int | None:
     """The run whose state is in force: the newest that was finished; None before the first."""
-    run, state = tables.run.c, tables.cluster_run.c
     with store.reading() as connection:
-        newest: int | None = connection.execute(
-            sa.select(sa.func.max(run.id))
-            .join(tables.cluster_run, state.run_id == run.id)
-            .where(run.outcome == "done")
-        ).scalar_one()
+        return newest_run(connection)
+
+
+def newest_run(connection: sa.Connection) -> int | None:
+    """Return what `current_run` does, in a transaction that is open."""
+    run, state = tables.run.c, tables.cluster_run.c
+    newest: int | None = connection.execute(
+        sa.select(sa.func.max(run.id))
+        .join(tables.cluster_run, state.run_id == run.id)
+        .where(run.outcome == "done")
+    ).scalar_one()
     return newest
 
 

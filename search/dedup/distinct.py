@@ -14,7 +14,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, now
 from birdsearch.indexer.runs import finish_run, start_run
 
-__all__ = ["DistinctPair", "reject", "rejected_pairs", "unreject"]
+__all__ = ["DistinctPair", "is_rejected", "reject", "rejected_pairs", "unreject"]
 
 _COMMAND = "dedup reject"
 _UNDO_COMMAND = "dedup reject --undo"
@@ -42,6 +42,15 @@ def rejected_pairs(store: CatalogStore) -> list[DistinctPair]:
                 sa.select(row.first_id, row.second_id, row.who, row.at).order_by(row.first_id, row.second_id)
             )
         ]
+
+
+def is_rejected(store: CatalogStore, one_id: int, other_id: int) -> bool:
+    """Whether a person said that two photos are no copies of each other."""
+    row = tables.distinct_pair.c
+    first, second = sorted((one_id, other_id))
+    wanted = sa.select(row.first_id).where(row.first_id == first, row.second_id == second)
+    with store.reading() as connection:
+        return connection.execute(wanted).first() is not None
 
 
 def reject(store: CatalogStore, photo_ids: Sequence[int], who: str) -> int:

@@ -135,7 +135,8 @@ def find_copies(
     the order in which they were indexed.
 
     Args:
-        store: An open catalog. If it is open for writing, the fingerprints that are made and the run are kept.
+        store: An open catalog. Fingerprints that are made are kept where it can be written, and the run if it is
+            open for writing.
         record: The model whose vectors are compared.
         options: How to look.
         where: Conditions on the photos that are compared. With `under` and `exclude_under`, files elsewhere take

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from birdsearch.errors import CatalogError
+from birdsearch.errors import CatalogError, CatalogLockedError, CatalogReadOnlyError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.decode import DecodedPhoto
@@ -47,8 +48,8 @@ class FingerprintStore:
     """Fingerprints by photo id.
 
     Args:
-        store: An open catalog. If it is open for writing, fingerprints are kept in it; else in memory, for as
-            long as this object lives.
+        store: An open catalog, in which fingerprints are kept, batch by batch, even if it is open for reading.
+            Where it cannot be written they are kept in memory, for as long as this object lives.
     """
 
     def __init__(self, store: CatalogStore) -> None:
@@ -158,17 +159,26 @@ class FingerprintStore:
                 undone = failed
 
     def _keep(self, ready: dict[int, bytes]) -> None:
-        if self._store.writable:
-            rows = [
-                {"photo_id": photo_id, "version": FINGERPRINT_VERSION, "content": content}
-                for photo_id, content in sorted(ready.items())
-            ]
+        rows = [
+            {"photo_id": photo_id, "version": FINGERPRINT_VERSION, "content": content}
+            for photo_id, content in sorted(ready.items())
+        ]
+        try:
             if rows:
-                with self._store.writing() as connection:
-                    connection.execute(sa.insert(tables.fingerprint).prefix_with("OR REPLACE"), rows)
-        else:
+                self._write(rows)
+        except (CatalogReadOnlyError, CatalogLockedError):
             self._own |= ready
         ready.clear()
+
+    def _write(self, rows: list[dict[str, object]]) -> None:
+        with contextlib.ExitStack() as opened:
+            store = self._store
+            if not store.writable:
+                # For this moment only: whoever only looks for copies is in nobody's way.
+                store = opened.enter_context(CatalogStore.open(store.path, "edit", purpose="fingerprints"))
+                store.check_is(self._store)
+            with store.writing() as connection:
+                connection.execute(sa.insert(tables.fingerprint).prefix_with("OR REPLACE"), rows)
 
 
 def _is_whole(version: int | None, content: bytes | None) -> bool:

@@ -31,6 +31,7 @@ from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.runs import finish_run, start_run
 from birdsearch.search.dedup.companions import companions_of
+from birdsearch.search.dedup.distinct import is_rejected
 from birdsearch.search.dedup.groups import CopyFile, CopyGroup
 from birdsearch.search.dedup.moves import (
     MoveError,
@@ -200,6 +201,9 @@ class _Apply:
     def take(self, group: CopyGroup, file: CopyFile) -> None:
         """Move a file of a group with all that belongs to it, or say why not."""
         kept = group.kept
+        if is_rejected(self._store, file.photo_id, kept.photo_id):
+            self._refuse(file.path, f"was said meanwhile to be no copy of {display_path(kept.path)}")
+            return
         try:
             seen = verify(kept.path, kept.digest, follow_links=True)
         except MoveError as error:

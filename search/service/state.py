@@ -28,7 +28,7 @@ from birdsearch.search.service.review_pool import ReviewPool
 from birdsearch.search.service.searching import Searcher
 from birdsearch.search.service.sighting_views import SightingViews
 from birdsearch.search.service.thumbs import ThumbCache, thumbs_folder
-from birdsearch.search.service.writing import SharedWriter
+from birdsearch.search.service.writing import CatalogWriters
 
 __all__ = ["Service", "ServiceDep", "service_of"]
 
@@ -65,7 +65,7 @@ class Service:
         self.stopping = threading.Event()
         with contextlib.ExitStack() as closing:
             self.catalog = closing.enter_context(Catalog.open(options.catalog, "read"))
-            self._writer = SharedWriter(self.store)
+            self._writers = CatalogWriters(self.store)
             self.metrics = Metrics()
             self.sensitive = SensitivePhotos(self.store)
             self.paths = ShownPaths(self.store, absolute=options.show_paths)
@@ -94,24 +94,24 @@ class Service:
 
     @contextlib.contextmanager
     def writing(self, purpose: str) -> Iterator[CatalogStore]:
-        """The catalog opened for writing by a request for as long as the block runs; by one at a time.
+        """The catalog opened for writing by a request for as long as the block runs, also beside long work.
 
         Args:
             purpose: What is written, shown to other processes that find the catalog taken.
 
         Raises:
             CatalogReadOnlyError: The service changes nothing.
-            CatalogLockedError: Another process writes to it, or another request for too long.
+            CatalogLockedError: Another request or process edits it, for too long.
         """
         self.check_writable()
-        with self._writer.for_request(purpose) as store:
+        with self._writers.for_request(purpose) as store:
             yield store
 
     @contextlib.contextmanager
     def writing_beside(self, purpose: str) -> Iterator[CatalogStore]:
         """The catalog opened for writing by the job that runs, while requests write too; see `writing`."""
         self.check_writable()
-        with self._writer.for_job(purpose) as store:
+        with self._writers.for_job(purpose) as store:
             yield store
 
     def check_writable(self) -> None:

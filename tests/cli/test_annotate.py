@@ -369,7 +369,9 @@ def test_many_problems_are_shown_in_part_and_all_in_json(catalog: Path, tmp_path
 
 def test_a_catalog_that_is_taken_or_not_there_is_told(catalog: Path, tmp_path: Path) -> None:
     with CatalogStore.open(catalog, "write", purpose="birdsearch index"):
-        refused(run(catalog, "set", "#1", "--as", "hoopoe"), "birdsearch index", CatalogLockedError)
+        assert run(catalog, "set", "#1", "--as", "hoopoe").exit_code == 0
+    with CatalogStore.open(catalog, "edit", purpose="birdsearch annotate"):
+        refused(run(catalog, "set", "#1", "--as", "hoopoe"), "birdsearch annotate", CatalogLockedError)
         assert run(catalog, "set", "#1", "--as", "hoopoe", "--dry-run").exit_code == 0
         assert run(catalog, "list").exit_code == 0
     refused(run(tmp_path / "none", "set", "#1", "--as", "hoopoe"), "birdsearch index FOLDER", CatalogError)

@@ -283,12 +283,12 @@ def test_labels_go_through_the_same_checks_as_all_others(clustered: Path) -> Non
 # -- as a process ------------------------------------------------------------------------------------------
 
 
-def test_clusters_are_read_while_another_writes_and_written_by_one(clustered: Path) -> None:
+def test_clusters_are_read_and_edited_while_another_writes_and_made_by_one(clustered: Path) -> None:
     with CatalogStore.open(clustered, "write", purpose="birdsearch index"):
         assert sizes(clustered) == {1: 9, 2: 8, 3: 7}
-        for sub, arguments in (("", K3), ("name", (1, "x")), ("merge", (1, 2)), ("undo", ())):
-            result = run(sub, clustered, *arguments)
-            assert isinstance(result.exception, CatalogLockedError)
+        assert isinstance(run("", clustered, *K3).exception, CatalogLockedError)
+        assert run("name", clustered, 1, "x").exit_code == 0
+        assert run("undo", clustered).exit_code == 0
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -243,9 +243,8 @@ def undo_duplicates(service: ServiceDep, response: Response, request: UndoReques
 
 def _find(service: Service, task: Task, options: DedupOptions) -> Mapping[str, Any]:
     record = service.model_in_use()
-    with service.writing_beside("copies") as store:
-        result = find_copies(store, record, options, progress=task.progress)
-        service.copies.put(store, result.groups, result.photos, result.warnings)
+    result = find_copies(service.store, record, options, progress=task.progress)
+    service.copies.put(service.store, result.groups, result.photos, result.warnings)
     return {
         "groups": len(result.groups),
         "photos": result.photos,

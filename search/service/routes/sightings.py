@@ -171,13 +171,12 @@ def _find(
 ) -> Mapping[str, Any]:
     record = service.model_in_use()
     task.progress("joining photos")
+    estimator = service.catalog.label_estimator()
+    found = find_sightings(service.store, record, None, rules, joining, estimator=estimator)
+    if not len(found.frames):
+        raise InvalidInputError("there is no photo to look at; index a folder first")
+    task.progress("storing what was found")
     with service.writing_beside("sightings") as store:
-        found = find_sightings(
-            store, record, None, rules, joining, estimator=service.catalog.label_estimator()
-        )
-        if not len(found.frames):
-            raise InvalidInputError("there is no photo to look at; index a folder first")
-        task.progress("storing what was found")
         run_id = store_sightings(store, found, settings)
     return {
         "run": run_id,

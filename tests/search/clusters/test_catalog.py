@@ -237,6 +237,31 @@ def test_nothing_to_cluster_is_an_error_and_the_run_says_that_it_failed(
         require_state(made.store)
 
 
+def test_a_clustering_is_in_force_whatever_was_edited_while_it_was_reckoned(made: Any) -> None:
+    cluster(made)
+
+    def edited_meanwhile(*arguments: Any, **options: Any) -> Any:
+        name_cluster(made.store, 1, "by hand")
+        return planted(*arguments, **options)
+
+    anew = cluster_catalog(made.store, made.model_id, algorithm=edited_meanwhile)
+    assert require_state(made.store).run_id == anew.run_id
+    assert anew.names == {1: "by hand"}
+
+
+def test_an_edit_of_clusters_that_were_made_anew_meanwhile_is_refused(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cluster(made)
+    anew = cluster(made)
+    with monkeypatch.context() as patch:
+        patch.setattr("birdsearch.search.clusters.edit.require_state", lambda store: before)  # noqa: ARG005
+        with pytest.raises(InvalidInputError, match=r"made anew meanwhile; nothing was changed"):
+            name_cluster(made.store, 1, "late")
+    assert require_state(made.store).run_id == anew.run_id
+    assert name_cluster(made.store, 1, "now").names == {1: "now"}
+
+
 def test_clusters_that_a_part_of_the_catalog_hides_are_known_again_afterwards(made: Any) -> None:
     cluster(made)
     name_cluster(made.store, 3, "the third")
@@ -272,8 +297,7 @@ saved = cluster_catalog.save_members
 if sys.argv[2] == "saving":
     cluster_catalog.save_members = killed
 if sys.argv[2] == "finishing":
-    import birdsearch.indexer.runs as runs
-    runs.finish_run = lambda *_: os.kill(os.getpid(), 9)
+    cluster_catalog.finish_run = lambda *_: os.kill(os.getpid(), 9)
 with CatalogStore.open(sys.argv[1], "write") as store:
     cluster_catalog.cluster_catalog(store, 1, algorithm=algorithm)
 """

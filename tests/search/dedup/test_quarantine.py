@@ -30,6 +30,7 @@ from birdsearch.indexer.taxa import new_taxon
 from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.indexer.verify import check_catalog
 from birdsearch.indexer.writer import CatalogWriter, EmbeddedFile
+from birdsearch.search.dedup.distinct import reject
 from birdsearch.search.dedup.groups import CopyFile, CopyGroup
 from birdsearch.search.dedup.quarantine import apply_groups, recover, undo
 
@@ -257,6 +258,18 @@ def test_a_group_whose_file_to_keep_is_missing_or_changed_is_refused(
     assert (library.folder / "2023/a (1).png").exists()
     assert (library.folder / "2024/a.png").exists()
     assert not (library.folder / "2024/c.png").exists()
+
+
+def test_photos_that_a_person_told_apart_while_copies_were_sought_are_not_moved(library: Library) -> None:
+    groups = both_groups(library)
+    group = next(group for group in groups if any(b"c.png" in file.path for file in group.files))
+    other = next(file for file in group.others if file.photo_id != group.kept.photo_id)
+    with CatalogStore.open(library.store.path, "edit") as meanwhile:
+        reject(meanwhile, [group.kept.photo_id, other.photo_id], "ada")
+    report = apply_groups(library.store, groups)
+    assert [one.path for one in report.refused] == [other.path]
+    assert "was said meanwhile to be no copy" in report.refused[0].reason
+    assert Path(os.fsdecode(other.path)).exists()
 
 
 def test_a_file_that_changed_since_it_was_indexed_is_refused(library: Library) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from birdsearch.indexer import tables
+from birdsearch.indexer import catalog, tables
 from birdsearch.indexer.annotations import labels_in_force
 from birdsearch.indexer.catalog import CatalogStore
 
@@ -137,9 +139,36 @@ def test_what_cannot_be_recorded_is_refused(own: RunningServer, body: dict[str, 
     assert len(labels_in_force(own.service.store, None)) == before
 
 
-def test_while_another_process_writes_a_label_is_to_be_given_later(own: RunningServer) -> None:
+def test_a_label_is_recorded_while_another_process_does_long_work(own: RunningServer) -> None:
     item = {"photo_id": unlabelled(own)[0], "taxon": "Eurasian hoopoe"}
-    with CatalogStore.open(own.options.catalog, "write", purpose="a test"):
+    program = (
+        "import sys; from birdsearch.indexer.catalog import CatalogStore\n"
+        "with CatalogStore.open(sys.argv[1], 'write', purpose='dedup --apply'): print('held', flush=True); input()"
+    )
+    command = [sys.executable, "-c", program, str(own.options.catalog)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        answer = post(own, item)
+        assert answer.status_code == 201
+        assert "Eurasian hoopoe" in [label.name for label in labels_in_force(own.service.store, None)]
+        run_id = answer.json()["run_id"]
+        assert httpx.delete(f"{own.url}/api/annotations/{run_id}").status_code == 200
+        # Long work of the service itself is to be asked for later.
+        job = httpx.post(f"{own.url}/api/jobs", json={"kind": "label"}).json()
+        while job["state"] in ("queued", "running"):
+            job = httpx.get(f"{own.url}/api/jobs/{job['id']}").json()
+        assert job["error"]["status"] == 409
+        assert "(dedup --apply) is writing" in job["error"]["detail"]
+        holder.communicate("\n")
+
+
+def test_while_another_edit_takes_too_long_a_label_is_to_be_given_later(
+    own: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = {"photo_id": unlabelled(own)[0], "taxon": "Eurasian hoopoe"}
+    monkeypatch.setattr(catalog, "_EDIT_WAIT_S", 0.1)
+    with CatalogStore.open(own.options.catalog, "edit", purpose="a test"):
         answer = post(own, item)
     assert (answer.status_code, answer.headers["retry-after"]) == (409, "5")
     assert "(a test) is writing" in answer.json()["detail"]
