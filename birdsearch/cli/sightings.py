@@ -164,8 +164,8 @@ def sightings(
             settings = {"burst_gap_s": burst_gap, "event_gap_s": event_gap, "sighting_gap_s": sighting_gap}
             run_id = store_sightings(store, found, settings)
         rows = _rows(store, found, level)
-    for conflict in found.assignment.conflicts:
-        click.echo(f"Warning: {conflict}", err=True)
+    for warning in found.warnings:
+        click.echo(f"Warning: {warning}", err=True)
     keys = _KEYS if level == "sightings" else _GROUP_KEYS
     if fmt == "table":
         click.echo(_summary(found, run_id))

@@ -19,6 +19,7 @@ from birdsearch.indexer.embeddings import unit_vectors
 from birdsearch.indexer.reach import Reach
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.search.dedup.fingerprint_store import StoredFile
+from birdsearch.search.file_names import name_facts
 from birdsearch.search.filters import Folder, Where, allowed_views, photos_of
 
 __all__ = [
@@ -197,6 +198,7 @@ class FileTable:
         self._reach = Reach()
         self._files: dict[int, list[StoredFile]] = {}
         self._formats: dict[int, str] = {}
+        self._sides: dict[int, tuple[int, int]] = {}
 
     def read(self, photo_ids: Iterable[int]) -> None:
         """Read the files of some photos."""
@@ -212,7 +214,7 @@ class FileTable:
                         file.path,
                         file.size,
                         file.mtime_ns,
-                        photo.format,
+                        *(photo.format, photo.width, photo.height),
                     )
                     .join(tables.root, root.id == file.root_id)
                     .join(tables.photo, photo.id == file.photo_id)
@@ -220,6 +222,7 @@ class FileTable:
                 ):
                     path = os.path.join(row.root, row.path)
                     self._formats[row.photo_id] = row.format
+                    self._sides[row.photo_id] = (row.width, row.height)
                     if self._takes_part(path) and self._reach.has_root(row.root):
                         self._files[row.photo_id].append(
                             StoredFile(row.photo_id, path, row.size, row.mtime_ns)
@@ -250,7 +253,7 @@ class FileTable:
         """Of some pairs of photos that were read, those that have numbers of one series, and different ones.
 
         Cameras number their files, and copies keep the number: `IMG_1048` and `IMG_1049-web` are two exposures, of
-        `IMG_1048` and `best-5` nothing is known.
+        `IMG_1048` and `best-5` nothing is known. The size that a name tells is no number.
         """
         apart = []
         for first, second in pairs:
@@ -263,7 +266,8 @@ class FileTable:
         """The numbers that the names of a photo's files begin with, by what the name is without them."""
         numbers: dict[bytes, set[bytes]] = {}
         for file in self._files[photo_id]:
-            match = _NUMBERED.match(os.path.basename(file.path).lower())
+            name = name_facts(os.path.basename(file.path), self._sides[photo_id]).base
+            match = _NUMBERED.match(name.lower())
             if match is not None:
                 numbers.setdefault(_DIGIT.sub(b"0", match[0]), set()).add(match[0])
         return numbers

@@ -4,10 +4,7 @@ For counting, not for voting: `birdsearch.search.groups` joins where it is in do
 itself; here what is joined by mistake is an event that is not counted, and what is parted by mistake one that is
 counted twice, so that neither is preferred.
 
-- Camera: make, model and serial number. Photos of a model without a serial number are of one camera, unless they
-  are of different deployments, or lie in two folders whose photos interleave (go from one to the other and back
-  within the gap of an event) with file numbers that do not rise along: then each such folder is a camera of its
-  own. So two cameras of one model in two folders are two, and one camera's photos sorted into folders are not.
+- Camera: make, model and serial number; without one see `birdsearch.search.sightings.cameras`.
 - Exposure: a photo and its copies; see `birdsearch.search.sightings.exposures`.
 - Event: exposures of one camera, each less than `event_gap_s` after the one before. Times are compared as the
   camera's clock wrote them; two neighbours that say different offsets from UTC are of two events.
@@ -25,15 +22,14 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.search.groups import GroupRules, join_groups
+from birdsearch.search.sightings.cameras import apart_folders, cameras_of
 from birdsearch.search.sightings.exposures import exposures_of
 from birdsearch.search.sightings.frames import NO_OFFSET, Cosines, Frames
 
-__all__ = ["EventRules", "Grouping", "cameras_of", "events_of"]
+__all__ = ["EventRules", "Grouping", "events_of"]
 
 _SECOND_US = 1_000_000
 _MINUTE_US = 60_000_000
-# How far a camera's counter may run on between two photos that lie in two folders.
-_COUNTER_STEP = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +74,7 @@ class Grouping:
         leads: (N,) bool, the frame of each exposure that stands for it: the one that tells time, camera and
             fraction of a second, of these one that is named as a camera names them, of these the one with most
             pixels, of equal ones the first by content.
+        apart: (K, 2) int64, folders of one camera model that were taken for two cameras by their photos alone.
     """
 
     cameras: NDArray[np.int64]
@@ -85,6 +82,7 @@ class Grouping:
     bursts: NDArray[np.int64]
     events: NDArray[np.int64]
     leads: NDArray[np.bool_]
+    apart: NDArray[np.int64]
 
 
 _RULES = EventRules()
@@ -107,7 +105,8 @@ def events_of(
     Returns:
         The groups; they do not depend on photo ids.
     """
-    cameras = cameras_of(frames, rules, deployments)
+    apart = apart_folders(frames, rules.event_gap_s, rules.copies, deployments)
+    cameras = cameras_of(frames, apart, deployments)
     exposures = exposures_of(frames, cameras, cosines, rules.copies)
     leads = _leads(frames, cameras, exposures)
     bursts, events = exposures.copy(), exposures.copy()
@@ -128,7 +127,7 @@ def events_of(
     # Of a frame without a vector its time has to do.
     is_burst = np.isnan(alike) | (alike >= least)
     join_groups(bursts, left[is_burst], right[is_burst])
-    return Grouping(cameras, exposures, bursts, events, leads)
+    return Grouping(cameras, exposures, bursts, events, leads, apart)
 
 
 def _clocks(
@@ -184,69 +183,3 @@ def _leads(frames: Frames, cameras: NDArray[np.int64], exposures: NDArray[np.int
     leads = np.zeros(len(frames), bool)
     leads[order[np.flatnonzero(np.diff(exposures[order], prepend=-1))]] = True
     return leads
-
-
-# -- cameras -----------------------------------------------------------------------------------------------
-
-
-def cameras_of(
-    frames: Frames, rules: EventRules = _RULES, deployments: NDArray[np.int64] | None = None
-) -> NDArray[np.int64]:
-    """The camera of each frame: see the module's rule.
-
-    Args:
-        frames: N frames.
-        rules: The gap of an event is what photos of two folders interleave within.
-        deployments: (N,) int64 codes, -1 where unknown.
-
-    Returns:
-        (N,) int64 codes, -1 where make and model are unknown.
-    """
-    bare = (frames.models >= 0) & (frames.serials < 0)
-    place = np.full(len(frames), -1) if deployments is None else np.where(bare, deployments, -1)
-    folder = np.full(len(frames), -1)
-    apart = _interleaved(frames, np.flatnonzero(bare & (place < 0)), rules)
-    is_apart = bare & (place < 0) & np.isin(frames.folders, apart)
-    folder[is_apart] = frames.folders[is_apart]
-    codes = frames.models
-    for further in (frames.serials, place, folder):
-        # Numbered anew after each, so that the products stay small.
-        keys = (codes + 1) * (int(further.max(initial=-1)) + 2) + further + 1
-        codes = np.unique(keys, return_inverse=True)[1].reshape(-1)
-    return np.where(frames.models >= 0, codes, -1)
-
-
-def _interleaved(frames: Frames, bare: NDArray[np.int64], rules: EventRules) -> NDArray[np.int64]:
-    """Folders whose photos, of one model without serial numbers, are of a camera of their own."""
-    bare = bare[frames.has_time[bare] & (frames.folders[bare] >= 0)]
-    # Of the files of one exposure the one that tells a fraction: an edited copy lies in another folder.
-    keys = (
-        frames.models[bare],
-        frames.stamps[bare] // _SECOND_US,
-        frames.prefixes[bare],
-        frames.numbers[bare],
-    )
-    order = np.lexsort((bare, ~frames.has_fraction[bare], *keys[::-1]))
-    sorted_keys = np.stack(keys, axis=1)[order]
-    is_first = np.ones(len(bare), bool)
-    is_first[1:] = (np.diff(sorted_keys, axis=0) != 0).any(axis=1) | (sorted_keys[1:, 3] < 0)
-    bare = bare[order[is_first]]
-    row = bare[np.lexsort((bare, frames.stamps[bare], frames.models[bare]))]
-    left, right = row[:-1], row[1:]
-    gaps = np.diff(frames.stamps[row])
-    switch = (frames.models[left] == frames.models[right]) & (frames.folders[left] != frames.folders[right])
-    switch &= (gaps > 0) & (gaps < round(rules.event_gap_s * 1e6))
-    left, right = left[switch], right[switch]
-    step = frames.numbers[right] - frames.numbers[left]
-    counted = (frames.prefixes[left] == frames.prefixes[right]) & frames.is_counted[left]
-    is_counter = counted & (step > 0) & (step <= _COUNTER_STEP)
-    a, b = frames.folders[left], frames.folders[right]
-    pairs, which = np.unique(
-        np.stack([np.minimum(a, b), np.maximum(a, b)], axis=1), axis=0, return_inverse=True
-    )
-    which = which.reshape(-1)
-    switches = np.bincount(which, minlength=len(pairs))
-    forth = np.bincount(which, weights=a < b, minlength=len(pairs))
-    rising = np.bincount(which, weights=is_counter, minlength=len(pairs))
-    is_apart = (forth > 0) & (forth < switches) & (rising < 0.75 * switches)
-    return np.unique(pairs[is_apart])

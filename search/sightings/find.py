@@ -23,6 +23,7 @@ from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.places import SensitiveNames, SensitivePhotos, coarse_place, coarse_places
 from birdsearch.search.places_reach import REACH_S
 from birdsearch.search.sightings.build import BuiltParts, Taxa, build_parts, read_taxa, site_codes
+from birdsearch.search.sightings.cameras import warn_of_apart
 from birdsearch.search.sightings.deployed import Assignment, assign
 from birdsearch.search.sightings.deployments import read_deployments
 from birdsearch.search.sightings.events import EventRules, Grouping, events_of
@@ -153,6 +154,11 @@ class FoundSightings:
     site_names: tuple[str, ...]
     listed: tuple[Sighting, ...]
     hidden: NDArray[np.bool_]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What keeps photos from having a deployment, and which folders were taken for two cameras."""
+        return self.assignment.conflicts + warn_of_apart(self.frames, self.grouping.apart)
 
 
 _EVENT_RULES, _RULES = EventRules(), SightingRules()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +14,13 @@ from numpy.typing import NDArray
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, live_file
 from birdsearch.indexer.embeddings import unit_vectors
+from birdsearch.search.file_names import name_facts
 
 __all__ = [
     "NO_OFFSET",
     "Cosines",
     "Frames",
     "cosines_from",
-    "file_number",
     "read_frames",
 ]
 
@@ -36,14 +35,6 @@ _ROWS, _PAIRS = 20_000, 32_768
 # A number from here on is a time: it has 14 digits.
 _FIRST_TIME = 10_000_000_000_000
 _DIGEST = 32  # Bytes of a content hash.
-# The last run of three digits or more: a camera's counter. "DSC_1649_crop-90" is number 1649.
-_NUMBER = re.compile(rb"\d{3,18}(?!.*\d{3})", re.DOTALL)
-_NO_DIGIT = re.compile(rb"\D")
-# A date, with the time if it follows.
-_DATED = re.compile(
-    rb"(?<!\d)(?:19|20)\d\d([-_. ]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
-    rb"(?:[-_. T]*[0-2]\d([-_.:h ]?)[0-5]\d\2[0-5]\d(?:[-_.]?\d{3,6})?)?(?!\d)"
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +51,9 @@ class Frames:
         folders: (N,) int64, places in `folder_names`. Of several files of a photo, the one counts that is of the
             greatest number with its camera, folder and way of being named; of equal ones the first by path.
         prefixes: (N,) int64, codes of what stands before the number in the name of the file.
-        numbers: (N,) int64, the number in the name (see `file_number`), or -1.
+        numbers: (N,) int64, the number in the name (see `birdsearch.search.file_names`), or -1.
         is_bare: (N,) bool, whether nothing stands after the number, as an editor's addition would.
+        bases: (N,) int64, codes of the name without what tells a copy or a size, -1 without a file.
         times: (N,) datetime64[us], wall-clock; NaT where unknown.
         has_fraction: (N,) bool, whether the time tells a fraction of its second.
         offsets: (N,) int64, minutes that the clock is ahead of UTC, or `NO_OFFSET`.
@@ -86,6 +78,7 @@ class Frames:
     prefixes: NDArray[np.int64]
     numbers: NDArray[np.int64]
     is_bare: NDArray[np.bool_]
+    bases: NDArray[np.int64]
     times: NDArray[np.datetime64]
     has_fraction: NDArray[np.bool_]
     offsets: NDArray[np.int64]
@@ -125,28 +118,6 @@ class Frames:
         return ~np.isnat(self.times)
 
 
-def file_number(name: bytes) -> tuple[bytes, int, bool]:
-    """What stands before the number in a file's name, the number, and whether nothing stands after it.
-
-    The number is the last run of at least three digits, so that `DSC_1649.NEF`, `DSC_1649 (1).JPG` and
-    `DSC_1649_crop-90.jpg` have the same. A date and time count nothing: they are the number, of 14 digits or more,
-    only of a name that has no other, and a date alone is none.
-
-    Returns:
-        Prefix, number and True for a bare name; (b"", -1, False) if there is no number.
-    """
-    stem = os.path.splitext(name)[0]  # noqa: PTH122 names are bytes
-    rest = _DATED.sub(b"", stem)
-    match = _NUMBER.search(rest)
-    if match is not None:
-        return rest[: match.start()], int(match.group()), match.end() == len(rest)
-    dated = _DATED.search(stem)
-    digits = b"" if dated is None else _NO_DIGIT.sub(b"", dated.group())[:18]
-    if dated is None or len(digits) < 14:
-        return b"", -1, False
-    return stem[: dated.start()], int(digits), dated.end() == len(stem)
-
-
 def read_frames(store: CatalogStore, photo_ids: NDArray[np.int64]) -> Frames:
     """Read the facts about photos.
 
@@ -160,7 +131,7 @@ def read_frames(store: CatalogStore, photo_ids: NDArray[np.int64]) -> Frames:
     facts = _photo_facts(store, np.unique(photo_ids))
     ids = facts.ids
     order = np.lexsort(facts.digests.T[::-1])
-    (rows, folders, prefixes, numbers, bare), names = _files(store, ids)
+    (rows, folders, prefixes, numbers, bare, bases), names = _files(store, ids, facts.sides)
     place = np.empty(len(ids), np.int64)
     place[order] = np.arange(len(ids))
     first = _first_files(rows, np.stack([facts.models[rows], folders, prefixes], axis=1), len(ids))
@@ -178,12 +149,13 @@ def read_frames(store: CatalogStore, photo_ids: NDArray[np.int64]) -> Frames:
         prefixes=chosen(prefixes),
         numbers=chosen(numbers),
         is_bare=chosen(bare) == 1,
+        bases=chosen(bases),
         times=facts.times[order],
         has_fraction=facts.has_fraction[order],
         offsets=facts.offsets[order],
         hashes=facts.hashes[order],
         has_hash=facts.has_hash[order],
-        pixels=facts.pixels[order],
+        pixels=facts.sides.prod(axis=1)[order],
         sharpness=numeric[:, 0].copy(),
         latitudes=numeric[:, 1].copy(),
         longitudes=numeric[:, 2].copy(),
@@ -197,7 +169,10 @@ def read_frames(store: CatalogStore, photo_ids: NDArray[np.int64]) -> Frames:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Facts:
-    """Columns of `photo` by rising id, as arrays; `numeric` is sharpness, latitude and longitude, (P, 3)."""
+    """Columns of `photo` by rising id, as arrays.
+
+    `sides` is width and height, (P, 2); `numeric` is sharpness, latitude and longitude, (P, 3).
+    """
 
     model_names: tuple[str, ...]
     serial_names: tuple[str, ...]
@@ -210,7 +185,7 @@ class _Facts:
     offsets: NDArray[np.int64]
     hashes: NDArray[np.uint64]
     has_hash: NDArray[np.bool_]
-    pixels: NDArray[np.int64]
+    sides: NDArray[np.int64]
     numeric: NDArray[np.float64]
 
 
@@ -218,7 +193,7 @@ def _photo_facts(store: CatalogStore, wanted: NDArray[np.int64]) -> _Facts:
     photo = tables.photo.c
     query = sa.select(
         *(photo.id, photo.digest, photo.camera, photo.serial, photo.captured_at, photo.offset_minutes),
-        *(photo.phash, (photo.width * photo.height).label("pixels"), photo.sharpness),
+        *(photo.phash, photo.width, photo.height, photo.sharpness),
         *(photo.latitude, photo.longitude),
     )
     models: dict[str, int] = {}
@@ -252,7 +227,7 @@ def _fact_arrays(
         np.array([NO_OFFSET if row.offset_minutes is None else row.offset_minutes for row in rows], np.int64),
         np.array([int.from_bytes(row.phash or b"") for row in rows], dtype=np.uint64),
         np.array([row.phash is not None for row in rows], dtype=bool),
-        np.array([row.pixels for row in rows], dtype=np.int64),
+        np.array([(row.width, row.height) for row in rows], dtype=np.int64).reshape(-1, 2),
         # None becomes NaN.
         np.array(numeric, dtype=np.float64).reshape(-1, 3),
     )
@@ -279,15 +254,18 @@ def _pages(
         last = upto
 
 
-def _files(store: CatalogStore, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], tuple[bytes, ...]]:
-    """Of each live file of the photos, in order of photo and path: (5, R), and the folders.
+def _files(
+    store: CatalogStore, ids: NDArray[np.int64], sides: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], tuple[bytes, ...]]:
+    """Of each live file of the photos, in order of photo and path: (6, R), and the folders.
 
-    The rows are the photo's place, the folder, the prefix, the number and whether that ends the name.
+    The rows are the photo's place, the folder, the prefix, the number, whether that ends the name, and the base.
     """
     file, root = tables.file.c, tables.root.c
     place = {photo_id: index for index, photo_id in enumerate(ids.tolist())}
     folder_codes: dict[bytes, int] = {}
     prefix_codes: dict[bytes, int] = {}
+    base_codes: dict[bytes, int] = {}
     found: list[NDArray[np.int64]] = []
     query = sa.select(file.photo_id, root.path.label("root"), file.path).join(
         tables.root, root.id == file.root_id
@@ -298,17 +276,20 @@ def _files(store: CatalogStore, ids: NDArray[np.int64]) -> tuple[NDArray[np.int6
             for row in sorted(rows, key=lambda row: (row.photo_id, row.root, row.path)):
                 if row.photo_id in place:
                     folder, name = os.path.split(os.path.join(row.root, row.path))  # noqa: PTH118
-                    prefix, number, is_bare = file_number(name)
+                    at = place[row.photo_id]
+                    width, height = sides[at].tolist()
+                    prefix, number, is_bare, base = name_facts(name, (width, height))
                     some.append(
                         (
-                            place[row.photo_id],
+                            at,
                             folder_codes.setdefault(folder, len(folder_codes)),
                             prefix_codes.setdefault(prefix, len(prefix_codes)) if number >= 0 else -1,
                             number,
                             is_bare,
+                            base_codes.setdefault(base, len(base_codes)),
                         )
                     )
-            found.append(np.array(some, dtype=np.int64).reshape(-1, 5))
+            found.append(np.array(some, dtype=np.int64).reshape(-1, 6))
     return np.concatenate(found).T, tuple(folder_codes)
 
 

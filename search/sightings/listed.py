@@ -127,7 +127,7 @@ def read_seen(store: CatalogStore, record: ModelRecord, run_id: int) -> SeenPhot
     frames = with_deployments(frames, assignment)
     now = events_of(frames, cosines_from(store, record.id, frames), deployments=assignment.codes)
     bursts, events, sightings = (_by_place(stored[:, column]) for column in (1, 2, 3))
-    grouping = Grouping(now.cameras, now.exposures, bursts, events, now.leads)
+    grouping = Grouping(now.cameras, now.exposures, bursts, events, now.leads, now.apart)
     sites, site_names = site_codes(assignment, frames, grouping)
     numbers = number_sightings(frames, sightings)
     return SeenPhotos(run_id, frames, grouping, sightings, numbers, sites, site_names)

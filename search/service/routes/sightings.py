@@ -181,5 +181,5 @@ def _find(
     return {
         "run": run_id,
         **counts_of(found),
-        "warnings": [service.text_of(conflict) for conflict in found.assignment.conflicts],
+        "warnings": [service.text_of(warning) for warning in found.warnings],
     }

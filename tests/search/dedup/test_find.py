@@ -254,6 +254,18 @@ def test_frames_of_one_second_are_told_apart_by_the_numbers_of_their_camera(
     assert group == ("IMG_1048.JPG", "web/IMG_1048_web.jpg")
 
 
+def test_sizes_of_one_exposure_are_copies_whatever_numbers_they_are_named_by(
+    index: Index, tmp_path: Path, make_photo: MakePhoto
+) -> None:
+    folder = tmp_path / "web"
+    taken = exif("2023:05:01 06:30:00")
+    make_photo(folder / "X-800.jpg", 1, size=(800, 600), exif=taken, quality=95)
+    edited(folder / "X-800.jpg", folder / "X-640.jpg", 640, exif=taken)
+    edited(folder / "X-800.jpg", folder / "X-320.jpg", 320, exif=taken)
+    (group,) = groups(copies(index(folder)), folder)
+    assert group == ("X-800.jpg", "X-320.jpg", "X-640.jpg")
+
+
 def test_raw_and_heic_pairs_of_a_camera_are_no_copies(
     index: Index, tmp_path: Path, make_photo: MakePhoto
 ) -> None:

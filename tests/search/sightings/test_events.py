@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.sightings.events import EventRules, Grouping, cameras_of, events_of
-from birdsearch.search.sightings.frames import Frames, cosines_from, file_number, read_frames
+from birdsearch.indexer import tables
+from birdsearch.search.file_names import file_number, name_facts
+from birdsearch.search.sightings.cameras import warn_of_apart
+from birdsearch.search.sightings.events import EventRules, Grouping, events_of
+from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames
 
 DIM = 8
 CAMERA: dict[str, Any] = {"camera": "Norvik D50", "serial": "300"}
@@ -318,7 +322,7 @@ def test_two_cameras_of_one_model_in_two_folders_are_two_if_their_photos_interle
         made.add(f"GX{700 + number}.JPG", at(4 * number + 2.2), folder="/archive/right", camera="Hero")
     made.add("GX150.JPG", at(7000.5), folder="/archive/later", camera="Hero")
     assert len(made.groups("events")) == 3
-    assert len(np.unique(cameras_of(made.frames()))) == 3
+    assert len(np.unique(made.grouping()[1].cameras)) == 3
 
 
 def test_one_camera_whose_photos_were_sorted_into_folders_stays_one(made: Made) -> None:
@@ -340,7 +344,7 @@ def test_edited_copies_in_another_folder_make_no_second_camera(made: Made) -> No
         made.add(
             f"DSC_{number:04d}_web.jpg", at(number + 0.4, whole=True), folder="/archive/web", camera="Hero"
         )
-    assert len(np.unique(cameras_of(made.frames()))) == 1
+    assert len(np.unique(made.grouping()[1].cameras)) == 1
     assert len(made.groups("exposures")) == 6
 
 
@@ -350,6 +354,112 @@ def test_deployments_tell_cameras_of_one_model_apart(made: Made) -> None:
     frames = made.frames()
     assert len(made.groups("events")) == 1
     assert len(made.groups("events", deployments=frames.folders)) == 2
+
+
+def hashed(seed: int) -> int:
+    """A perceptual hash as far from others as those of unrelated pictures are."""
+    return int(np.random.default_rng(seed).integers(2**63)) << 1
+
+
+@pytest.mark.parametrize("start", [START, datetime(2000, 1, 1)])
+def test_two_cameras_without_serial_numbers_in_step_are_two(made: Made, start: datetime) -> None:
+    """Same seconds, same counters, other folders: a duck and a grosbeak that were never seen together."""
+    for number in range(6):
+        for place, folder in enumerate(("/archive/pond", "/archive/feeder")):
+            taken = (start + timedelta(seconds=2 * number)).isoformat()
+            vector = axis(place) + 0.1 * axis(2 + number)
+            facts: dict[str, Any] = {
+                "camera": "Trail X",
+                "phash": hashed(10 * place + number),
+                "vector": vector,
+            }
+            made.add(f"IMAG{number + 1:04d}.JPG", taken, folder=folder, **facts)
+    frames, grouping = made.grouping()
+    assert len(np.unique(grouping.exposures)) == 12
+    assert len(np.unique(grouping.events)) == 2
+    for event in np.unique(grouping.events):
+        assert len(np.unique(frames.folders[grouping.events == event])) == 1
+    (note,) = warn_of_apart(frames, grouping.apart)
+    assert "2 folders hold photos of one camera model without a serial number" in note
+    assert "/archive/pond" in note
+    assert "`birdsearch deployments`" in note
+    # Deployments say it, and nothing is left to be guessed.
+    _, grouping = made.grouping(deployments=frames.folders)
+    assert len(np.unique(grouping.events)) == 2
+    assert warn_of_apart(frames, grouping.apart) == ()
+
+
+def test_two_cameras_in_step_whose_counters_differ_are_two(made: Made) -> None:
+    for number in range(4):
+        for place, folder in enumerate(("/archive/pond", "/archive/feeder")):
+            facts: dict[str, Any] = {
+                "camera": "Trail X",
+                "phash": hashed(10 * place + number),
+                "vector": axis(place),
+            }
+            name = f"IMAG{100 + 600 * place + number:04d}.JPG"
+            made.add(name, at(4 * number, whole=True), folder=folder, **facts)
+    assert len(np.unique(made.grouping()[1].cameras)) == 2
+
+
+def test_copies_of_one_camera_in_a_folder_of_the_same_names_make_no_second_camera(made: Made) -> None:
+    for number in range(6):
+        for folder in ("/archive/card", "/backup/card"):
+            facts: dict[str, Any] = {
+                "camera": "Trail X",
+                "phash": hashed(number) ^ (folder == "/backup/card"),
+            }
+            made.add(f"IMAG{number:04d}.JPG", at(4 * number, whole=True), folder=folder, **facts)
+    frames, grouping = made.grouping()
+    assert len(np.unique(grouping.exposures)) == 6
+    assert warn_of_apart(frames, grouping.apart) == ()
+
+
+def test_a_camera_whose_clock_and_counter_were_reset_takes_two_exposures(made: Made) -> None:
+    for place, folder in enumerate(("/archive/may", "/archive/june")):
+        made.add(
+            *("IMAG0001.JPG", "2000-01-01T00:00:05"),
+            folder=folder,
+            phash=hashed(place),
+            vector=axis(place),
+            **CAMERA,
+        )
+    _, grouping = made.grouping()
+    assert len(np.unique(grouping.exposures)) == 2
+
+
+def test_a_crop_of_an_exposure_is_one_with_it_though_its_hash_is_far(made: Made) -> None:
+    near = 0.7 * axis(0) + 0.7 * axis(1)
+    made.add("DSC_0001.JPG", at(0.1), phash=hashed(1), **CAMERA)
+    made.add("DSC_0001_crop.jpg", at(0.1), phash=hashed(2), vector=near, folder="/archive/web", **CAMERA)
+    made.add("IMAG0002.JPG", at(5, whole=True), phash=hashed(3), camera="Hero")
+    made.add("IMAG0002-crop.jpg", at(5, whole=True), phash=hashed(4), vector=near, camera="Hero")
+    assert made.groups("exposures") == groups(
+        "DSC_0001.JPG DSC_0001_crop.jpg", "IMAG0002.JPG IMAG0002-crop.jpg"
+    )
+
+
+@pytest.mark.parametrize("base", ["X", "DSC_1649", "20240504_060000", "heron at dawn"])
+def test_sizes_of_one_exposure_are_no_burst(made: Made, base: str) -> None:
+    sizes = {"-640": (640, 427), "-2400": (2400, 1600), "-1024x683": (1024, 683), "-scaled": (2560, 1707)}
+    sizes |= {"_thumb": (160, 107), "": (6000, 4000), " (1)": (3000, 2000)}
+    for number, (label, (width, height)) in enumerate(sizes.items()):
+        made.add(f"{base}{label}.jpg", at(0, whole=True), phash=1 << (9 * number), **CAMERA)
+        with made.made.store.writing() as connection:
+            connection.execute(
+                sa.update(tables.photo)
+                .where(tables.photo.c.id == made.ids[-1])
+                .values(width=width, height=height)
+            )
+    assert len(made.groups("exposures")) == 1
+    assert len(made.groups("bursts")) == 1
+
+
+def test_frames_of_a_burst_of_one_size_are_no_sizes_of_one_exposure(made: Made) -> None:
+    for number in range(3):
+        made.add(f"heron ({number + 1}).jpg", at(0, whole=True), phash=1 << (9 * number), **CAMERA)
+        made.add(f"wren-{640 + number}.jpg", at(9, whole=True), phash=1 << (9 * number), **CAMERA)
+    assert len(made.groups("exposures")) == 6
 
 
 # -- order, oracle, rules ------------------------------------------------------------------------------------
@@ -427,6 +537,18 @@ def test_numbers_are_read_from_names() -> None:
     assert file_number(b"best.jpg") == file_number(b"a12.jpg") == (b"", -1, False)
     assert file_number(b"IMG_0000.JPG") == (b"IMG_", 0, True)
     assert file_number(b"P2024139.JPG")[1] == 2024139
+
+
+def test_a_size_in_a_name_is_no_counter() -> None:
+    sides = (2400, 1600)
+    assert name_facts(b"X-2400.jpg", sides) == (b"", -1, False, b"X")
+    assert name_facts(b"DSC_1649-2400.jpg", sides) == (b"DSC_", 1649, False, b"DSC_1649")
+    assert name_facts(b"DSC_1649-2400x1600 (1).jpg", sides) == (b"DSC_", 1649, False, b"DSC_1649")
+    assert name_facts(b"DSC_1649_thumb.jpg", sides)[1:] == (1649, False, b"DSC_1649")
+    # Another picture's size is a counter; and after an underscore cameras count.
+    assert name_facts(b"wren-641.jpg", sides) == (b"wren-", 641, True, b"wren-641")
+    assert name_facts(b"DSC_2400.jpg", sides) == (b"DSC_", 2400, True, b"DSC_2400")
+    assert name_facts(b"cobweb.jpg", sides).base == b"cobweb"
 
 
 def test_a_file_that_is_named_as_the_camera_names_them_stands_for_its_copies(made: Made) -> None:
