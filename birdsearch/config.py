@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,12 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["Settings"]
+from birdsearch.errors import InvalidInputError
+
+__all__ = ["STALL_S", "Settings"]
+
+STALL_S = 600.0
+"""How long a stage of a run may give no sign of life, in seconds; far longer than any takes on a slow machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +27,27 @@ class Settings:
         cache: Folder for what can be fetched or made again (downloaded weights).
         weights_dir: Folder that is searched for weights files before the cache, or None.
         runtime: What runs the network: a key of `birdsearch.model.RUNTIMES`, or `auto`.
+        stall_s: How long a stage of a run may give no sign of life, in seconds; 0 for as long as it likes.
     """
 
     catalog: Path
     cache: Path
     weights_dir: Path | None
     runtime: str = "auto"
+    stall_s: float = STALL_S
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read `BIRDSEARCH_CATALOG`, `BIRDSEARCH_CACHE`, `BIRDSEARCH_WEIGHTS_DIR` and `BIRDSEARCH_RUNTIME`.
+        """Read `BIRDSEARCH_CATALOG`, `_CACHE`, `_WEIGHTS_DIR`, `_RUNTIME` and `_STALL_SECONDS`.
 
         Args:
             environ: Variables to read instead of the process's own.
 
         Returns:
             The settings, with the platform's user folders where a variable is unset or empty.
+
+        Raises:
+            InvalidInputError: `BIRDSEARCH_STALL_SECONDS` is not a number of seconds.
         """
         env = os.environ if environ is None else environ
         catalog = env.get("BIRDSEARCH_CATALOG") or Path(platformdirs.user_data_dir("birdsearch")) / "catalog"
@@ -47,4 +58,15 @@ class Settings:
             cache=Path(cache).expanduser(),
             weights_dir=Path(weights_dir).expanduser() if weights_dir else None,
             runtime=env.get("BIRDSEARCH_RUNTIME") or "auto",
+            stall_s=_seconds("BIRDSEARCH_STALL_SECONDS", env.get("BIRDSEARCH_STALL_SECONDS"), STALL_S),
         )
+
+
+def _seconds(name: str, value: str | None, default: float) -> float:
+    try:
+        found = float(value) if value else default
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise InvalidInputError(f"{name} is {value!r}; it has to be a number of seconds, or 0 for no limit")
+    return found

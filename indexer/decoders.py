@@ -29,6 +29,8 @@ from birdsearch.model.scaling import check_mode
 __all__ = ["DecodePool", "DecodeResult", "DecodeTask", "Decoded", "Failed", "Known", "usual_decoders"]
 
 _MAX_FAILED_STARTS = 3
+# However long a worker may take, this often whoever waits says that it lives.
+_SIGN_S = 1.0
 # More of them take memory, and the process that they work for cannot keep up.
 _MOST_DECODERS = 32
 
@@ -84,6 +86,7 @@ class DecodePool:
         *,
         decode: str = "scaled",
         command: Sequence[str] | None = None,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
         """Say what to run; the processes start with the context.
 
@@ -96,6 +99,7 @@ class DecodePool:
                 called in the thread that runs the pool.
             decode: One of `birdsearch.model.scaling.DECODE_MODES`.
             command: Program and arguments that start a worker; a socket's number and the settings follow.
+            on_wait: Called about once a second while workers are waited for; what it raises ends the run.
 
         Raises:
             InvalidInputError: There would be no worker, or there is no such way to decode.
@@ -106,6 +110,7 @@ class DecodePool:
         self._shape = (*input_size, 3)
         self._deadline_s = limits.deadline_s
         self._is_known = is_known
+        self._on_wait = on_wait
         self._command = tuple(command or (sys.executable, "-P", "-m", "birdsearch.indexer.decode_worker"))
         self._settings = {
             "input_size": input_size,
@@ -210,7 +215,8 @@ class DecodePool:
         """Wait until a worker has something to say or is late, and deal with all that have or are."""
         now = time.monotonic()
         soonest = min((worker.deadline for worker in self._workers if worker.is_busy), default=now)
-        heard = {key.data for key, _ in self._selector.select(max(0.0, soonest - now))}
+        heard = {key.data for key, _ in self._selector.select(min(max(0.0, soonest - now), _SIGN_S))}
+        self._on_wait()
         now = time.monotonic()
         results: list[DecodeResult] = []
         for worker in list(self._workers):

@@ -73,8 +73,9 @@ class LoadingModel:
         """Begin to load it, if that has not begun."""
         with self._lock:
             if self._thread is None and isinstance(self._source, ModelSource):
+                # A process that gives up on it, since it hangs, can end.
                 self._thread = threading.Thread(
-                    target=self._load, args=(self._source,), name="birdsearch-model"
+                    target=self._load, args=(self._source,), name="birdsearch-model", daemon=True
                 )
                 self._thread.start()
 

@@ -8,13 +8,15 @@ loses, and the next one does again, what was embedded since the last of them (`C
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Protocol
 
+from birdsearch.config import STALL_S
 from birdsearch.errors import CatalogError, InvalidInputError, ModelMismatchError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.decoders import usual_decoders
@@ -25,6 +27,7 @@ from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.roots import absent_roots, refuse_emptied, resolve_roots
 from birdsearch.indexer.stages import IndexTimings, Stages, StagesClock
 from birdsearch.indexer.vectors import VectorIndex
+from birdsearch.indexer.watch import Watch
 from birdsearch.indexer.writer import CatalogWriter
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.model.runtimes import RUNTIMES
@@ -49,6 +52,8 @@ class IndexOptions:
         reembed: Accept another model than the catalog's: photos are embedded again with it.
         limits: What a photo may cost.
         decode: How photos are decoded: one of `birdsearch.model.scaling.DECODE_MODES`.
+        stall_s: How long a stage may give no sign of life before the run is given up, in seconds; 0 for as long as
+            it likes.
     """
 
     workers: int = field(default_factory=usual_decoders)
@@ -59,12 +64,17 @@ class IndexOptions:
     reembed: bool = False
     limits: PhotoLimits = field(default_factory=PhotoLimits)
     decode: str = "scaled"
+    stall_s: float = STALL_S
 
     def __post_init__(self) -> None:
         check_mode(self.decode)
         for name in ("workers", "batch_size"):
             if getattr(self, name) < 1:
                 raise InvalidInputError(f"{name} is {getattr(self, name)}; it has to be at least 1")
+        if not 0 <= self.stall_s < math.inf:
+            raise InvalidInputError(
+                f"stall_s is {self.stall_s}; it has to be a number of seconds, or 0 for no limit"
+            )
 
 
 class IndexProgress(Protocol):
@@ -137,6 +147,7 @@ def index_archive(
     roots: Sequence[str | os.PathLike[str]],
     options: IndexOptions | None = None,
     progress: IndexProgress | None = None,
+    on_tick: Callable[[str], None] = lambda _: None,
 ) -> IndexSummary:
     """Bring a catalog up to date with the photos under some folders.
 
@@ -147,6 +158,7 @@ def index_archive(
         roots: Folders.
         options: How to index.
         progress: Told how it goes.
+        on_tick: Told several times a second, in the calling thread, which stages are at work.
 
     Returns:
         What was found and done.
@@ -155,52 +167,75 @@ def index_archive(
         MissingFilesError: A root is absent, empty, or has lost most of its files; nothing was marked missing.
         ModelMismatchError: The catalog was made with another model or preprocessing.
         CatalogError: The catalog could not be written; what was committed before is safe.
+        StalledError: A stage gave no sign of life for too long; what was committed before is safe. A thread is
+            still stuck in it, so that the process had better end.
         KeyboardInterrupt: The run was stopped; what was in hand is committed and the next run goes on.
     """
-    clock = StagesClock()
     options = options or IndexOptions()
-    progress = progress or _Silent()
+    watch = Watch(options.stall_s, on_tick)
+    return watch.run(lambda: _index(store, model, roots, options, progress or _Silent(), watch))
+
+
+def _index(
+    store: CatalogStore,
+    model: Model | ModelSource,
+    roots: Sequence[str | os.PathLike[str]],
+    options: IndexOptions,
+    progress: IndexProgress,
+    watch: Watch,
+) -> IndexSummary:
+    clock = StagesClock()
     paths = resolve_roots(roots, allow_missing=options.confirm_missing)
     loading = LoadingModel(model)
+
+    def loaded() -> Model:
+        with watch.at_work("the loading of the network"):
+            return loading.get()
+
     active = store.active_model()
     if active is not None and not (loading.may_be(active) or options.reembed):
-        _check_model(store, active, loading.get())
+        _check_model(store, active, loaded())
     if not options.confirm_missing:
         refuse_emptied(store, paths)
     record = _use(store, active, loading)
     model_id = None if record is None else record.id
-    dropped = drop_damaged_vectors(store)
+    with watch.at_work("the check of the stored vectors"):
+        dropped = drop_damaged_vectors(store)
     with contextlib.ExitStack() as resources:
-        stages = resources.enter_context(Stages(store, loading, record, options, clock))
-        plan = make_plan(
-            store,
-            paths,
-            model_id,
-            follow_links=options.follow_links,
-            retry_failed=options.retry_failed,
-            confirm_missing=options.confirm_missing,
-            on_scan=progress.scanned,
-            on_work=stages.prepare,
-        )
+        stages = resources.enter_context(Stages(store, loading, record, options, clock, watch))
+        with watch.at_work("the crawl of the folders") as sign:
+            plan = make_plan(
+                store,
+                paths,
+                model_id,
+                follow_links=options.follow_links,
+                retry_failed=options.retry_failed,
+                confirm_missing=options.confirm_missing,
+                on_scan=progress.scanned,
+                on_work=stages.prepare,
+                on_step=sign,
+            )
         resources.callback(plan.close)
         clock.scanned = time.monotonic()
         progress.planned(plan.to_read)
         settings = None
         if plan.to_read:
-            loaded = loading.get()
+            network = loaded()
             if record is None:
-                record = store.use_model(loaded)
+                record = store.use_model(network)
             else:
-                _check_model(store, record, loaded)
-            settings = _settings(loaded, options)
+                _check_model(store, record, network)
+            settings = _settings(network, options)
         writer = CatalogWriter(store, None if record is None else record.id, "index", settings)
         try:
             if plan.to_read:
                 stages.execute(plan, loading.get(), writer, progress)
-            writer.reconcile(plan, confirm_missing=options.confirm_missing)
+            with watch.at_work("the writing of what moved or is gone") as sign:
+                writer.reconcile(plan, confirm_missing=options.confirm_missing, on_step=sign)
             warnings = absent_roots(store) + _dropped_warnings(dropped)
             if record is not None:
-                warnings += _save_vectors(store, record.id, record.embedding_size)
+                with watch.at_work("the saving of the vector index") as sign:
+                    warnings += _save_vectors(store, record.id, record.embedding_size, sign)
         except BaseException as error:
             outcome = "failed" if isinstance(error, Exception) else "interrupted"
             # If the catalog itself is what failed, that error is the one to report.
@@ -245,12 +280,14 @@ def _settings(model: Model, options: IndexOptions) -> dict[str, object]:
     }
 
 
-def _save_vectors(store: CatalogStore, model_id: int, dim: int) -> tuple[str, ...]:
+def _save_vectors(
+    store: CatalogStore, model_id: int, dim: int, on_step: Callable[[], None] = lambda: None
+) -> tuple[str, ...]:
     vectors = VectorIndex.open(store, model_id, dim)
     # Whatever is damaged is read from the catalog, and with it a snapshot is written anew.
     vectors.verify()
     if not vectors.is_saved:
-        vectors.save(store)
+        vectors.save(store, on_step=on_step)
     return vectors.warnings
 
 

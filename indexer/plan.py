@@ -170,6 +170,7 @@ def make_plan(
     confirm_missing: bool,
     on_scan: Callable[[int], None],
     on_work: Callable[[], None] = lambda: None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Plan:
     """Crawl the roots and find what has to be read.
 
@@ -182,6 +183,7 @@ def make_plan(
         confirm_missing: Believe it when a root is absent, empty, or has lost most of its files.
         on_scan: Told how many files more were seen.
         on_work: Called as soon as there is something to read, and again for more of it.
+        on_step: Called for everything that is found; what it raises ends the crawl.
 
     Returns:
         The plan; close it after use.
@@ -194,7 +196,7 @@ def make_plan(
     try:
         for scope in scopes:
             scan = _Scan(store, scope, plan, model_id, retry_failed=retry_failed, on_work=on_work)
-            scan.run(on_scan, follow_links=follow_links)
+            scan.run(on_scan, on_step, follow_links=follow_links)
         _find_unseen(store, plan)
         if not confirm_missing:
             for scope in scopes:
@@ -265,13 +267,14 @@ class _Scan:
         self._retry_failed = retry_failed
         self._on_work = on_work
 
-    def run(self, on_scan: Callable[[int], None], *, follow_links: bool) -> None:
+    def run(self, on_scan: Callable[[int], None], on_step: Callable[[], None], *, follow_links: bool) -> None:
         if self._scope.gone:
             return
         plan = self._plan
         found: list[FoundFile] = []
         excluded = (*self._scope.inner, os.fsencode(self._store.path.resolve()))
         for item in crawl(self._scope.path, follow_links=follow_links, excluded=excluded):
+            on_step()
             if isinstance(item, FoundFile):
                 found.append(item)
                 if len(found) == _SCAN_BATCH:

@@ -1,7 +1,8 @@
 """The stages of an index run, each in its thread: decode, embed, write, with short queues between them.
 
-A thread feeds the decoder processes and passes on what they return; the caller's thread gathers batches and
-runs the network; a thread commits. A slow stage holds the others back instead of filling memory.
+A thread feeds the decoder processes and passes on what they return; the run's own thread gathers batches and
+runs the network; a thread commits. A slow stage holds the others back instead of filling memory. They wait for each
+other without deadlines, since a `Watch` that waits for none of them ends the run if one gives no sign of life.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeResult, Decod
 from birdsearch.indexer.model_source import LoadingModel, input_size_of
 from birdsearch.indexer.plan import FileTask, Plan
 from birdsearch.indexer.records import ModelRecord
+from birdsearch.indexer.watch import RunStopped, Watch
 from birdsearch.indexer.writer import CatalogWriter, EmbeddedFile, FailedFile, KnownFile, Outcome
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ __all__ = ["COMMIT_PHOTOS", "COMMIT_SECONDS", "IndexTimings", "Stages", "StagesC
 
 T = TypeVar("T")
 
+_DECODERS = "the supervision of the decoders"
 # How often a waiting thread looks whether the run was stopped, in seconds.
 _POLL = 0.1
 # Batches are committed together where they come faster than this: a commit waits for the disk, and a run that is
@@ -135,10 +138,6 @@ class Committed(Protocol):
         """So many more files are safe in the catalog."""
 
 
-class _Stopped(Exception):  # noqa: N818
-    """Another thread of the run has failed or was told to stop."""
-
-
 class Stages:
     """The threads of one run and the queues between them.
 
@@ -150,6 +149,7 @@ class Stages:
         record: What the catalog knows of it, or None if the catalog has no model yet.
         options: How to index.
         clock: Told where time goes.
+        watch: Told what is at work; it says when the run is to stop.
     """
 
     def __init__(
@@ -159,7 +159,9 @@ class Stages:
         record: ModelRecord | None,
         options: IndexOptions,
         clock: StagesClock,
+        watch: Watch,
     ) -> None:
+        self._watch = watch
         self._loading = loading
         self._input_size = loading.input_size or (None if record is None else input_size_of(record))
         self._options = options
@@ -169,6 +171,7 @@ class Stages:
         self._planned = threading.Event()
         self._decoded: queue.Queue[DecodeResult | None] = queue.Queue(maxsize=2 * options.batch_size)
         self._batches: queue.Queue[list[Outcome] | None] = queue.Queue(maxsize=2)
+        # Another thread has failed, or there is no more to read.
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
         self._reader = threading.Thread(target=self._guarded(self._read), name="birdsearch-read", daemon=True)
@@ -180,7 +183,8 @@ class Stages:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._loading.close()
+        with self._watch.at_work("the loading of the network"):
+            self._loading.close()
         if self._reader.ident is not None:
             self._reader.join()
         self._claims.close()
@@ -201,8 +205,8 @@ class Stages:
             progress: Told of every commit.
 
         Raises:
-            BaseException: What the first failing thread raised, or the interrupt; what was embedded by then
-                is committed.
+            BaseException: What the first failing thread raised, or `RunStopped`; what was embedded by then is
+                committed.
         """
         self.prepare()
         self._claims.model_id = writer.model_id
@@ -213,16 +217,17 @@ class Stages:
         writing.start()
         try:
             self._embed(model)
-        except _Stopped:
+        except RunStopped:
             pass
         finally:
-            # Reached by an interrupt too: no more reading, but what is embedded is written.
+            # Reached where the run is stopped too: no more reading, but what is embedded is written.
             self._stop.set()
             self._reader.join()
             self._finish_writing(writing)
             self._clock.written = time.monotonic()
         if self._errors:
             raise self._errors[0]
+        self._watch.check()
 
     def _finish_writing(self, writing: threading.Thread) -> None:
         while writing.is_alive():
@@ -237,7 +242,7 @@ class Stages:
         def run() -> None:
             try:
                 work()
-            except _Stopped:
+            except RunStopped:
                 pass
             except BaseException as error:
                 self._errors.append(error)
@@ -245,10 +250,15 @@ class Stages:
 
         return run
 
+    def _check(self) -> None:
+        """Go on only if this run is to go on."""
+        self._watch.check()
+        if self._stop.is_set():
+            raise RunStopped
+
     def _put(self, target: queue.Queue[T], item: T) -> None:
         while True:
-            if self._stop.is_set():
-                raise _Stopped
+            self._check()
             try:
                 target.put(item, timeout=_POLL)
             except queue.Full:
@@ -264,12 +274,13 @@ class Stages:
             limits=self._options.limits,
             is_known=self._claims.is_known,
             decode=self._options.decode,
+            on_wait=lambda: self._watch.sign(_DECODERS),
         )
         with pool:
             while not self._planned.wait(_POLL):
-                if self._stop.is_set():
-                    return
-            for result in pool.run(self._decode_tasks()):
+                self._check()
+            results = pool.run(self._decode_tasks())
+            while (result := self._next_result(results)) is not None:
                 for ready in self._claims.in_order(result):
                     self._pass_on(ready)
             for result in self._claims.left():
@@ -277,15 +288,19 @@ class Stages:
             self._clock.decoded = time.monotonic()
         self._put(self._decoded, None)
 
+    def _next_result(self, results: Iterator[DecodeResult]) -> DecodeResult | None:
+        # The decoders have deadlines of their own, photo by photo.
+        with self._watch.at_work(_DECODERS):
+            return next(results, None)
+
     def _decode_tasks(self) -> Iterator[DecodeTask]:
         for task in self._plan.tasks() if self._plan is not None else ():
-            if self._stop.is_set():
+            if self._stop.is_set() or self._watch.is_stopped:
                 return
             yield DecodeTask(task, task.absolute, task.found.size, task.found.mtime_ns)
 
     def _pass_on(self, result: DecodeResult) -> None:
-        if self._stop.is_set():
-            raise _Stopped
+        self._check()
         try:
             self._decoded.put_nowait(result)
         except queue.Full:
@@ -313,8 +328,7 @@ class Stages:
     def _next_decoded(self) -> DecodeResult | None:
         began = time.monotonic()
         while True:
-            if self._stop.is_set():
-                raise _Stopped
+            self._check()
             try:
                 result = self._decoded.get(timeout=_POLL)
             except queue.Empty:
@@ -329,7 +343,8 @@ class Stages:
     def _outcomes(self, model: Model, batch: Sequence[DecodeResult]) -> list[Outcome]:
         began = time.monotonic()
         pixels = [result.photo.pixels for result in batch if isinstance(result, Decoded)]
-        embeddings = model.infer_pixels(np.stack(pixels)).embeddings if pixels else ()
+        with self._watch.at_work("the network"):
+            embeddings = model.infer_pixels(np.stack(pixels)).embeddings if pixels else ()
         self._clock.network += time.monotonic() - began
         vectors: Iterator[NDArray[np.float32]] = iter(embeddings)
         outcomes: list[Outcome] = []
@@ -364,7 +379,8 @@ class Stages:
             waiting += batch or ()
             began = time.monotonic()
             if waiting and (batch is None or began >= due or len(waiting) >= COMMIT_PHOTOS):
-                writer.commit(waiting)
+                with self._watch.at_work("the writing of the catalog"):
+                    writer.commit(waiting)
                 self._claims.committed(item.digest for item in waiting if isinstance(item, EmbeddedFile))
                 progress.committed(len(waiting))
                 waiting = []

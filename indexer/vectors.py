@@ -11,7 +11,7 @@ new photos cost a few rows read from the catalog rather than a file written anew
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -302,7 +302,13 @@ class VectorIndex:
         changed = len(self._ids) - self.start + int(np.count_nonzero(self._gone[: self.start]))
         return self._is_newest and changed * _CHANGED <= self.start
 
-    def save(self, store: CatalogStore, *, exact_up_to: int = EXACT_UP_TO) -> Path:
+    def save(
+        self,
+        store: CatalogStore,
+        *,
+        exact_up_to: int = EXACT_UP_TO,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> Path:
         """Write a snapshot and register it, and go on with it; the ones before the last are deleted.
 
         The file is complete, synced and hashed before the catalog knows of it, so that a crash or a full
@@ -311,6 +317,7 @@ class VectorIndex:
         Args:
             store: A catalog open for writing.
             exact_up_to: Beyond so many vectors they are put into lists.
+            on_step: Called now and then while many are written; what it raises leaves the one before in use.
 
         Returns:
             The snapshot's path.
@@ -330,7 +337,7 @@ class VectorIndex:
         temporary = path.with_suffix(".tmp")
         try:
             folder.mkdir(exist_ok=True)
-            written = write_index(self, temporary, exact_up_to)
+            written = write_index(self, temporary, exact_up_to, on_step)
             temporary.replace(path)
             _sync_folder(folder)
             base = read_snapshot(path, written, self.dim)

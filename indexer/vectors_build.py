@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,12 @@ _RECALL = 0.993
 _ROWS, _QUERIES = 65_536, 500
 
 
-def write_index(held: VectorIndex, path: Path, exact_up_to: int = EXACT_UP_TO) -> Written:
+def write_index(
+    held: VectorIndex,
+    path: Path,
+    exact_up_to: int = EXACT_UP_TO,
+    on_step: Callable[[], None] = lambda: None,
+) -> Written:
     """Write the vectors that are held, in lists of near ones if they are many.
 
     Centroids are those of the snapshot that the vectors come from, unless their number has doubled or halved since.
@@ -48,6 +54,7 @@ def write_index(held: VectorIndex, path: Path, exact_up_to: int = EXACT_UP_TO) -
         held: Verified vectors.
         path: The file.
         exact_up_to: Beyond so many vectors they are put into lists of near ones.
+        on_step: Called now and then; what it raises ends the writing.
 
     Returns:
         What to register.
@@ -82,6 +89,7 @@ def write_index(held: VectorIndex, path: Path, exact_up_to: int = EXACT_UP_TO) -
     nearest.add(centroids)
 
     def key(rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+        on_step()
         found = numbers[rows]
         is_new = found < 0
         if is_new.any():
@@ -89,7 +97,7 @@ def write_index(held: VectorIndex, path: Path, exact_up_to: int = EXACT_UP_TO) -
         return found
 
     _write(path, centroids, held, live, key)
-    return seal_snapshot(path, ids, lambda base: _measured(base, measuring, trained_on))
+    return seal_snapshot(path, ids, lambda base: _measured(base, measuring, trained_on, on_step))
 
 
 def _write(
@@ -141,7 +149,9 @@ def _trained(sample: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     return np.asarray(means.centroids, dtype=np.float32)
 
 
-def _measured(base: Snapshot, sample: NDArray[np.int64], trained_on: int) -> Effort:
+def _measured(
+    base: Snapshot, sample: NDArray[np.int64], trained_on: int, on_step: Callable[[], None]
+) -> Effort:
     """The effort, chosen on one half of a sample of positions, and its recall on the other."""
     width = min(_NEIGHBOURS[-1], len(base) - 1) if len(sample) > 1 else 0
     wanted = tuple(k for k in _NEIGHBOURS if k <= width)
@@ -151,6 +161,7 @@ def _measured(base: Snapshot, sample: NDArray[np.int64], trained_on: int) -> Eff
     needed = np.empty((len(sample), width), np.int32)
     every = np.arange(len(base))
     for start in range(0, len(sample), _QUERIES):
+        on_step()
         own = sample[start : start + _QUERIES]
         queries = base.take(own)
         _, places = scan(queries, every, base.take, width + 1)

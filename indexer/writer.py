@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -206,12 +206,15 @@ class CatalogWriter:
             return "error", kept, *status, *why, self._run_id
         return "present", photo_id, *status, None, None, None, 0, self._run_id
 
-    def reconcile(self, plan: Plan, *, confirm_missing: bool) -> None:
+    def reconcile(
+        self, plan: Plan, *, confirm_missing: bool, on_step: Callable[[], None] = lambda: None
+    ) -> None:
         """After every task is committed: record what the crawl could not enter, what moved and what is gone.
 
         Args:
             plan: The plan whose tasks were committed.
             confirm_missing: Believe it when most files of a root are gone.
+            on_step: Called now and then; what it raises undoes what was written.
 
         Raises:
             MissingFilesError: Most files of a root are gone; nothing was marked missing.
@@ -234,7 +237,7 @@ class CatalogWriter:
                     )
                     if is_most(lost, plan.live[scope.root_id]):
                         raise most_is_gone(scope, lost, plan.live[scope.root_id])
-            self._mark_gone(connection, rows, heirs)
+            self._mark_gone(connection, rows, heirs, on_step)
 
     def _write_problems(self, plan: Plan) -> None:
         for some in chunks(plan.problems):
@@ -276,6 +279,7 @@ class CatalogWriter:
         connection: sa.Connection,
         rows: Sequence[tuple[int, int | None]],
         heirs: Mapping[int, list[int]],
+        on_step: Callable[[], None],
     ) -> None:
         """Say of files that were not found where they are now, or that they are missing.
 
@@ -287,6 +291,7 @@ class CatalogWriter:
         # Photo by photo, so that what is held in memory does not grow with what is gone.
         by_photo = sorted((photo_id, file_id) for file_id, photo_id in rows if photo_id is not None)
         for some in chunks(by_photo, _GONE_ROWS):
+            on_step()
             photos = {photo_id for photo_id, _ in some}
             before = live_pairs(connection, photos)
             missing = []

@@ -11,12 +11,10 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
+from birdsearch.config import STALL_S
 from birdsearch.errors import StalledError
 
-__all__ = ["FIRST_USE_S", "first_use"]
-
-FIRST_USE_S = 600.0
-"""How long one thread waits for the first use of a library by another: the longest measures every runtime."""
+__all__ = ["first_use"]
 
 # NOTE: state of the module, since what it guards is the process. A thread may use a library inside of the first use
 # of another: torch to make the graph that OpenVINO reads.
@@ -24,7 +22,7 @@ _LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
-def first_use(library: str, wait_s: float = FIRST_USE_S) -> Iterator[None]:
+def first_use(library: str, wait_s: float = STALL_S) -> Iterator[None]:
     """Import a native library, or call it for the first time, while no other thread does so with any.
 
     Nothing but libraries may be waited for inside: not another thread, not a lock.

@@ -138,6 +138,7 @@ class Catalog:
         model: Model | str | os.PathLike[str] | None = None,
         *,
         progress: IndexProgress | None = None,
+        on_tick: Callable[[str], None] = lambda _: None,
         **options: Any,
     ) -> IndexSummary:
         """Bring the catalog up to date with the photos under some folders.
@@ -149,6 +150,7 @@ class Catalog:
                 loaded only if there is something to read: where nothing has changed, the catalog's own model need
                 not even be on this machine any more.
             progress: Told how it goes.
+            on_tick: Told several times a second, in the calling thread, which stages are at work.
             **options: Fields of `birdsearch.indexer.IndexOptions`.
 
         Returns:
@@ -158,6 +160,7 @@ class Catalog:
             CatalogReadOnlyError: The catalog was opened for reading.
             ModelMismatchError: The catalog was made with another model, and `reembed` is not set.
             MissingFilesError: A root is absent, empty, or has lost most of its files.
+            StalledError: A stage gave no sign of life for too long; what was committed before is safe.
             InvalidInputError: An option is unknown or outside its limits.
         """
         from birdsearch.indexer.pipeline import IndexOptions, index_archive
@@ -169,15 +172,15 @@ class Catalog:
                 f"{self.path}: the catalog was opened for reading; open it without mode="
             )
         try:
-            chosen = IndexOptions(**options)
+            chosen = IndexOptions(**{"stall_s": self._settings.stall_s, **options})
         except TypeError as error:
             raise InvalidInputError(f"index: {error}") from error
         if self._store is not None and self._store.writable:
-            return index_archive(
-                self._store, self._to_index_with(self._store, model), roots, chosen, progress
-            )
+            source = self._to_index_with(self._store, model)
+            return index_archive(self._store, source, roots, chosen, progress, on_tick)
         with CatalogStore.open(self.path, "create", purpose="index") as store:
-            return index_archive(store, self._to_index_with(store, model), roots, chosen, progress)
+            source = self._to_index_with(store, model)
+            return index_archive(store, source, roots, chosen, progress, on_tick)
 
     def _to_index_with(
         self, store: CatalogStore, given: Model | str | os.PathLike[str] | None
