@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import gc
 import importlib
 import os
 import signal
 import sys
-from typing import NoReturn
+import threading
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from birdsearch import __version__
-from birdsearch.errors import BirdsearchError
+from birdsearch.cli.interruption import Terminated, kept_by
+from birdsearch.errors import BirdsearchError, StalledError
+
+if TYPE_CHECKING:
+    from birdsearch.cli.watchdog import Watchdog
 
 __all__ = ["cli", "main"]
 
@@ -73,12 +79,8 @@ def cli() -> None:
     """  # noqa: D301 click takes the backspace for a paragraph that is not to be wrapped
 
 
-class _Terminated(BaseException):
-    """SIGTERM arrived: unwinds like KeyboardInterrupt, so that the batch in hand is finished."""
-
-
 def _on_sigterm(signum: int, frame: object) -> NoReturn:  # noqa: ARG001
-    raise _Terminated
+    raise Terminated
 
 
 def _told(error: OSError) -> str:
@@ -99,21 +101,30 @@ def main() -> NoReturn:
     # together more than a tenth of a second.
     gc.set_threshold(50_000, 20, 20)
     atexit.register(gc.freeze)
+    watchdog = None
+    cut_off = False
     try:
-        code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
+        watchdog = _watchdog()
+        code = cli.main(standalone_mode=False, obj=watchdog)
+    except click.exceptions.Abort as error:
         code = 130
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            cut_off = True
+            _say_kept("Interrupted.", error.__cause__)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except BirdsearchError as error:
-        click.echo(f"Error: {error}", err=True)
+        cut_off = isinstance(error, StalledError)
+        click.echo("\n".join([f"Error: {error}", *_notes(error)]), err=True)
         code = 1
-    except KeyboardInterrupt:
-        click.echo("Interrupted.", err=True)
+    except KeyboardInterrupt as error:
+        cut_off = True
+        _say_kept("Interrupted.", error)
         code = 130
-    except _Terminated:
-        click.echo("Terminated.", err=True)
+    except Terminated as error:
+        cut_off = True
+        _say_kept("Terminated.", error)
         code = 143
     except BrokenPipeError:
         # The reader (`| head`) went away; what it wanted it got.
@@ -124,4 +135,39 @@ def main() -> NoReturn:
             raise
         click.echo(f"Error: {_told(error)}", err=True)
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    _leave(code if isinstance(code, int) else 0, watchdog, cut_off=cut_off)
+
+
+def _watchdog() -> Watchdog | None:
+    """A watchdog, for what may take long; None where only help is asked for."""
+    if len(sys.argv) < 2 or {"--help", "-h", "--version"} & set(sys.argv):
+        return None
+    from birdsearch.cli.watchdog import Watchdog
+    from birdsearch.config import Settings
+
+    limit_s = Settings.from_environment().stall_s
+    # Where there can be none, the command goes on without it.
+    with contextlib.suppress(OSError):
+        return Watchdog(limit_s, " ".join(sys.argv[1:2]))
+    return None
+
+
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])
+
+
+def _say_kept(what: str, error: BaseException) -> None:
+    kept = kept_by(sys.argv[1:])
+    click.echo(" ".join([what, *(_notes(error) or ([kept] if kept else []))]), err=True)
+
+
+def _leave(code: int, watchdog: Watchdog | None, *, cut_off: bool) -> NoReturn:
+    """Exit; without waiting for threads where what they do was given up."""
+    if watchdog is not None:
+        watchdog.ending()
+    if cut_off and threading.active_count() > 1 + (watchdog is not None):
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

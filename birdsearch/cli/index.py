@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from birdsearch.cli.interruption import saying_what_is_kept
 from birdsearch.cli.output import catalog_option, format_option, printable, write_json, write_rows
 from birdsearch.cli.progress import IndexBars, download_bar
 from birdsearch.cli.running import runtime_option
 
 if TYPE_CHECKING:
+    from birdsearch.cli.watchdog import Watchdog
     from birdsearch.config import Settings
     from birdsearch.indexer.pipeline import IndexSummary
     from birdsearch.indexer.records import FailureRecord
@@ -52,7 +54,9 @@ __all__ = ["index"]
 @runtime_option
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
 @format_option
+@click.pass_obj
 def index(
+    watchdog: Watchdog | None,
     folders: tuple[Path, ...],
     catalog: Path,
     weights: Path | None,
@@ -98,8 +102,15 @@ def index(
     }
     if workers is not None:
         options["workers"] = workers
-    with Catalog.open(catalog, "create", device=device, settings=settings) as opened, IndexBars() as bars:
-        summary = opened.index(folders, source, progress=bars, **options)
+    bars = IndexBars()
+    with (
+        saying_what_is_kept(catalog, bars),
+        bars,
+        Catalog.open(catalog, "create", device=device, settings=settings) as opened,
+    ):
+        # What each stage allows itself is watched by the run; that the run does so, by the watchdog.
+        on_tick = (lambda _: None) if watchdog is None else watchdog.note
+        summary = opened.index(folders, source, progress=bars, on_tick=on_tick, **options)
         # Those of before that have not changed since are counted in the summary too.
         failures = opened.store.failures() if summary.failed and fmt == "table" else []
     for warning in summary.warnings:

@@ -40,7 +40,12 @@ def download_bar(name: str) -> Iterator[Progress | None]:
 
 
 class IndexBars:
-    """The two phases of an index run: scanning folders, then indexing what has to be read."""
+    """The two phases of an index run: scanning folders, then indexing what has to be read.
+
+    Attributes:
+        planned_files: How many files have to be read; None while that is not known.
+        committed_files: How many of them are safe in the catalog.
+    """
 
     def __init__(self) -> None:
         from tqdm import tqdm
@@ -49,6 +54,8 @@ class IndexBars:
         self._off = not sys.stderr.isatty()
         self._scan: tqdm[None] = tqdm(desc="scanning", unit=" files", disable=self._off, leave=False)
         self._read: tqdm[None] | None = None
+        self.planned_files: int | None = None
+        self.committed_files = 0
 
     def scanned(self, files: int) -> None:
         """Some files more were seen."""
@@ -56,6 +63,7 @@ class IndexBars:
 
     def planned(self, files: int) -> None:
         """The scan is over: so many files are to be read."""
+        self.planned_files = files
         self._scan.close()
         self._read = self._tqdm(
             total=files, desc="indexing", unit=" photos", disable=self._off, smoothing=0.05
@@ -63,6 +71,7 @@ class IndexBars:
 
     def committed(self, files: int) -> None:
         """Some files more are safe in the catalog."""
+        self.committed_files += files
         if self._read is not None:
             self._read.update(files)
 
