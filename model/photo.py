@@ -23,6 +23,7 @@ from PIL import (
 
 from birdsearch.errors import PhotoError
 from birdsearch.model import formats
+from birdsearch.model.color import source_profile, to_srgb
 from birdsearch.model.first_use import first_use
 from birdsearch.model.formats import SUFFIXES, UNREAD_SUFFIXES
 from birdsearch.model.pixels import to_rgb
@@ -30,7 +31,7 @@ from birdsearch.model.preview import decode_preview, jpeg_previews
 from birdsearch.model.quiet import pillow_is_quiet
 from birdsearch.model.raw_exif import raw_exif
 from birdsearch.model.reading import PhotoLimits, TimedSource, read_photo, too_many_bytes
-from birdsearch.model.scaling import Need, jpeg_scale
+from birdsearch.model.scaling import Need, jpeg_scale, reduced_by
 from birdsearch.model.tiff import PlanarTiff, open_tiff, sample_bits
 from birdsearch.model.turning import QUARTER_TURNS, orientation, turned_frame
 
@@ -61,13 +62,14 @@ class LoadedPhoto:
     """A decoded photo.
 
     Attributes:
-        image: The picture, in full or reduced: mode RGB, upright, in memory, first frame.
+        image: The picture, in full or reduced: mode RGB, in sRGB, upright, in memory, first frame.
         format: Format of the file: a value of `SUFFIXES`.
         exif: The file's EXIF as Pillow holds it, or None where there is none that can be parsed.
         size: (width, height) of the whole upright picture in pixels.
         frame: Where in `image` the picture lies: left, top, right, bottom in its pixels. A reduced picture
             ends within its outermost pixels where the whole size is no multiple of the scale.
-        scale: By how much the picture was reduced by means while it was decoded; 1 where it was not.
+        scale: By how much the picture was reduced by means while it was decoded, or before its colours were
+            converted; 1 where it was not.
         decoded: What was decoded: `full`, `scaled 1/2` to `scaled 1/8`, or `preview`.
     """
 
@@ -90,8 +92,9 @@ def open_photo(data: bytes, limits: PhotoLimits = _LIMITS, *, suffix: str = "") 
             not looked at otherwise.
 
     Returns:
-        The picture: mode RGB, turned upright by its EXIF orientation, in memory, first frame. A plain RGB
-        file gives exactly the pixels of `PIL.Image.open(file).convert("RGB")`.
+        The picture: mode RGB, in sRGB, turned upright by its EXIF orientation, in memory, first frame. A plain RGB
+        file that has no colour profile, or that of sRGB, gives exactly the pixels of
+        `PIL.Image.open(file).convert("RGB")`.
 
     Raises:
         PhotoError: With stage `format` (`empty`, `not-a-picture`, `unsupported-format`, `needs-extra`) or
@@ -163,18 +166,28 @@ def _decode(
         size = (height, width) if turn in QUARTER_TURNS else (width, height)
         scale = jpeg_scale(need, *size)
         if need.mode == "preview" and scale > 1 and need.is_whole and not formats.is_cut_short(data, name):
+            profile = source_profile(image, exif, data)
             for content in jpeg_previews(data, image.info):
-                preview = decode_preview(content, (width, height), turn, need, limits)
+                preview = decode_preview(content, (width, height), turn, need, limits, profile)
                 if preview is not None:
                     return LoadedPhoto(preview[0], name, exif, size, *preview[1:], "preview")
         # Only the size: the mode stays what it is in the file.
         if scale > 1 and image.draft(None, (width // scale, height // scale)) is None:
             scale = 1
-    rgb, exif, turn = _upright(image)
+    # What is left of it has enough pixels, whichever way it is turned.
+    left = (
+        1.0
+        if need is None or need.mode == "full"
+        else min(need.left(width, height), need.left(height, width))
+    )
+    rgb, exif, turn, factor = _upright(image, data, reduced_by(left / scale))
+    decoded = "full" if scale == 1 else f"scaled 1/{scale}"
+    scale *= factor
     if scale == 1:
         return LoadedPhoto(rgb, name, exif, rgb.size, (0, 0, *rgb.size))
+    size = (height, width) if turn in QUARTER_TURNS else (width, height)
     frame = turned_frame((width / scale, height / scale), rgb.size, turn)
-    return LoadedPhoto(rgb, name, exif, size, frame, scale, f"scaled 1/{scale}")
+    return LoadedPhoto(rgb, name, exif, size, frame, scale, decoded)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -184,7 +197,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         image: An image of any mode.
 
     Returns:
-        Mode RGB, turned upright by the image's EXIF orientation, in memory. It may be `image` itself.
+        Mode RGB, in sRGB, turned upright by the image's EXIF orientation, in memory. It may be `image` itself.
 
     Raises:
         PhotoError: The image cannot be loaded (`corrupt`).
@@ -195,7 +208,19 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         raise PhotoError("decode", "corrupt", f"the image could not be loaded: {error}") from error
 
 
-def _upright(image: Image.Image) -> tuple[Image.Image, Image.Exif | None, Image.Transpose | None]:
+def _upright(
+    image: Image.Image, data: bytes = b"", factor: int = 1
+) -> tuple[Image.Image, Image.Exif | None, Image.Transpose | None, int]:
+    """Load a picture as upright sRGB.
+
+    Args:
+        image: What was opened.
+        data: Its whole file, if it is at hand.
+        factor: By how much a picture may be reduced before its colours are converted.
+
+    Returns:
+        The picture, its EXIF, what turned it, and by how much it was reduced.
+    """
     bits = sample_bits(image)
     loaded = image.pixels() if isinstance(image, PlanarTiff) else image
     loaded.load()
@@ -205,8 +230,13 @@ def _upright(image: Image.Image) -> tuple[Image.Image, Image.Exif | None, Image.
     if is_layered and image.getchannel("A").getextrema() == (0, 0):
         # Programs that know no transparency leave its bytes at zero.
         loaded = image.convert("RGB")
-    rgb = to_rgb(loaded, bits)
-    return (rgb if turn is None else rgb.transpose(turn)), exif, turn
+    profile = source_profile(image, exif, data)
+    if profile is None:
+        factor = 1
+        rgb = to_rgb(loaded, bits)
+    else:
+        rgb = to_srgb(loaded, profile, bits, factor)
+    return (rgb if turn is None else rgb.transpose(turn)), exif, turn, factor
 
 
 def _check_pixels(size: tuple[int, int], limits: PhotoLimits) -> None:

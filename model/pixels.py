@@ -1,7 +1,6 @@
 """From whatever a file holds to 8-bit RGB, the one form the network takes.
 
-Colour profiles are not applied: the network was trained on the stored values, as Pillow's
-`convert("RGB")` gives them.
+Colour profiles are left to `birdsearch.model.color`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
+from birdsearch.model.color import source_profile, to_srgb
 from birdsearch.model.pixels import to_rgb
 from birdsearch.model.reading import PhotoLimits, TimedSource
 from birdsearch.model.scaling import Need, jpeg_scale
@@ -94,7 +95,12 @@ def _thumbnails(info: Mapping[Any, Any]) -> list[bytes]:
 
 
 def decode_preview(
-    content: bytes, size: tuple[int, int], turn: Image.Transpose | None, need: Need, limits: PhotoLimits
+    content: bytes,
+    size: tuple[int, int],
+    turn: Image.Transpose | None,
+    need: Need,
+    limits: PhotoLimits,
+    profile: bytes | None = None,
 ) -> _Preview | None:
     """Decode a preview, if it will do.
 
@@ -104,9 +110,11 @@ def decode_preview(
         turn: What turns the photo, and its preview, upright.
         need: What for; of the whole frame.
         limits: What it may cost.
+        profile: What describes the colours of the photo, if they are not sRGB; a preview that says nothing of its
+            own has the same.
 
     Returns:
-        The picture (RGB, upright), where in it the frame lies, and by how much it was reduced while it was
+        The picture (sRGB, upright), where in it the frame lies, and by how much it was reduced while it was
         decoded. None if it is damaged, too small, of another shape, or turned in another way than the photo.
     """
     try:
@@ -115,8 +123,8 @@ def decode_preview(
         upright = image.size[::-1] if turn in QUARTER_TURNS else image.size
         if not _has_shape(image.size, size) or need.left(*upright) < _LEFT:
             return None
-        own = orientation(image.getexif())
-        if image.size[0] * image.size[1] > limits.max_pixels or own not in (None, turn):
+        exif = image.getexif()
+        if image.size[0] * image.size[1] > limits.max_pixels or orientation(exif) not in (None, turn):
             return None
         width, height = image.size
         scale = jpeg_scale(need, *upright)
@@ -125,7 +133,10 @@ def decode_preview(
         if image.info.get("progressive"):
             image.decodermaxblock = 2048
         image.load()
-        rgb = to_rgb(image)
+        own = source_profile(image, exif, content)
+        if "icc_profile" not in image.info:
+            own = own or profile
+        rgb = to_rgb(image) if own is None else to_srgb(image, own)
     except Exception:
         # Whatever is wrong with it: the photo itself is still there.
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from birdsearch import Catalog
 from birdsearch.indexer.crawl import display_path
 from birdsearch.model import Model, load_model
+from birdsearch.model.color import ADOBE_RGB, DISPLAY_P3, matrix_profile
 
 pytestmark = pytest.mark.photos
 
@@ -100,3 +102,41 @@ def test_neighbours_and_recall_are_those_of_brute_force_on_the_references_embedd
     assert recall["birdsearch"] == recall["brute force"]
     correct = [result.labels[0].name == name for result, name in zip(results, truth, strict=True)]
     print(f"top-1 of the logits: {np.mean(correct):.4f}")
+
+
+def test_a_photo_in_another_colour_space_has_the_embedding_of_its_srgb_picture(
+    photos_folder: Path, model: Model
+) -> None:
+    from PIL import Image, ImageCms
+
+    srgb = ImageCms.createProfile("sRGB")
+    corners = ((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001), (0.34567, 0.35850))
+    spaces = {
+        "Adobe RGB": ADOBE_RGB,
+        "Display P3": DISPLAY_P3,
+        "ProPhoto RGB": matrix_profile(corners, (1.8,)),
+    }
+    photos = sorted(photos_folder.glob("cub/query/*/*.jpg"))[::60][:20]
+    assert len(photos) == 20
+    for name, profile in spaces.items():
+        cosines: dict[str, list[float]] = {"as stored": [], "converted": []}
+        same = {"as stored": 0, "converted": 0}
+        for path in photos:
+            with Image.open(path) as opened:
+                original = opened.convert("RGB")
+            target = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            stored = ImageCms.profileToProfile(
+                original, srgb, target, ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB"
+            )
+            assert stored is not None
+            shown = stored.copy()
+            stored.info.clear()
+            out = model.infer([original, stored, shown])
+            unit = out.embeddings / np.linalg.norm(out.embeddings, axis=1, keepdims=True)
+            best = out.logits.argmax(1)
+            for number, way in enumerate(cosines, start=1):
+                cosines[way].append(float(unit[0] @ unit[number]))
+                same[way] += int(best[0] == best[number])
+        for way, values in cosines.items():
+            print(f"{name} {way}: least cosine {min(values):.4f}, same class {same[way]} of {len(photos)}")
+        assert min(cosines["converted"]) > 0.99 > min(cosines["as stored"])

@@ -16,7 +16,7 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
-from PIL import Image, ImageCms
+from PIL import Image
 
 from birdsearch.errors import PhotoError
 from birdsearch.indexer.confine import kernel_deadline, limit_resources, prepare_signals, silence_stderr
@@ -36,8 +36,6 @@ ENCODINGS: dict[str, dict[str, Any]] = {
 }
 """Format of a thumbnail -> how Pillow writes it."""
 
-_SRGB = ImageCms.createProfile("sRGB")
-
 
 def thumbnail_size(width: float, height: float, side: int) -> tuple[int, int]:
     """Width and height of a thumbnail in pixels: the longer is `side`, or what there is if that is less.
@@ -55,9 +53,6 @@ def make_thumbnail(
     data: bytes, limits: PhotoLimits, *, side: int, box: Box | None = None, suffix: str = ""
 ) -> Image.Image:
     """Decode a photo and make it small: upright, in sRGB, free of all that the file holds beside its pixels.
-
-    The colour profile of an RGB picture is applied. NOTE: that of a CMYK or grey picture is not; those are rare in
-    archives, and are shown as `birdsearch.model.pixels.to_rgb` converts them.
 
     Args:
         data: The whole file.
@@ -79,22 +74,8 @@ def make_thumbnail(
     left, top, right, bottom = corners or (0, 0, *loaded.size)
     width, height = thumbnail_size(right - left, bottom - top, side)
     small = resize_loaded(loaded, (height, width), corners, exact=False)
-    small = _in_srgb(small, loaded.image.info.get("icc_profile"))
     # Pillow writes what it finds in `info` (comments, profiles, EXIF); a new image has none.
     return Image.frombytes("RGB", small.size, small.tobytes())
-
-
-def _in_srgb(image: Image.Image, profile: object) -> Image.Image:
-    if not isinstance(profile, bytes) or not profile:
-        return image
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != "RGB":
-            return image
-        return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB") or image
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        # A broken profile is no reason to show nothing.
-        return image
 
 
 def encode(image: Image.Image, encoding: str) -> bytes:

@@ -28,7 +28,7 @@ SIZES = (160, 320, 640, 1280)
 """Lengths that the longer side of a thumbnail can have, in pixels."""
 
 # Part of every name and ETag: raised when thumbnails are made in another way.
-_VERSION = 1
+_VERSION = 2
 # A thumbnail that was used so long ago is marked as used again, in seconds.
 _TOUCH_S = 3600.0
 # Parts of the limit: so much is written between two looks at what there is; beyond so much some is thrown away,

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from birdsearch.errors import PhotoError
+from birdsearch.model.color import DISPLAY_P3
 from birdsearch.model.photo import LoadedPhoto, PhotoLimits, load_photo
 from birdsearch.model.preprocess import resize, resize_loaded
 from birdsearch.model.preview import decode_preview
@@ -24,6 +25,7 @@ LIMITS = PhotoLimits()
 # "Large thumbnail, VGA" and "undefined" (CIPA DC-007, table 4).
 THUMBNAIL, UNDEFINED = 0x00010001, 0x00000000
 WIDTH, HEIGHT = 1200, 800
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def picture(width: int = WIDTH, height: int = HEIGHT, red: int = 40) -> Image.Image:
@@ -197,3 +199,21 @@ def test_a_raw_file_without_a_preview_is_developed() -> None:
     raw.extract_thumb = lambda: types.SimpleNamespace(data=np.zeros((240, 360, 3), np.uint8))
     assert _preview(raw, (WIDTH, HEIGHT), Need(SIZE, "preview"), LIMITS) is None
     assert decode_preview(PREVIEW, (WIDTH, HEIGHT), None, Need(SIZE, "preview"), LIMITS) is not None
+
+
+def test_a_preview_has_the_colours_of_its_photo_unless_it_has_a_profile_of_its_own() -> None:
+    pale = Image.new("RGB", (WIDTH, HEIGHT), (128, 128, 200))
+    small = pale.resize((360, 240))
+
+    def shown(profile: bytes | None, of_preview: bytes | None) -> list[int]:
+        photo = jpeg(pale, icc_profile=profile, subsampling=0)
+        found = loaded(with_preview(photo, jpeg(small, icc_profile=of_preview, subsampling=0)))
+        assert found.decoded == "preview"
+        assert "icc_profile" not in found.image.info or of_preview is not None
+        return np.asarray(found.image)[60, 60].tolist()  # type: ignore[no-any-return]
+
+    plain, wide = shown(None, None), shown(DISPLAY_P3, None)
+    assert np.abs(np.array(plain) - (128, 128, 200)).max() <= 2
+    assert wide[2] - plain[2] >= 4
+    assert shown(None, DISPLAY_P3) == wide
+    assert shown(DISPLAY_P3, SRGB) == plain
