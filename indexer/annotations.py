@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks, now
+from birdsearch.indexer.live import live_photo
 from birdsearch.indexer.runs import finish_run, start_run
 from birdsearch.indexer.soundness import refuse_damaged
 from birdsearch.indexer.taxa import ANNOTATE, ensure_taxon
@@ -461,17 +462,20 @@ def _labels(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
 
 
 def labels_in_force(
-    store: CatalogStore, verdict: Verdict | None = "positive", photo_ids: Sequence[int] | None = None
+    store: CatalogStore,
+    verdict: Verdict | None = "positive",
+    photo_ids: Sequence[int] | None = None,
+    *,
+    with_lost: bool = False,
 ) -> list[VerifiedLabel]:
     """The labels that count.
-
-    Photos whose files are all missing keep their labels, so theirs are among them.
 
     Args:
         store: An open catalog.
         verdict: Labels of this verdict only, of which each view has at most one if it is `positive`; None for
             all.
         photo_ids: Labels of these photos only.
+        with_lost: Also those of photos without a live file, which keep their labels but take no part.
 
     Returns:
         Labels in order of their views, then of their ids.
@@ -485,6 +489,8 @@ def labels_in_force(
     statement = _labels().where(_in_force(row))
     if verdict is not None:
         statement = statement.where(row.c.verdict == verdict)
+    if not with_lost:
+        statement = statement.where(live_photo(tables.view.c.photo_id))
     with store.reading() as connection:
         if photo_ids is None:
             refuse_damaged(connection, store.database_path, "annotation", "taxon")
@@ -525,13 +531,17 @@ def history(store: CatalogStore, view_ids: Sequence[int] | None = None) -> list[
 
 
 def labelled_photos(
-    taxon_ids: Sequence[int] | None = None, *, verdicts: Sequence[Verdict] = ("positive",)
+    taxon_ids: Sequence[int] | None = None,
+    *,
+    verdicts: Sequence[Verdict] = ("positive",),
+    with_lost: bool,
 ) -> sa.Select[tuple[int]]:
     """SQL: the photos that a view of has a label in force.
 
     Args:
         taxon_ids: Rows of `taxon` that the label names, or None for any.
         verdicts: What the label may say.
+        with_lost: Also photos without a live file, which takes part in nothing but hiding places.
     """
     row, view = tables.annotation, tables.view
     statement = (
@@ -539,4 +549,6 @@ def labelled_photos(
         .join(row, row.c.view_id == view.c.id)
         .where(row.c.verdict.in_(verdicts), _in_force(row))
     )
+    if not with_lost:
+        statement = statement.where(live_photo(view.c.photo_id))
     return statement if taxon_ids is None else statement.where(row.c.taxon_id.in_(taxon_ids))

@@ -20,6 +20,7 @@ from birdsearch.errors import CatalogError, CatalogReadOnlyError
 from birdsearch.indexer import database, tables
 from birdsearch.indexer.catalog_file import CatalogFile
 from birdsearch.indexer.damage import warn_of_damage
+from birdsearch.indexer.live import live_file, live_view
 from birdsearch.indexer.lock import EDIT_LOCK, JOB_LOCK, TURN_LOCK, WriterLock
 from birdsearch.indexer.lookups import read_photos, read_views
 from birdsearch.indexer.migrations import SCHEMA_VERSION
@@ -43,9 +44,6 @@ _CHUNK = 500
 _OF_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 # How long an edit waits for the edit before it, and a transaction for the one before it, in seconds.
 _EDIT_WAIT_S, _TURN_WAIT_S = 5.0, 30.0
-
-# A file whose content is known and that is not known to be gone keeps its photo searchable.
-live_file = sa.and_(tables.file.c.photo_id.is_not(None), tables.file.c.state != "missing")
 
 
 def now() -> str:
@@ -490,9 +488,11 @@ class CatalogStore:
             live = connection.execute(
                 sa.select(sa.func.count(sa.distinct(file.photo_id))).where(live_file)
             ).scalar_one()
-            embeddings = connection.execute(
-                sa.select(sa.func.count()).where(tables.embedding.c.model_id == int(model_id or 0))
-            ).scalar_one()
+            embedding = tables.embedding.c
+            stored = sa.select(sa.func.count()).where(embedding.model_id == int(model_id or 0))
+            # Where nothing is lost, nothing has to be looked up for each vector.
+            live_only = stored if live == total else stored.where(live_view(embedding.view_id))
+            embeddings = connection.execute(live_only).scalar_one()
         size = sum(entry.stat().st_size for entry in self.path.rglob("*") if entry.is_file())
         return CatalogCounts(
             photos=live,

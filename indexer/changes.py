@@ -7,15 +7,15 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import chunks, live_file
+from birdsearch.indexer.catalog import chunks
+from birdsearch.indexer.live import live_photo
 
 __all__ = ["live_pairs", "write_changes"]
 
 
 def live_pairs(connection: sa.Connection, photo_ids: Iterable[int | None]) -> set[tuple[int, int]]:
     """(view, model) pairs of the photos that a search may find: those with a file that is not known to be gone."""
-    view, embedding, file = tables.view.c, tables.embedding.c, tables.file.c
-    live = sa.exists().where(file.photo_id == view.photo_id, live_file)
+    view, embedding = tables.view.c, tables.embedding.c
     pairs: set[tuple[int, int]] = set()
     for some in chunks(sorted(photo_id for photo_id in set(photo_ids) if photo_id is not None)):
         pairs.update(
@@ -23,7 +23,7 @@ def live_pairs(connection: sa.Connection, photo_ids: Iterable[int | None]) -> se
             for row in connection.execute(
                 sa.select(embedding.view_id, embedding.model_id)
                 .join(tables.view, view.id == embedding.view_id)
-                .where(view.photo_id.in_(some), live)
+                .where(view.photo_id.in_(some), live_photo(view.photo_id))
             )
         )
     return pairs

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from birdsearch.errors import MissingFilesError
 from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, live_file, now
+from birdsearch.indexer.catalog import CatalogStore, now
 from birdsearch.indexer.crawl import IgnoredFile, crawl, display_path
+from birdsearch.indexer.live import live_file
 from birdsearch.indexer.reach import is_there
 
 __all__ = [

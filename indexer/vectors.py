@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError
 from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, live_file, now
+from birdsearch.indexer.catalog import CatalogStore, now
 from birdsearch.indexer.damage import damage_warning
 from birdsearch.indexer.embeddings import normalised, sift_vectors
+from birdsearch.indexer.live import live_photo
 from birdsearch.indexer.vectors_build import EXACT_UP_TO, write_index
 from birdsearch.indexer.vectors_effort import Effort
 from birdsearch.indexer.vectors_file import Snapshot, Written, read_snapshot, rows_of
@@ -141,14 +142,13 @@ class VectorIndex:
     def _read_all(self, store: CatalogStore) -> None:
         self._hold(None)
         self._is_newest = False
-        embedding, file, view = tables.embedding.c, tables.file.c, tables.view.c
+        embedding, view = tables.embedding.c, tables.view.c
         with store.reading() as connection:
             self.seq = _last_seq(connection)
-            live = sa.exists().where(file.photo_id == view.photo_id, live_file)
             rows = connection.execute(
                 sa.select(embedding.view_id)
                 .join(tables.view, view.id == embedding.view_id)
-                .where(embedding.model_id == self.model_id, live)
+                .where(embedding.model_id == self.model_id, live_photo(view.photo_id))
                 .order_by(embedding.view_id)
                 .execution_options(yield_per=_ROWS)
             )

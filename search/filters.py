@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import labelled_photos
-from birdsearch.indexer.catalog import CatalogStore, chunks, live_file
+from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.live import live_file
 from birdsearch.indexer.taxa import clade_taxon_ids, find_clade, read_taxonomy
 from birdsearch.search.moments import Moment, first_and_last
 
@@ -345,9 +346,9 @@ def _label_conditions(connection: sa.Connection, where: Where) -> list[sa.Column
     if where.taxon is not None:
         taxonomy = read_taxonomy(connection)
         taxon_ids = clade_taxon_ids(connection, taxonomy, find_clade(taxonomy, where.taxon))
-        conditions.append(photo_id.in_(labelled_photos(taxon_ids)))
+        conditions.append(photo_id.in_(labelled_photos(taxon_ids, with_lost=False)))
     if where.verified is not None:
-        has_label = photo_id.in_(labelled_photos())
+        has_label = photo_id.in_(labelled_photos(with_lost=False))
         conditions.append(has_label if where.verified else ~has_label)
     return conditions
 

@@ -26,10 +26,12 @@ from birdsearch.indexer.embeddings import normalised, unit_vectors
 __all__ = [
     "MIRROR",
     "GroupRules",
+    "Kinship",
     "differing_bits",
     "groups_of",
     "hash_bands",
     "join_groups",
+    "kinship",
     "near_hashes",
     "vote_groups",
 ]
@@ -91,14 +93,56 @@ class GroupRules:
 _RULES = GroupRules()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Kinship:
+    """Which views are one witness, and which are no independent evidence about each other.
+
+    Attributes:
+        pictures: (N,) int64, for each view the smallest view id that shows the same picture: the same photo, or a
+            copy of it. What is verified of copies was seen once.
+        groups: (N,) int64, the smallest view id of the same picture or event.
+    """
+
+    pictures: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+    def first_of(self, names: Sequence[object]) -> NDArray[np.int64]:
+        """One place for each picture and name, rising: what copies are said to be counts once.
+
+        Args:
+            names: N names. Copies that bear different ones, as photos of two birds do, count once for each.
+
+        Returns:
+            (W,) int64, the first place of each.
+        """
+        pairs = zip(self.pictures.tolist(), names, strict=True)
+        first: dict[tuple[int, object], int] = {}
+        for place, pair in enumerate(pairs):
+            first.setdefault(pair, place)
+        return np.array(sorted(first.values()), dtype=np.int64)
+
+
 def vote_groups(
     store: CatalogStore,
     model_id: int,
     view_ids: Sequence[int] | NDArray[np.int64],
     rules: GroupRules = _RULES,
+    *,
     vectors: Mapping[int, NDArray[np.float32]] | None = None,
 ) -> NDArray[np.int64]:
-    """The group of each view: views of one group are no independent evidence about each other.
+    """The groups of views; see `kinship`."""
+    return kinship(store, model_id, view_ids, rules, vectors=vectors).groups
+
+
+def kinship(
+    store: CatalogStore,
+    model_id: int,
+    view_ids: Sequence[int] | NDArray[np.int64],
+    rules: GroupRules = _RULES,
+    *,
+    vectors: Mapping[int, NDArray[np.float32]] | None = None,
+) -> Kinship:
+    """The picture and the group of each view: views of one group are no independent evidence about each other.
 
     All views of a photo are of one group; which photos are, `groups_of` says. The camera is make, model and
     serial number. Where it is unknown, photos of one folder stand for those of one camera. Only the views
@@ -112,7 +156,7 @@ def vote_groups(
         vectors: Stored vectors, whole and finite, by view id, that need not be read again.
 
     Returns:
-        (N,) int64, for each view the smallest view id of its group, among those asked for.
+        Both, named by the smallest view id among those asked for.
 
     Raises:
         InvalidInputError: A view is not in the catalog.
@@ -138,7 +182,7 @@ def vote_groups(
         raise InvalidInputError(f"{len(absent)} of {len(wanted)} views are not in the catalog, such as {few}")
     photo_ids = sorted(known)
     rows = [known[photo_id] for photo_id in photo_ids]
-    labels = groups_of(
+    pictures, groups = _pictures_and_groups(
         [None if row.camera is None else f"{row.camera}\n{row.serial or ''}" for row in rows],
         _folders(store, [row.photo_id for row in rows if row.camera is None and row.captured_at], photo_ids),
         np.array([row.captured_at or "NaT" for row in rows], dtype="datetime64[us]"),
@@ -147,10 +191,15 @@ def vote_groups(
         rules,
     )
     place = {photo_id: index for index, photo_id in enumerate(photo_ids)}
-    of_view = labels[[place[photo_of[view_id]] for view_id in wanted.tolist()]]
-    smallest = np.full(len(photo_ids), np.iinfo(np.int64).max)
-    np.minimum.at(smallest, of_view, wanted)
-    return np.asarray(smallest[of_view][places], dtype=np.int64)
+    photo_places = [place[photo_of[view_id]] for view_id in wanted.tolist()]
+
+    def named(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        of_view = labels[photo_places]
+        smallest = np.full(len(photo_ids), np.iinfo(np.int64).max)
+        np.minimum.at(smallest, of_view, wanted)
+        return np.asarray(smallest[of_view][places], dtype=np.int64)
+
+    return Kinship(named(pictures), named(groups))
 
 
 def _folders(store: CatalogStore, wanted: Sequence[int], photo_ids: Sequence[int]) -> list[bytes | None]:
@@ -224,6 +273,18 @@ def groups_of(
     Raises:
         InvalidInputError: The lengths differ, or a hash does not have 8 bytes.
     """
+    return _pictures_and_groups(cameras, folders, times, phashes, unit, rules)[1]
+
+
+def _pictures_and_groups(
+    cameras: Sequence[str | None],
+    folders: Sequence[bytes | None],
+    times: NDArray[np.datetime64],
+    phashes: Sequence[bytes | None],
+    unit: NDArray[np.float32],
+    rules: GroupRules,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(P,) int64 each, for each photo the place of the first of its picture, and of its group."""
     count = len(cameras)
     if not len(folders) == len(times) == len(phashes) == len(unit) == count:
         raise InvalidInputError(
@@ -235,11 +296,6 @@ def groups_of(
     labels = np.arange(count, dtype=np.int64)
     stamps = times.astype("datetime64[us]")
     has_time = ~np.isnat(stamps)
-    clocks: list[object] = [
-        folder if camera is None else camera for camera, folder in zip(cameras, folders, strict=True)
-    ]
-    has_clock = np.fromiter((clock is not None for clock in clocks), dtype=bool, count=count)
-    _join_events(labels, np.flatnonzero(has_time & has_clock), clocks, stamps.astype(np.int64), rules)
     hashed = np.fromiter((phash is not None for phash in phashes), dtype=bool, count=count)
     bits = np.array([int.from_bytes(phash or b"") for phash in phashes], dtype=np.uint64)
     has_camera = np.fromiter((camera is not None for camera in cameras), dtype=bool, count=count)
@@ -247,7 +303,13 @@ def groups_of(
     exposures, others = np.flatnonzero(hashed & is_exposure), np.flatnonzero(hashed & ~is_exposure)
     for pairs in _hash_pairs(bits, stamps.astype(np.int64), exposures, others, rules.bits):
         _join_copies(labels, pairs, unit, rules)
-    return labels
+    pictures = labels.copy()
+    clocks: list[object] = [
+        folder if camera is None else camera for camera, folder in zip(cameras, folders, strict=True)
+    ]
+    has_clock = np.fromiter((clock is not None for clock in clocks), dtype=bool, count=count)
+    _join_events(labels, np.flatnonzero(has_time & has_clock), clocks, stamps.astype(np.int64), rules)
+    return pictures, labels
 
 
 def _join_events(

@@ -83,7 +83,7 @@ def deployed_frames(store: CatalogStore, photo_ids: NDArray[np.int64]) -> tuple[
     deployments = read_deployments(store)
     if not deployments:
         return None
-    frames = read_frames(store, photo_ids)
+    frames = read_frames(store, photo_ids, with_lost=True)
     return frames, assign(deployments, frames)
 
 

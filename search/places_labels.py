@@ -196,7 +196,7 @@ def _verified(
 ) -> set[int]:
     if not taxon_ids:
         return set()
-    statement = labelled_photos(taxon_ids, verdicts=("positive", "uncertain"))
+    statement = labelled_photos(taxon_ids, verdicts=("positive", "uncertain"), with_lost=True)
     return set(connection.execute(_of(statement, tables.view.c.photo_id, photo_ids)).scalars())
 
 

@@ -111,7 +111,7 @@ def list_labels(photos: tuple[str, ...], history: bool, verdict: str | None, cat
                 for entry in every_label(store)
             ]
         else:
-            entries = [(label, {}) for label in labels_in_force(store, None)]
+            entries = [(label, {}) for label in labels_in_force(store, None, with_lost=True)]
         entries = [
             (label, more)
             for label, more in entries

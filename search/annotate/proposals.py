@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import AnnotationItem
-from birdsearch.indexer.catalog import CatalogStore, live_file
+from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.live import live_file
 from birdsearch.model.species import Taxon
 
 __all__ = [

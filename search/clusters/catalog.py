@@ -26,7 +26,7 @@ from birdsearch.search.clusters.state import (
     state_of,
 )
 from birdsearch.search.filters import Where, allowed_views
-from birdsearch.search.groups import vote_groups
+from birdsearch.search.groups import Kinship, kinship
 
 __all__ = [
     "NEW",
@@ -37,6 +37,7 @@ __all__ = [
     "event_groups",
     "load_unit",
     "match_clusters",
+    "member_kinship",
     "numbered",
     "representatives",
     "view_facts",
@@ -103,7 +104,7 @@ def cluster_catalog(
 
     The frames of one event show the same bird before the same background and would make a cluster of their own.
     So each event is clustered by one representative, its sharpest photo, and all its members go where that one
-    goes. What is of one event, `vote_groups` says of the whole catalog, whatever the conditions.
+    goes. What is of one event, `kinship` says of the whole catalog, whatever the conditions.
 
     Vectors are given to the algorithm in the order of the photos' content hashes: the partition does not depend
     on the order in which photos were indexed. Nothing is in force before all of it is written.
@@ -211,13 +212,19 @@ def view_facts(store: CatalogStore, view_ids: NDArray[np.int64]) -> tuple[NDArra
 
 
 def event_groups(store: CatalogStore, model_id: int, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The event of each view, (N,) int64, named by its smallest view id; see `vote_groups`.
+    """The event of each view, (N,) int64, named by its smallest view id; see `member_kinship`."""
+    return member_kinship(store, model_id, view_ids).groups
+
+
+def member_kinship(store: CatalogStore, model_id: int, view_ids: NDArray[np.int64]) -> Kinship:
+    """The picture and the event of each view; see `kinship`.
 
     Every searchable view is looked at beside those asked for: what is of one event does not depend on a choice.
     """
     every = np.union1d(_whole(store, allowed_views(store, model_id, Where())), view_ids)
-    groups = vote_groups(store, model_id, every)
-    return np.asarray(groups[np.searchsorted(every, view_ids)], dtype=np.int64)
+    found = kinship(store, model_id, every)
+    places = np.searchsorted(every, view_ids)
+    return Kinship(found.pictures[places], found.groups[places])
 
 
 def load_unit(
@@ -319,6 +326,8 @@ def _last_clusters(
 
 
 def _looked_up(state: ClusterState, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    if not len(state.view_ids):
+        return np.full(len(view_ids), OUTLIER, dtype=np.int64)
     places = np.minimum(np.searchsorted(state.view_ids, view_ids), len(state.view_ids) - 1)
     return state.cluster_ids[places]
 

@@ -16,7 +16,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import VerifiedLabel, labels_in_force
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.crawl import display_path
-from birdsearch.search.clusters.catalog import event_groups, view_facts
+from birdsearch.search.clusters.catalog import member_kinship, view_facts
 from birdsearch.search.clusters.sites import SiteCheck, check_sites
 from birdsearch.search.clusters.state import OUTLIER, ClusterState, clustering_of
 from birdsearch.search.labels.predict import last_predictions
@@ -39,6 +39,7 @@ class Members:
     Attributes:
         photo_ids: (N,) int64.
         events: (N,) int64, smallest photo id of the view's event.
+        pictures: (N,) int64, the same for copies of one picture, whatever it is named by.
         order: (N,) int64, rank by strength, then sharpness, then content: 0 fits its cluster best.
         files: Absolute paths; empty where no file is known.
         captured_at: Local times, ISO 8601; None where unknown.
@@ -52,6 +53,7 @@ class Members:
 
     photo_ids: NDArray[np.int64]
     events: NDArray[np.int64]
+    pictures: NDArray[np.int64]
     order: NDArray[np.int64]
     files: tuple[bytes, ...]
     captured_at: tuple[str | None, ...]
@@ -82,7 +84,7 @@ class ClusterRow:
         label: The commonest verified label, else the commonest fused one, or None.
         label_share: Part of the members with such a label that have this one, 0..1, or None.
         verified: Members with a verified label.
-        judged: Those of them whose label was not given to a cluster as a whole.
+        judged: Pictures with a label that was not given to a cluster as a whole; copies count once.
         purity: Part of these that have the commonest label among them, 0..1; None if there is none.
         one_site: The site that nearly all of it comes from, where that is more than chance; else None.
     """
@@ -190,7 +192,9 @@ def _row(
     listed = places.tolist()
     times = sorted(time for place in listed if (time := members.captured_at[place]) is not None)
     verified = _commonest(members.verified[place] for place in listed)
-    _, right, judged = _commonest(members.judging[place] for place in listed)
+    # Copies are one witness: each picture says a label once.
+    said = {(int(members.pictures[place]), members.judging[place]) for place in listed}
+    _, right, judged = _commonest(label for _, label in said)
     label, count, known = verified if verified[2] else _commonest(members.fused[place] for place in listed)
     return ClusterRow(
         id=None if cluster_id == OUTLIER else cluster_id,
@@ -255,8 +259,8 @@ def _members(store: CatalogStore, state: ClusterState, coarse_by: SensitivePhoto
     views = store.views(view_ids.tolist())
     photo_ids = np.array([views[view_id].photo_id for view_id in view_ids.tolist()], dtype=np.int64)
     photos = store.photos(sorted(set(photo_ids.tolist())))
-    groups = event_groups(store, state.model_id, view_ids)
-    numbers = np.unique(groups, return_inverse=True)[1]
+    kin = member_kinship(store, state.model_id, view_ids)
+    numbers = np.unique(kin.groups, return_inverse=True)[1]
     smallest = np.full(int(numbers.max(initial=-1)) + 1, np.iinfo(np.int64).max)
     np.minimum.at(smallest, numbers, photo_ids)
     sharpness, digests = view_facts(store, view_ids)
@@ -278,6 +282,7 @@ def _members(store: CatalogStore, state: ClusterState, coarse_by: SensitivePhoto
     return Members(
         photo_ids=photo_ids,
         events=smallest[numbers],
+        pictures=kin.pictures,
         order=rank,
         files=files,
         captured_at=tuple(photos[photo_id].captured_at for photo_id in listed),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from birdsearch.errors import CatalogError, InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.live import live_view
 
 __all__ = [
     "OUTLIER",
@@ -57,7 +58,7 @@ class ClusterState:
         method: The clustering's method; of an edit, what it did: `name`, `merge`, `split` or `undo`.
         parameters: The clustering's parameters and scores, or what was edited.
         based_on: The run of the state that was edited, or None for a clustering.
-        view_ids: (N,) int64, rising.
+        view_ids: (N,) int64, rising; those of photos without a live file are left out.
         cluster_ids: (N,) int64; `OUTLIER` for those in no cluster.
         strengths: (N,) float64, 0..1; higher fits the cluster better.
         names: Name by cluster id, of those that have one.
@@ -171,7 +172,7 @@ def state_of(store: CatalogStore, run_id: int) -> ClusterState:
         ).one_or_none()
         rows = connection.execute(
             sa.select(member.view_id, sa.func.coalesce(member.cluster_id, OUTLIER), member.strength)
-            .where(member.run_id == run_id)
+            .where(member.run_id == run_id, live_view(member.view_id))
             .order_by(member.view_id)
         ).all()
     if head is None:

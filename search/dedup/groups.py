@@ -322,6 +322,8 @@ def labelled_among(store: CatalogStore, photo_ids: Sequence[int]) -> frozenset[i
     found: set[int] = set()
     with store.reading() as connection:
         for some in chunks(photo_ids):
-            rows = connection.execute(labelled_photos().where(tables.view.c.photo_id.in_(some)))
+            rows = connection.execute(
+                labelled_photos(with_lost=False).where(tables.view.c.photo_id.in_(some))
+            )
             found.update(row.photo_id for row in rows)
     return frozenset(found)

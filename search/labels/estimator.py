@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import VerifiedLabel, labels_in_force
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.live import live_photo
 from birdsearch.indexer.lookups import read_photos, read_views
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.taxa import catalog_taxonomy
@@ -26,6 +26,7 @@ from birdsearch.search.labels.fusion import Estimates, NeighbourEvidence, Refere
 from birdsearch.search.labels.space import LabelSpace
 from birdsearch.search.labels.unknown import Rolled, roll_up, signs, unknown_score
 from birdsearch.search.results import LabelEstimate, LabelEvidence, Voter
+from birdsearch.search.witnesses import read_witnesses
 
 __all__ = ["Answers", "LabelEstimator", "LabelState", "state_of"]
 
@@ -100,6 +101,7 @@ class Links:
             rows = connection.execute(
                 sa.select(view.id, photo.captured_at, photo.phash)
                 .join(tables.photo, photo.id == view.photo_id)
+                .where(live_photo(photo.id))
                 .order_by(view.id)
             ).all()
         return cls(
@@ -181,18 +183,17 @@ class LabelEstimator:
             CatalogError: What is stored is damaged.
         """
         taxonomy = catalog_taxonomy(store)
-        verified = labels_in_force(store, "positive")
-        space = LabelSpace.build(record.classes, [one.name for one in verified], taxonomy)
-        vectors = store.embeddings(record.id, [one.view_id for one in verified])
-        usable = [
-            one for one in verified if one.view_id in vectors and np.isfinite(vectors[one.view_id]).all()
-        ]
+        verified = read_witnesses(store, record.id)
+        space = LabelSpace.build(record.classes, verified.names, taxonomy)
         return cls(
             record=record,
             space=space,
             taxonomy=taxonomy,
-            references=_references(
-                store, record, usable, {one.view_id: vectors[one.view_id] for one in usable}, space, taxonomy
+            references=References.build(
+                verified.unit,
+                space.find((one.name for one in verified.labels), taxonomy),
+                verified.groups,
+                verified.view_ids,
             ),
             calibration=load_calibration(store, record.id) if calibration is None else calibration,
             links=LinkReader(store),
@@ -339,20 +340,3 @@ class LabelEstimator:
             )
             for row, rolled in enumerate(answers.rolled)
         ]
-
-
-def _references(
-    store: CatalogStore,
-    record: ModelRecord,
-    verified: Sequence[VerifiedLabel],
-    vectors: dict[int, NDArray[np.float32]],
-    space: LabelSpace,
-    taxonomy: Taxonomy,
-) -> References:
-    view_ids = np.array([one.view_id for one in verified], dtype=np.int64)
-    if not len(view_ids):
-        empty = np.zeros(0, np.int64)
-        return References.build(np.zeros((0, record.embedding_size), np.float32), empty, empty, empty)
-    unit = normalised(np.stack([vectors[one.view_id] for one in verified]))
-    labels = space.find((one.name for one in verified), taxonomy)
-    return References.build(unit, labels, vote_groups(store, record.id, view_ids, vectors=vectors), view_ids)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
+from birdsearch.indexer.annotations import labels_in_force
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.embeddings import stored_vectors
 from birdsearch.indexer.runs import finish_run, start_run
@@ -364,15 +365,21 @@ def mislabelled(store: CatalogStore, estimator: LabelEstimator, least: float = 0
         The doubts; of equally sure ones the lower view first. A label that the model has no class for and that no
         photo of another group has cannot be judged, and is none.
     """
-    references = Grouped.read(store, estimator).references
+    grouped = Grouped.read(store, estimator)
+    # Of copies, too, each label is looked at: whoever mends one has to mend the others.
+    verified = labels_in_force(store, "positive")
+    view_ids = np.array([one.view_id for one in verified], dtype=np.int64)
+    labels = estimator.space.find((one.name for one in verified), estimator.taxonomy)
+    known = np.isin(view_ids, grouped.view_ids) & (labels >= 0)
+    view_ids, labels = view_ids[known], labels[known]
     found: list[Doubt] = []
-    for start in range(0, len(references), _CHUNK):
+    for start in range(0, len(view_ids), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        ids, embeddings, places = _stored(store, estimator, references.view_ids[rows])
+        ids, embeddings, places = _stored(store, estimator, view_ids[rows])
         if not len(ids):
             continue
-        groups, truth = references.groups[rows][places], references.labels[rows][places]
-        answers = estimator.answer(embeddings, groups, 0.0, references)
+        truth = labels[rows][places]
+        answers = estimator.answer(embeddings, grouped.of(ids), 0.0, grouped.references)
         p, votes = answers.estimates.probabilities, answers.estimates.p_knn
         best = p.argmax(axis=1)
         rows_in = np.arange(len(p))

@@ -19,14 +19,12 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import BirdsearchError, CatalogError, InvalidInputError
 from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labels_in_force
 from birdsearch.indexer.catalog import CatalogStore, now
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.runs import recorded_run
 from birdsearch.indexer.soundness import refuse_damaged
-from birdsearch.indexer.vectors import normalised
-from birdsearch.search.groups import vote_groups
 from birdsearch.search.labels.fusion import softmax
+from birdsearch.search.witnesses import read_witnesses
 
 __all__ = [
     "CHOICES",
@@ -371,8 +369,8 @@ def train_probe(
 ) -> ProbeRecord:
     """Fit a probe on the verified labels of a catalog, keep it and put it in use.
 
-    Photos whose files are all missing count: their labels and vectors are kept. A labelled view without a sound
-    vector of the model does not; how many there are is in `parameters` as `without_vector`.
+    Photos without a live file do not count, and copies of a picture count once. Nor does a labelled view without a
+    sound vector of the model; how many there are is in `parameters` as `without_vector`.
 
     Args:
         store: A catalog that is open for writing.
@@ -388,30 +386,18 @@ def train_probe(
         CatalogReadOnlyError: The catalog was opened for reading.
     """
     with recorded_run(store, _COMMAND, record.id) as (run_id, counts):
-        labels = labels_in_force(store)
-        vectors = store.embeddings(record.id, [label.view_id for label in labels])
-        usable = [
-            label
-            for label in labels
-            if label.view_id in vectors
-            and np.isfinite(vectors[label.view_id]).all()
-            and vectors[label.view_id].any()
-        ]
-        view_ids = [label.view_id for label in usable]
-        stacked = (
-            np.stack([vectors[view_id] for view_id in view_ids]) if usable else np.zeros((0, 1), np.float32)
-        )
+        verified = read_witnesses(store, record.id)
         fitted = fit_probe(
-            normalised(stacked),
-            [label.name for label in usable],
-            vote_groups(store, record.id, view_ids),
+            verified.unit,
+            [label.name for label in verified.labels],
+            verified.groups,
             C=C,
             balanced=balanced,
         )
-        without = {"without_vector": len(labels) - len(usable)}
+        without = {"without_vector": verified.without_vector}
         fitted = Probe(fitted.classes, fitted.weight, fitted.bias, fitted.parameters | without)
         probe_id = save_probe(store, record, fitted, run_id)
-        counts.update(probe=probe_id, labels=len(usable), classes=len(fitted.classes), **without)
+        counts.update(probe=probe_id, labels=len(verified.labels), classes=len(fitted.classes), **without)
     return next(_records(store, record.id, tables.probe.c.id == probe_id))
 
 

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, chunks, live_file, now
+from birdsearch.indexer.catalog import CatalogStore, chunks, now
+from birdsearch.indexer.live import live_file
 from birdsearch.search.dedup.distinct import rejected_pairs
 from birdsearch.search.dedup.fingerprint import compare
 from birdsearch.search.dedup.fingerprint_store import FingerprintStore

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from birdsearch.errors import CatalogError
 from birdsearch.indexer import tables
+from birdsearch.indexer.live import live_photo
 from birdsearch.search.service.metrics import Gauge, Labels
 from birdsearch.search.service.state import Service
 
@@ -24,7 +25,10 @@ def watch(service: Service) -> None:
     def photos() -> dict[Labels, float]:
         try:
             with service.store.reading() as connection:
-                count = connection.execute(sa.select(sa.func.count()).select_from(tables.photo)).scalar_one()
+                photo = tables.photo.c
+                count = connection.execute(
+                    sa.select(sa.func.count(photo.id)).where(live_photo(photo.id))
+                ).scalar_one()
         except CatalogError:
             # What was counted is wanted most when the catalog cannot be read.
             return {}
@@ -33,7 +37,7 @@ def watch(service: Service) -> None:
     def jobs() -> dict[Labels, float]:
         return dict(Counter((job.kind, job.state) for job in service.jobs.list()))
 
-    service.metrics.add(Gauge("birdsearch_photos", "Photos that the catalog knows.", photos))
+    service.metrics.add(Gauge("birdsearch_photos", "Photos that have a live file.", photos))
     service.metrics.add(
         Gauge("birdsearch_jobs", "Jobs that are remembered, by their state.", jobs, ("kind", "state"))
     )

@@ -61,7 +61,7 @@ def _plain(text: str) -> str:
 def _verified_photos(connection: sa.Connection) -> dict[str, int]:
     """How many photos bear a positive label in force, by the name of the taxon."""
     taxon = tables.taxon.c
-    labelled = labelled_photos().add_columns(tables.annotation.c.taxon_id).subquery()
+    labelled = labelled_photos(with_lost=False).add_columns(tables.annotation.c.taxon_id).subquery()
     rows = connection.execute(
         sa.select(taxon.name, sa.func.count(sa.distinct(labelled.c.photo_id)))
         .join(labelled, labelled.c.taxon_id == taxon.id)

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, live_file
+from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.embeddings import unit_vectors
+from birdsearch.indexer.live import live_file, live_photo
 from birdsearch.search.file_names import name_facts
 
 __all__ = [
@@ -118,17 +119,18 @@ class Frames:
         return ~np.isnat(self.times)
 
 
-def read_frames(store: CatalogStore, photo_ids: NDArray[np.int64]) -> Frames:
+def read_frames(store: CatalogStore, photo_ids: NDArray[np.int64], *, with_lost: bool = False) -> Frames:
     """Read the facts about photos.
 
     Args:
         store: An open catalog; reading is enough.
-        photo_ids: (P,) int64; ids that do not exist are left out, repeated ones count once.
+        photo_ids: (P,) int64; ids without a live file are left out, repeated ones count once.
+        with_lost: Also photos without a live file, which take part in nothing but hiding places.
 
     Returns:
         The frames, whatever the order of the ids.
     """
-    facts = _photo_facts(store, np.unique(photo_ids))
+    facts = _photo_facts(store, np.unique(photo_ids), with_lost=with_lost)
     ids = facts.ids
     order = np.lexsort(facts.digests.T[::-1])
     (rows, folders, prefixes, numbers, bare, bases), names = _files(store, ids, facts.sides)
@@ -189,13 +191,15 @@ class _Facts:
     numeric: NDArray[np.float64]
 
 
-def _photo_facts(store: CatalogStore, wanted: NDArray[np.int64]) -> _Facts:
+def _photo_facts(store: CatalogStore, wanted: NDArray[np.int64], *, with_lost: bool) -> _Facts:
     photo = tables.photo.c
     query = sa.select(
         *(photo.id, photo.digest, photo.camera, photo.serial, photo.captured_at, photo.offset_minutes),
         *(photo.phash, photo.width, photo.height, photo.sharpness),
         *(photo.latitude, photo.longitude),
     )
+    if not with_lost:
+        query = query.where(live_photo(photo.id))
     models: dict[str, int] = {}
     serials: dict[str, int] = {}
     parts: list[tuple[NDArray[Any], ...]] = [_fact_arrays([], models, serials)]

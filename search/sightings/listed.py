@@ -121,7 +121,7 @@ def read_seen(store: CatalogStore, record: ModelRecord, run_id: int) -> SeenPhot
         ).all()
     stored = np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, 4)
     frames = read_frames(store, stored[:, 0])
-    # Frames are in the order of their content.
+    # Frames are in the order of their content, without photos that were lost since.
     stored = stored[np.searchsorted(stored[:, 0], frames.photo_ids)]
     assignment = assign(read_deployments(store), frames)
     frames = with_deployments(frames, assignment)

@@ -166,6 +166,8 @@ def _stored(
             for rows in connection.execute(query).partitions(_ROWS)
         ]
     found = np.concatenate(parts)
+    # Photos that were lost since take no part.
+    found = found[np.isin(found[:, 0], frames.photo_ids)]
     order = np.argsort(frames.photo_ids)
     at = order[np.searchsorted(frames.photo_ids, found[:, 0], sorter=order)]
     seen = np.zeros(len(frames), bool)

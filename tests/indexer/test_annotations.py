@@ -58,9 +58,13 @@ def store(tmp_path: Path) -> Iterator[CatalogStore]:
 
 
 def add_photos(store: CatalogStore, first: int, last: int) -> None:
-    """Add photos and views of these ids."""
+    """Add photos of these ids, each with a view and a file."""
     numbers = range(first, last + 1)
     with store.writing() as connection:
+        root = {"path": b"/archive%d" % first, "added_at": "2023-05-01"}
+        root_id = connection.execute(
+            sa.insert(tables.root).values(root).returning(tables.root.c.id)
+        ).scalar_one()
         connection.execute(
             sa.insert(tables.photo),
             [
@@ -79,6 +83,15 @@ def add_photos(store: CatalogStore, first: int, last: int) -> None:
             sa.insert(tables.view),
             [
                 {"id": number, "photo_id": number, "kind": "whole", "x": 0.0, "y": 0.0, "w": 1.0, "h": 1.0}
+                for number in numbers
+            ],
+        )
+        facts = dict.fromkeys(("size", "mtime_ns", "ctime_ns", "device", "inode", "transient"), 0)
+        connection.execute(
+            sa.insert(tables.file),
+            [
+                {"root_id": root_id, "path": b"%d.jpg" % number, "state": "present", "photo_id": number}
+                | facts
                 for number in numbers
             ],
         )
@@ -366,9 +379,11 @@ def test_labels_come_in_order_of_their_views_by_one_question(store: CatalogStore
     def note(*details: Any) -> None:
         asked.append(details[2])
 
-    event.listen(store._reader, "before_cursor_execute", note)
+    with store.reading() as connection:
+        engine = connection.engine
+    event.listen(engine, "before_cursor_execute", note)
     labels = labels_in_force(store)
-    event.remove(store._reader, "before_cursor_execute", note)
+    event.remove(engine, "before_cursor_execute", note)
     assert [label.view_id for label in labels] == list(ids)
     assert len([statement for statement in asked if statement.startswith("SELECT")]) == 1
 
@@ -404,11 +419,9 @@ def test_a_renamed_moved_and_copied_photo_keeps_its_label(
         """Name of the taxon by the content of the file that is found for its photo."""
         with CatalogStore.open(tmp_path / "catalog") as opened:
             assert check_catalog(opened).problems == ()
-            photos = opened.photos([label.photo_id for label in labels_in_force(opened)])
-            return {
-                Path(photos[label.photo_id].path.decode()).name: label.name
-                for label in labels_in_force(opened)
-            }
+            labels = labels_in_force(opened, with_lost=True)
+            photos = opened.photos([label.photo_id for label in labels])
+            return {Path(photos[label.photo_id].path.decode()).name: label.name for label in labels}
 
     index()
     with CatalogStore.open(tmp_path / "catalog", "write") as opened:
@@ -436,6 +449,8 @@ def test_a_renamed_moved_and_copied_photo_keeps_its_label(
         "3.jpg": "Eurasian hoopoe",
     }
     assert where() == expected
+    with CatalogStore.open(tmp_path / "catalog") as opened:
+        assert len(labels_in_force(opened)) == 3
     # A new content at an old path is another photo: nobody has said what is on it.
     make_photo(archive / "2.jpg", 77)
     index()

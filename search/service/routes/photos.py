@@ -14,7 +14,7 @@ from birdsearch import __version__
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import labelled_photos
-from birdsearch.indexer.catalog import live_file
+from birdsearch.indexer.live import live_file, live_photo
 from birdsearch.search.inputs import parse_box
 from birdsearch.search.service.negotiation import MEDIA_TYPES, choose_encoding
 from birdsearch.search.service.originals import original_response
@@ -60,21 +60,24 @@ def get_catalog(service: ServiceDep) -> CatalogAnswer:
     names = service.paths.names()
     record = store.active_model()
     with store.reading() as connection:
-        is_live = sa.exists().where(file.photo_id == photo.id, live_file)
+        is_live = live_photo(photo.id)
         photos, first, last = connection.execute(
             sa.select(sa.func.count(), sa.func.min(photo.captured_at), sa.func.max(photo.captured_at)).where(
                 is_live
             )
         ).one()
         verified = connection.execute(
-            sa.select(sa.func.count()).where(photo.id.in_(labelled_photos()), is_live)
+            sa.select(sa.func.count()).where(photo.id.in_(labelled_photos(with_lost=False)))
         ).scalar_one()
         missing = connection.execute(
             sa.select(sa.func.count()).select_from(tables.file).where(file.state == "missing")
         ).scalar_one()
         cameras = (
             connection.execute(
-                sa.select(photo.camera).where(photo.camera.is_not(None)).distinct().order_by(photo.camera)
+                sa.select(photo.camera)
+                .where(photo.camera.is_not(None), is_live)
+                .distinct()
+                .order_by(photo.camera)
             )
             .scalars()
             .all()

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import labelled_photos
-from birdsearch.indexer.catalog import live_file
+from birdsearch.indexer.live import live_photo
 from birdsearch.search.filters import allowed_views
 from birdsearch.search.labels.suggest import Candidates
 from birdsearch.search.service.photo_rows import read_photo_rows
@@ -135,10 +135,11 @@ def _percent(share: float) -> str:
 
 def _counts(service: Service) -> tuple[int, int]:
     """Photos with a verified label, and all photos; those without any file left are not counted."""
-    photo, file = tables.photo.c, tables.file.c
-    is_live = sa.exists().where(file.photo_id == photo.id, live_file)
-    every = sa.select(sa.func.count()).select_from(tables.photo).where(is_live)
+    photo = tables.photo.c
+    every = sa.select(sa.func.count()).select_from(tables.photo).where(live_photo(photo.id))
     with service.store.reading() as connection:
         photos = connection.execute(every).scalar_one()
-        verified = connection.execute(every.where(photo.id.in_(labelled_photos()))).scalar_one()
+        verified = connection.execute(
+            every.where(photo.id.in_(labelled_photos(with_lost=False)))
+        ).scalar_one()
     return verified, photos

@@ -190,12 +190,12 @@ def test_only_photos_that_meet_the_conditions_are_labelled(
     assert made.label(Where(camera="nikon")) == [whole[view] for view in extra]
 
 
-def test_photos_that_are_gone_are_not_labelled_but_vote(made: Made) -> None:
+def test_photos_that_are_gone_are_not_labelled_and_do_not_vote(made: Made) -> None:
     gone = made.made.photo([np.eye(DIM, dtype=np.float32)[4]], [(b"/archive", b"gone.jpg", "missing")])[1]
     made.verify(gone, "moss owl")
     asked = made.add("moss owl")
     (found,) = made.label()
-    assert (found.view_id, found.species) == (asked[0], "moss owl")
+    assert (found.view_id, found.species == "moss owl", found.p_knn) == (asked[0], False, None)
 
 
 def test_a_confidence_outside_its_limits_and_a_catalog_without_labels_are_refused(made: Made) -> None:
