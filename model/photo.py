@@ -26,6 +26,7 @@ from birdsearch.model import formats
 from birdsearch.model.color import source_profile, to_srgb
 from birdsearch.model.first_use import first_use
 from birdsearch.model.formats import SUFFIXES, UNREAD_SUFFIXES
+from birdsearch.model.missing_data import lacks_data
 from birdsearch.model.pixels import to_rgb
 from birdsearch.model.preview import decode_preview, jpeg_previews
 from birdsearch.model.quiet import pillow_is_quiet
@@ -183,6 +184,9 @@ def _decode(
     rgb, exif, turn, factor = _upright(image, data, reduced_by(left / scale))
     decoded = "full" if scale == 1 else f"scaled 1/{scale}"
     scale *= factor
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and lacks_data(image, data, source.deadline):
+        reason = "the JPEG file was cut short: part of its picture is missing, though the file has an end"
+        raise PhotoError("decode", "truncated", reason)
     if scale == 1:
         return LoadedPhoto(rgb, name, exif, rgb.size, (0, 0, *rgb.size))
     size = (height, width) if turn in QUARTER_TURNS else (width, height)

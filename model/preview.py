@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image, JpegImagePlugin
 
 from birdsearch.model.color import source_profile, to_srgb
+from birdsearch.model.missing_data import lacks_data
 from birdsearch.model.pixels import to_rgb
 from birdsearch.model.reading import PhotoLimits, TimedSource
 from birdsearch.model.scaling import Need, jpeg_scale
@@ -133,6 +134,8 @@ def decode_preview(
         if image.info.get("progressive"):
             image.decodermaxblock = 2048
         image.load()
+        if lacks_data(image, content, source.deadline):
+            return None
         own = source_profile(image, exif, content)
         if "icc_profile" not in image.info:
             own = own or profile
