@@ -30,6 +30,7 @@ from PIL import Image
 
 from birdsearch.model.first_use import first_use
 from birdsearch.model.pixels import to_rgb
+from birdsearch.model.tiff import PlanarTiff
 
 if TYPE_CHECKING:
     from PIL import ImageCms
@@ -92,7 +93,8 @@ def source_profile(image: Image.Image, exif: Image.Exif | None = None, data: byt
 
 
 def _described(image: Image.Image, exif: Image.Exif | None, data: bytes) -> bytes | None:
-    space = _SPACES.get(image.mode.split(";")[0], b"RGB ")
+    mode = image.joined_mode if isinstance(image, PlanarTiff) else image.mode.split(";")[0]
+    space = _SPACES.get(mode, b"RGB ")
     if image.format == "PNG" and space == b"RGB ":
         coded = _png_cicp(data)
         if coded is not None:

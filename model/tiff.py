@@ -224,25 +224,29 @@ class PlanarTiff(TiffImagePlugin.TiffImageFile):
             changed[tag] = values[number * share : (number + 1) * share]
         return TimedSource(directory.with_tags(changed), self._deadline)
 
+    @property
+    def joined_mode(self) -> str:
+        """The mode of what `pixels` gives."""
+        layout = self._layout
+        mode = {_RGB: "RGB", _CMYK: "CMYK"}.get(layout.photometric, "L")
+        if layout.is_planar and mode != "CMYK":
+            mode += {_ALPHA: "A", _PREMULTIPLIED: "a"}.get(next(iter(layout.extra), 0), "")
+        return mode
+
     def pixels(self) -> Image.Image:
         """The picture of all planes, 8 bits a channel."""
-        layout = self._layout
-        colours = {_RGB: 3, _CMYK: 4}.get(layout.photometric, 1)
-        if layout.samples < colours:
+        layout, mode = self._layout, self.joined_mode
+        names = Image.getmodebands(mode)
+        if layout.samples < names:
             raise ValueError(f"{layout.samples} planes are too few")
-        has_alpha = layout.extra[:1] in ((_ALPHA,), (_PREMULTIPLIED,)) and layout.photometric != _CMYK
-        wanted = colours + has_alpha if layout.is_planar else 1
         bands = []
-        for number in range(wanted):
+        for number in range(names):
             plane = TiffImagePlugin.TiffImageFile(self._plane(number))
             bits = sample_bits(plane)
             plane.load()
             bands.append(to_rgb(plane, bits).getchannel(0))
         if layout.photometric == _WHITE_IS_ZERO:
             bands[0] = ImageOps.invert(bands[0])
-        mode = {1: "L", 3: "RGB", 4: "CMYK"}[colours]
-        if has_alpha and layout.is_planar:
-            mode += "A" if layout.extra[0] == _ALPHA else "a"
         return Image.merge(mode, bands)
 
 

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from birdsearch.errors import PhotoError
+from birdsearch.model.color import DISPLAY_P3
 from birdsearch.model.photo import load_photo, open_photo
 
 SEED = 20261130
@@ -41,6 +42,7 @@ def tiff(
     deflated: bool = False,
     compression: int | None = None,
     big: bool = False,
+    profile: bytes = b"",
 ) -> bytes:
     """A TIFF of values in 0..1, (H, W, C)."""
     height, width, channels = values.shape
@@ -73,6 +75,7 @@ def tiff(
         339: ("H", [3 if is_float else 1] * channels),
         **({322: ("I", [tile]), 323: ("I", [tile])} if tile else {278: ("I", [height // 2])}),
         **({338: ("H", extra)} if extra else {}),
+        **({34675: ("B", profile)} if profile else {}),
     }
     data = b"".join(blocks)
     at = head + len(data)
@@ -84,7 +87,7 @@ def tiff(
         value = struct.pack(f"{order}{len(content)}{code}", *content)
         if len(value) > wide:
             value, far = struct.pack(order + long, behind + len(far)), far + value
-        table += struct.pack(order + rows, tag, {"H": 3, "I": 4}[code], len(content)) + value.ljust(
+        table += struct.pack(order + rows, tag, {"B": 7, "H": 3, "I": 4}[code], len(content)) + value.ljust(
             wide, b"\0"
         )
     magic = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
@@ -126,6 +129,15 @@ def test_separate_planes_are_joined(
     data = tiff(values, photometric, bits, planar=True, extra=extra, **stored)  # type: ignore[arg-type]
     pixels = np.asarray(open_photo(data))
     assert np.abs(pixels - expected(values, photometric, extra)).max() <= 2
+
+
+@pytest.mark.parametrize("extra", [(), (IGNORED,), (ALPHA,)])
+def test_planes_have_the_colours_of_the_profile_of_their_file(extra: Sequence[int]) -> None:
+    # Red of sRGB in Display P3.
+    values = np.ones((HEIGHT, WIDTH, 3 + len(extra)))
+    values[..., :3] = np.array((234, 51, 35)) / 255
+    data = tiff(values, RGB, 16, planar=True, extra=extra, profile=DISPLAY_P3)
+    assert np.abs(np.asarray(open_photo(data))[5, 5].astype(int) - (255, 0, 0)).max() <= 1
 
 
 @pytest.mark.parametrize("order", "<>")
