@@ -39,6 +39,7 @@ COMMANDS = {
     "cluster": "birdsearch.cli.cluster:cluster",
     "eval": "birdsearch.cli.evaluate:evaluate",
     "roots": "birdsearch.cli.roots:roots",
+    "forget": "birdsearch.cli.forget:forget",
     "status": "birdsearch.cli.catalog:status",
     "check": "birdsearch.cli.catalog:check",
     "rebuild": "birdsearch.cli.catalog:rebuild",
