@@ -19,8 +19,9 @@ import sqlalchemy as sa
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import labelled_photos
-from birdsearch.indexer.catalog import CatalogStore, chunks, live_file
+from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.changes import live_pairs, write_changes
+from birdsearch.indexer.live import live_file
 from birdsearch.indexer.reach import Reach, is_there
 from birdsearch.indexer.runs import finish_run, start_run
 
@@ -122,7 +123,7 @@ def find_forgettable(
         chosen = sorted(lost - held - away)
         labelled: set[int] = set()
         for some in chunks(chosen):
-            rows = connection.execute(labelled_photos().where(tables.view.c.photo_id.in_(some)))
+            rows = connection.execute(labelled_photos(with_lost=True).where(tables.view.c.photo_id.in_(some)))
             labelled.update(row.photo_id for row in rows)
     paths = {photo_id: min((path for _, path in places[photo_id]), default=b"") for photo_id in chosen}
     return Forgettable(tuple(chosen), frozenset(labelled), paths, len(away), len(held))
