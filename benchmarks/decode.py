@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 from timing import interleaved, report
 
-from birdsearch.indexer.decode import decode_photo, file_digest
+from birdsearch.indexer.decode import decode_photo, digest_file
 from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeTask
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.model.scaling import DECODE_MODES
@@ -33,7 +33,7 @@ _SUFFIXES = {".jpg", ".jpeg"}
 def ours(photos: list[bytes], decode: str) -> Callable[[], None]:
     def run() -> None:
         for data in photos:
-            file_digest(data)
+            digest_file(data)
             decode_photo(data, input_size=_SIZE, decode=decode)
 
     return run

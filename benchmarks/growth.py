@@ -161,10 +161,10 @@ def written(count: int, scratch: Path, options: argparse.Namespace) -> dict[str,
 
 def _batches(root_id: int, count: int, size: int = 250) -> Iterator[list[Any]]:
     from birdsearch.indexer.crawl import FoundFile
-    from birdsearch.indexer.decode import DecodedPhoto
+    from birdsearch.indexer.decode import DecodedPhoto, FileDigests
     from birdsearch.indexer.exif import read_exif
+    from birdsearch.indexer.outcomes import EmbeddedFile
     from birdsearch.indexer.plan import FileTask
-    from birdsearch.indexer.writer import EmbeddedFile
 
     generator = np.random.default_rng(0)
     none, pixels = read_exif(None), np.zeros((0, 0, 3), np.uint8)
@@ -176,9 +176,8 @@ def _batches(root_id: int, count: int, size: int = 250) -> Iterator[list[Any]]:
             found = FoundFile(path, 2_000_000, number, number, 1, number)
             digest = hashlib.sha256(path).digest()
             photo = DecodedPhoto("JPEG", 4000, 3000, pixels, none, digest[:8], 100.0)
-            batch.append(
-                EmbeddedFile(FileTask(root_id, b"/archive", found, None, None), digest, photo, vector)
-            )
+            task = FileTask(root_id, b"/archive", found, None, None)
+            batch.append(EmbeddedFile(task, FileDigests(digest, b"\x01" + digest), photo, vector))
         yield batch
 
 

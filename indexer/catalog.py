@@ -387,14 +387,31 @@ class CatalogStore:
         return found
 
     def photo_ids(self, *, digests: Sequence[bytes]) -> dict[bytes, int]:
-        """Photo ids by content hash; contents that are not in the catalog are left out."""
+        """Photo ids by the picture's digest, or by the SHA-256 of a file in catalogs made before schema 5.
+
+        What is not in the catalog is left out.
+        """
         found: dict[bytes, int] = {}
-        photo = tables.photo.c
+        photo, former, merged = tables.photo.c, tables.former_digest.c, tables.merged_photo.c
         with self.reading() as connection:
             for some in chunks(list(digests)):
+                rows = connection.execute(
+                    sa.select(former.digest, sa.func.coalesce(merged.into_id, former.photo_id).label("id"))
+                    .outerjoin(tables.merged_photo, merged.photo_id == former.photo_id)
+                    .where(former.digest.in_(some))
+                )
+                found.update((row.digest, row.id) for row in rows)
                 rows = connection.execute(sa.select(photo.digest, photo.id).where(photo.digest.in_(some)))
                 found.update((row.digest, row.id) for row in rows)
         return found
+
+    def rendering(self, photo_id: int) -> str | None:
+        """How a photo was shown when it was embedded; None where that is not known."""
+        with self.reading() as connection:
+            photo = tables.photo.c
+            return connection.execute(
+                sa.select(photo.rendering).where(photo.id == photo_id)
+            ).scalar_one_or_none()
 
     def photo_at(self, path: bytes) -> int | None:
         """Id of the photo at an absolute path, or None.

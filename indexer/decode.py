@@ -18,18 +18,23 @@ from PIL import Image
 from birdsearch.errors import PhotoError
 from birdsearch.indexer.exif import Capture, read_exif
 from birdsearch.indexer.records import Box
-from birdsearch.model.photo import PhotoLimits, load_photo
+from birdsearch.model.photo import PhotoLimits, load_photo, read_header
+from birdsearch.model.picture_digest import photo_digests
 from birdsearch.model.preprocess import resize_loaded
 from birdsearch.model.reading import read_error, read_regular_file
+from birdsearch.model.rendering import PLAIN, rendering_of
 from birdsearch.model.scaling import Need, check_mode
 
 __all__ = [
     "DecodedPhoto",
+    "FileDigests",
+    "SeenPhoto",
     "decode_photo",
-    "file_digest",
+    "digest_file",
     "need_of",
     "perceptual_hash",
     "read_file",
+    "see_photo",
     "sharpness",
 ]
 
@@ -57,6 +62,7 @@ class DecodedPhoto:
         phash: Perceptual hash, 8 bytes; see `perceptual_hash`.
         sharpness: Higher is sharper; see `sharpness`.
         decoded: What was decoded: `full`, `scaled 1/2` to `scaled 1/8`, or `preview`.
+        rendering: How the file says that its picture is shown; see `birdsearch.model.rendering`.
     """
 
     format: str
@@ -67,6 +73,37 @@ class DecodedPhoto:
     phash: bytes
     sharpness: float
     decoded: str = "full"
+    rendering: str = PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPhoto:
+    """What a file says of a photo whose picture is known, so that it was not decoded.
+
+    Attributes:
+        format: Format of the file.
+        capture: What the EXIF says.
+        rendering: How the file says that its picture is shown.
+    """
+
+    format: str
+    capture: Capture
+    rendering: str = PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigests:
+    """What the content of a file is known by.
+
+    Attributes:
+        picture: Digest of its picture; see `birdsearch.model.picture_digest`.
+        file: Digest of the file.
+        sha256: SHA-256 of the file, where that was asked for.
+    """
+
+    picture: bytes
+    file: bytes
+    sha256: bytes | None = None
 
 
 class FileStatus(Protocol):
@@ -81,9 +118,26 @@ class FileStatus(Protocol):
         """Time of the last change of its content, in nanoseconds."""
 
 
-def file_digest(data: bytes) -> bytes:
-    """The identity of a photo: the SHA-256 of the whole file, 32 bytes."""
-    return hashlib.sha256(data).digest()
+def digest_file(data: bytes, *, sha256: bool = False) -> FileDigests:
+    """The digests of a file.
+
+    Args:
+        data: The whole file.
+        sha256: Take its SHA-256 too, by which catalogs before schema 5 know photos.
+    """
+    found = photo_digests(data)
+    return FileDigests(found.picture, found.file, hashlib.sha256(data).digest() if sha256 else None)
+
+
+def see_photo(data: bytes, limits: PhotoLimits = _LIMITS, suffix: str = "") -> SeenPhoto:
+    """Read what a file says of a photo, without decoding it.
+
+    Raises:
+        PhotoError: It cannot be read.
+    """
+    header = read_header(data, limits, suffix=suffix)
+    rendering = rendering_of(header.format, data, header.exif, header.profile)
+    return SeenPhoto(header.format, read_exif(header.exif), rendering)
 
 
 def read_file(path: bytes, expected: FileStatus, limits: PhotoLimits = _LIMITS) -> bytes:
@@ -178,6 +232,7 @@ def decode_photo(
         phash=_hash(grey),
         sharpness=_sharpness(grey),
         decoded=loaded.decoded,
+        rendering=rendering_of(loaded.format, data, loaded.exif, loaded.profile),
     )
 
 

@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.indexer.confine import worker_environment
-from birdsearch.indexer.decode_worker import READ, read_seconds
+from birdsearch.indexer.decode import FileDigests
+from birdsearch.indexer.decode_worker import DO_DECODE, DO_SEE, DO_SKIP, READ, read_seconds
 from birdsearch.indexer.records import Box
 
-__all__ = ["GRACE_S", "HELD_TASKS", "DecodeTask", "Held", "WorkerProcess", "signal_name"]
+__all__ = ["GRACE_S", "HELD_TASKS", "DecodeTask", "Held", "Verdict", "WorkerProcess", "signal_name"]
 
 HELD_TASKS = 3
 """Tasks that a process may have in hand at once."""
@@ -52,6 +53,7 @@ class DecodeTask:
         size: Bytes, as the crawl saw it.
         mtime_ns: Time of the last change of the content, as the crawl saw it.
         box: The region that is wanted; None for the whole frame.
+        sha256: Take the file's SHA-256 beside its digests.
     """
 
     key: Any
@@ -59,6 +61,33 @@ class DecodeTask:
     size: int
     mtime_ns: int
     box: Box | None = None
+    sha256: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be done with a file whose digests are known.
+
+    Attributes:
+        do: `DO_SKIP`, `DO_SEE` (read its metadata) or `DO_DECODE`.
+        reading: For `DO_SEE`: the reading that the photo's vector was made by, so that the photo is decoded where
+            that is out of date; None never to decode it.
+        rendering: For `DO_SEE` with a reading: the photo is decoded where it is shown otherwise; None for any.
+    """
+
+    do: str = DO_DECODE
+    reading: int | None = None
+    rendering: str | None = None
+
+    @classmethod
+    def skip(cls) -> Verdict:
+        """The file is known; nothing is done with it."""
+        return cls(DO_SKIP)
+
+    @classmethod
+    def see(cls, reading: int | None = None, rendering: str | None = None) -> Verdict:
+        """The picture is known; the file's metadata is read."""
+        return cls(DO_SEE, reading, rendering)
 
 
 @dataclass(slots=True, eq=False)
@@ -69,13 +98,15 @@ class Held:
         task: The task.
         is_retry: A process has died over it before.
         slot: Which part of the shared memory is for its pixels.
-        digest: SHA-256 of the file, once it was read.
+        digests: Of the file, once it was read.
+        verdict: What is to be done with it then.
     """
 
     task: DecodeTask
     is_retry: bool
     slot: int
-    digest: bytes | None = None
+    digests: FileDigests | None = None
+    verdict: Verdict | None = None
 
 
 class WorkerProcess:
@@ -149,11 +180,20 @@ class WorkerProcess:
         self.held.append(Held(task, is_retry, slot))
         box = None if task.box is None else [task.box.x, task.box.y, task.box.w, task.box.h]
         path = task.path.hex()
-        self._send({"path": path, "size": task.size, "mtime_ns": task.mtime_ns, "slot": slot, "box": box})
+        self._send(
+            {
+                "path": path,
+                "size": task.size,
+                "mtime_ns": task.mtime_ns,
+                "slot": slot,
+                "box": box,
+                "sha256": task.sha256,
+            }
+        )
 
-    def answer(self, *, decode: bool) -> None:
-        """Say whether the task whose digest it just told is to be decoded."""
-        self._send({"decode": decode})
+    def answer(self, verdict: Verdict) -> None:
+        """Say what is to be done with the task whose digests it just told."""
+        self._send({"do": verdict.do, "reading": verdict.reading, "rendering": verdict.rendering})
 
     def _send(self, message: dict[str, Any]) -> None:
         # If the worker is gone, that shows, and is dealt with, when its connection is read.
@@ -182,7 +222,7 @@ class WorkerProcess:
             self.deadline = time.monotonic() + _WAKE_S
             return
         is_read = step == READ
-        self.doing = next(one for one in self.held if (one.digest is None) == is_read)
+        self.doing = next(one for one in self.held if (one.digests is None) == is_read)
         allowed = read_seconds(self.doing.task.size) if is_read else deadline_s
         self.deadline = time.monotonic() + allowed + GRACE_S
 

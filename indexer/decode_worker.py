@@ -4,8 +4,9 @@ It is started with the number of a connected socket and its settings as argument
 the program that meets hostile bytes, so what it sends is JSON, and plain pixels in shared memory: the parent never
 unpickles what a worker says.
 
-It has up to a few tasks at a time. Each file is read and hashed; the parent answers whether it is to be decoded;
-meanwhile the next one is read. Every message but the first says what is done next.
+It has up to a few tasks at a time. Each file is read and hashed; the parent answers what is to be done with it: it
+is passed over, its metadata is read, or it is decoded; meanwhile the next one is read. Every message but the first
+says what is done next.
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ from typing import Any
 
 from birdsearch.errors import PhotoError
 from birdsearch.indexer.confine import kernel_deadline, limit_resources, prepare_signals, silence_stderr
-from birdsearch.indexer.decode import decode_photo, file_digest, read_file, will_need
-from birdsearch.indexer.exif import CAPTURE_FIELDS
+from birdsearch.indexer.decode import SeenPhoto, decode_photo, digest_file, read_file, see_photo, will_need
+from birdsearch.indexer.exif import CAPTURE_FIELDS, Capture
 from birdsearch.indexer.records import Box
+from birdsearch.indexer.rereading import embeds_again
 from birdsearch.model.photo import PhotoLimits
 
-__all__ = ["DECODE", "READ", "main", "read_seconds"]
+__all__ = ["DECODE", "DO_DECODE", "DO_SEE", "DO_SKIP", "READ", "main", "read_seconds"]
 
 READ, DECODE = "read", "decode"
 """What a worker may say it does next."""
+DO_SKIP, DO_SEE, DO_DECODE = "skip", "see", "decode"
+"""What a worker may be told to do with a file that it read."""
 
 _PARENT_POLL_S = 5.0
 _READ_SECONDS = 30.0
@@ -45,6 +49,11 @@ class _Task:
     mtime_ns: int
     slot: int
     box: Box | None
+    sha256: bool
+
+    @property
+    def suffix(self) -> str:
+        return os.path.splitext(os.fsdecode(self.path))[1]  # noqa: PTH122
 
 
 def read_seconds(size: int) -> float:
@@ -90,7 +99,7 @@ class _Worker:
         os.close(settings["memory"])
         self._tasks: deque[_Task] = deque()
         self._files: deque[tuple[_Task, bytes]] = deque()
-        self._verdicts: deque[bool] = deque()
+        self._verdicts: deque[dict[str, Any]] = deque()
 
     def serve(self) -> None:
         """Serve tasks until the connection closes, the parent is gone, or this process is not fit for more."""
@@ -132,12 +141,16 @@ class _Worker:
         if "path" in message:
             path = bytes.fromhex(message["path"])
             box = None if message["box"] is None else Box(*message["box"])
-            self._tasks.append(_Task(path, message["size"], message["mtime_ns"], message["slot"], box))
+            self._tasks.append(
+                _Task(
+                    path, message["size"], message["mtime_ns"], message["slot"], box, bool(message["sha256"])
+                )
+            )
         else:
-            self._verdicts.append(message["decode"])
+            self._verdicts.append(message)
 
     def _next_step(self) -> str | None:
-        while self._verdicts and not self._verdicts[0]:
+        while self._verdicts and self._verdicts[0]["do"] == DO_SKIP:
             self._verdicts.popleft()
             self._files.popleft()
         # One file is read ahead, so that its verdict comes while the one before it is decoded.
@@ -152,24 +165,38 @@ class _Worker:
         try:
             with kernel_deadline(read_seconds(task.size)):
                 data = read_file(task.path, task, self._limits)
-                digest = file_digest(data)
+                digests = digest_file(data, sha256=task.sha256)
         except Exception as error:
             return _failure(error)
         self._files.append((task, data))
-        return {"kind": "digest", "digest": digest.hex()}
+        return {
+            "kind": "digest",
+            "picture": digests.picture.hex(),
+            "file": digests.file.hex(),
+            "sha256": None if digests.sha256 is None else digests.sha256.hex(),
+        }
 
     def _decode(self) -> dict[str, Any]:
         task, data = self._files.popleft()
-        self._verdicts.popleft()
+        verdict = self._verdicts.popleft()
         if self._tasks:
             will_need(self._tasks[0].path, self._tasks[0].size)
         try:
             with kernel_deadline(self._limits.deadline_s):
+                if verdict["do"] == DO_SEE:
+                    seen = see_photo(data, self._limits, task.suffix)
+                    if not _is_new(seen, verdict):
+                        return {
+                            "kind": "seen",
+                            "format": seen.format,
+                            "capture": _told(seen.capture),
+                            "rendering": seen.rendering,
+                        }
                 photo = decode_photo(
                     data,
                     input_size=self._input_size,
                     limits=self._limits,
-                    suffix=os.path.splitext(os.fsdecode(task.path))[1],  # noqa: PTH122
+                    suffix=task.suffix,
                     decode=self._decode_mode,
                     box=task.box,
                 )
@@ -182,13 +209,24 @@ class _Worker:
             "format": photo.format,
             "width": photo.width,
             "height": photo.height,
-            "capture": {
-                name: value for name in CAPTURE_FIELDS if (value := getattr(photo.capture, name)) is not None
-            },
+            "capture": _told(photo.capture),
             "phash": photo.phash.hex(),
             "sharpness": photo.sharpness,
             "decoded": photo.decoded,
+            "rendering": photo.rendering,
         }
+
+
+def _is_new(seen: SeenPhoto, verdict: dict[str, Any]) -> bool:
+    """Whether a photo whose picture is known looks other than it was embedded."""
+    if verdict["reading"] is None:
+        return False
+    is_other = verdict["rendering"] is not None and seen.rendering != verdict["rendering"]
+    return is_other or embeds_again(verdict["reading"], seen)
+
+
+def _told(capture: Capture) -> dict[str, object]:
+    return {name: value for name in CAPTURE_FIELDS if (value := getattr(capture, name)) is not None}
 
 
 def _failure(error: Exception) -> dict[str, Any]:

@@ -18,15 +18,24 @@ from types import TracebackType
 from typing import Any, Self
 
 from birdsearch.errors import BirdsearchError, InvalidInputError, PhotoError
-from birdsearch.indexer.decode import DecodedPhoto
-from birdsearch.indexer.decode_process import DecodeTask, Held, WorkerProcess, signal_name
-from birdsearch.indexer.decode_worker import read_seconds
+from birdsearch.indexer.decode import DecodedPhoto, FileDigests, SeenPhoto
+from birdsearch.indexer.decode_process import DecodeTask, Held, Verdict, WorkerProcess, signal_name
+from birdsearch.indexer.decode_worker import DO_SEE, DO_SKIP, read_seconds
 from birdsearch.indexer.exif import Capture
 from birdsearch.model.machine import cores
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.model.scaling import check_mode
 
-__all__ = ["DecodePool", "DecodeResult", "DecodeTask", "Decoded", "Failed", "Known", "usual_decoders"]
+__all__ = [
+    "DecodePool",
+    "DecodeResult",
+    "DecodeTask",
+    "Decoded",
+    "Failed",
+    "Known",
+    "Verdict",
+    "usual_decoders",
+]
 
 _MAX_FAILED_STARTS = 3
 # However long a worker may take, this often whoever waits says that it lives.
@@ -42,27 +51,28 @@ def usual_decoders() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A task that gave a photo. `digest` is its SHA-256."""
+    """A task that gave a photo."""
 
     task: DecodeTask
-    digest: bytes
+    digests: FileDigests
     photo: DecodedPhoto
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A task whose content was known by its digest, so that it was not decoded."""
+    """A task whose picture was known, so that it was not decoded. `seen` is None if its file was known as well."""
 
     task: DecodeTask
-    digest: bytes
+    digests: FileDigests
+    seen: SeenPhoto | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A task that gave no photo. `digest` is None if the file could not be read."""
+    """A task that gave no photo. `digests` is None if the file could not be read."""
 
     task: DecodeTask
-    digest: bytes | None
+    digests: FileDigests | None
     error: PhotoError
 
 
@@ -82,7 +92,7 @@ class DecodePool:
         input_size: tuple[int, int],
         limits: PhotoLimits,
         memory_bytes: int = 4 << 30,
-        is_known: Callable[[bytes], bool] = lambda digest: False,  # noqa: ARG005
+        judge: Callable[[DecodeTask, FileDigests], Verdict] = lambda task, digests: Verdict(),  # noqa: ARG005
         *,
         decode: str = "scaled",
         command: Sequence[str] | None = None,
@@ -95,8 +105,8 @@ class DecodePool:
             input_size: (height, width) that the network takes.
             limits: What one photo may cost.
             memory_bytes: Address space that one process may have, where the system can limit it.
-            is_known: Told the SHA-256 of a file's content; True means that it need not be decoded. It is
-                called in the thread that runs the pool.
+            judge: Told the digests of a file; says whether it is decoded. It is called in the thread that runs
+                the pool.
             decode: One of `birdsearch.model.scaling.DECODE_MODES`.
             command: Program and arguments that start a worker; a socket's number and the settings follow.
             on_wait: Called about once a second while workers are waited for; what it raises ends the run.
@@ -109,7 +119,7 @@ class DecodePool:
         self._count = workers
         self._shape = (*input_size, 3)
         self._deadline_s = limits.deadline_s
-        self._is_known = is_known
+        self._judge_file = judge
         self._on_wait = on_wait
         self._command = tuple(command or (sys.executable, "-P", "-m", "birdsearch.indexer.decode_worker"))
         self._settings = {
@@ -124,7 +134,7 @@ class DecodePool:
         self._selector = selectors.DefaultSelector()
         self._failed_starts = 0
         self._again: list[Held] = []
-        self._judged: set[bytes] = set()
+        self._judged: dict[bytes, Verdict] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -207,7 +217,11 @@ class DecodePool:
         self._workers.remove(worker)
         self._selector.unregister(worker.connection)
         self._again += reversed(worker.held)
-        self._judged.update(held.digest for held in worker.held if held.digest is not None)
+        self._judged.update(
+            (held.digests.file, held.verdict)
+            for held in worker.held
+            if held.digests is not None and held.verdict is not None
+        )
         worker.held = []
         return worker.end()
 
@@ -253,8 +267,17 @@ class DecodePool:
             return None
         if held is None:
             raise ValueError(f"a worker at no task sent {kind!r}")
-        if kind == "digest" and held.digest is None:
-            return self._judge(worker, held, bytes.fromhex(message["digest"]))
+        if kind == "digest" and held.digests is None:
+            sha256 = message["sha256"]
+            return self._judge(
+                worker,
+                held,
+                FileDigests(
+                    bytes.fromhex(message["picture"]),
+                    bytes.fromhex(message["file"]),
+                    None if sha256 is None else bytes.fromhex(sha256),
+                ),
+            )
         if kind == "failed":
             error = PhotoError(
                 str(message["stage"]),
@@ -266,9 +289,19 @@ class DecodePool:
             if error.code == "out-of-memory":
                 # It does not go on after that, as what it has left is unknown; it must get no other task.
                 self._end(worker)
-            return Failed(held.task, held.digest, error)
-        if kind != "decoded" or held.digest is None:
+            return Failed(held.task, held.digests, error)
+        if kind not in ("decoded", "seen") or held.digests is None:
             raise ValueError(f"a worker sent {kind!r} out of turn")
+        if kind == "seen":
+            if held.verdict is None or held.verdict.do != DO_SEE:
+                raise ValueError("a worker did not decode what it was told to")
+            seen = SeenPhoto(
+                format=str(message["format"]),
+                capture=Capture(**message["capture"]),
+                rendering=str(message["rendering"]),
+            )
+            worker.held.remove(held)
+            return Known(held.task, held.digests, seen)
         photo = DecodedPhoto(
             format=str(message["format"]),
             width=int(message["width"]),
@@ -278,19 +311,19 @@ class DecodePool:
             phash=bytes.fromhex(message["phash"]),
             sharpness=float(message["sharpness"]),
             decoded=str(message["decoded"]),
+            rendering=str(message["rendering"]),
         )
         worker.held.remove(held)
-        return Decoded(held.task, held.digest, photo)
+        return Decoded(held.task, held.digests, photo)
 
-    def _judge(self, worker: WorkerProcess, held: Held, digest: bytes) -> DecodeResult | None:
+    def _judge(self, worker: WorkerProcess, held: Held, digests: FileDigests) -> DecodeResult | None:
         # What a process was to decode when it ended is still to be decoded: asking again would call it known.
-        known = digest not in self._judged and self._is_known(digest)
-        self._judged.discard(digest)
-        worker.answer(decode=not known)
-        if known:
+        verdict = self._judged.pop(digests.file, None) or self._judge_file(held.task, digests)
+        worker.answer(verdict)
+        if verdict.do == DO_SKIP:
             worker.held.remove(held)
-            return Known(held.task, digest)
-        held.digest = digest
+            return Known(held.task, digests)
+        held.digests, held.verdict = digests, verdict
         return None
 
     def _late(self, worker: WorkerProcess) -> DecodeResult | None:
@@ -299,11 +332,11 @@ class DecodePool:
             return self._lost(worker)
         worker.held.remove(held)
         self._end(worker)
-        if held.digest is None:
+        if held.digests is None:
             reason = f"reading took longer than {read_seconds(held.task.size):.0f} s"
             return Failed(held.task, None, PhotoError("read", "deadline", reason, transient=True))
         reason = f"decoding took longer than {self._deadline_s:g} s"
-        return Failed(held.task, held.digest, PhotoError("decode", "deadline", reason))
+        return Failed(held.task, held.digests, PhotoError("decode", "deadline", reason))
 
     def _lost(self, worker: WorkerProcess) -> DecodeResult | None:
         """A worker whose connection closed: it died, or it went because it was no longer fit."""
@@ -318,16 +351,16 @@ class DecodePool:
         status = self._end(worker)
         if held is None:
             return None
-        if held.digest is None and not held.is_retry:
+        if held.digests is None and not held.is_retry:
             # Nothing of the photo was looked at: perhaps somebody ended the worker as it began.
             self._again.append(Held(held.task, True, 0))
             return None
-        stage = "read" if held.digest is None else "decode"
+        stage = "read" if held.digests is None else "decode"
         if status == -signal.SIGKILL:
             reason = "the decoder was killed (SIGKILL), as the system does when memory runs out"
-            return Failed(held.task, held.digest, PhotoError(stage, "crashed", reason, transient=True))
+            return Failed(held.task, held.digests, PhotoError(stage, "crashed", reason, transient=True))
         how = signal_name(-status) if status < 0 else f"exit status {status}"
-        return Failed(held.task, held.digest, PhotoError(stage, "crashed", f"the decoder crashed: {how}"))
+        return Failed(held.task, held.digests, PhotoError(stage, "crashed", f"the decoder crashed: {how}"))
 
     def _count_failed_start(self, worker: WorkerProcess) -> None:
         self._failed_starts += 1

@@ -105,10 +105,12 @@ class IndexSummary:
     Attributes:
         new: Content that the catalog did not have, embedded.
         copies: New paths whose content the catalog had: copies and hard links.
-        changed: Known paths with other content than before.
+        changed: Known paths with another picture than before.
+        edited: Known paths with the picture that they had and other metadata, or another orientation.
         moved: Known photos found at a new path and no longer at the old one.
         unchanged: As they were.
         reembedded: Known content, embedded with another model.
+        reread: Known content, read again since this version reads more of photos; not embedded again.
         missing: Were there, are not; their photos, vectors and labels are kept.
         failed: Could not be read, by failure code; those that had failed before and have not changed since
             are counted too.
@@ -123,9 +125,11 @@ class IndexSummary:
     new: int
     copies: int
     changed: int
+    edited: int
     moved: int
     unchanged: int
     reembedded: int
+    reread: int
     missing: int
     failed: dict[str, int]
     ignored: dict[str, int]
@@ -307,9 +311,11 @@ def _summary(
         new=counts["new"],
         copies=counts["copies"],
         changed=counts["changed"],
+        edited=counts["edited"],
         moved=counts["moved"],
         unchanged=plan.unchanged + counts["touched"],
         reembedded=counts["reembedded"],
+        reread=counts["reread"],
         missing=counts["missing"],
         failed=dict(sorted((writer.failed + plan.failed_before).items())),
         ignored=dict(sorted(plan.ignored.items())),

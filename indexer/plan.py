@@ -15,6 +15,7 @@ from birdsearch.errors import MissingFilesError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import CrawlProblem, FoundFile, IgnoredFile, crawl, display_path
 from birdsearch.indexer.database import cursor_of
+from birdsearch.indexer.rereading import is_current
 from birdsearch.indexer.roots import Scope, register_roots
 
 __all__ = ["FileTask", "IdSet", "Plan", "Unseen", "is_most", "make_plan", "most_is_gone"]
@@ -24,10 +25,12 @@ _SPOOL_BYTES = 32 << 20
 # Files that are looked up in the catalog together.
 _SCAN_BATCH = 500
 _KNOWN = """
-    SELECT path, id, photo_id, state, code, transient, size, mtime_ns, ctime_ns, EXISTS (
-        SELECT 1 FROM view JOIN embedding ON embedding.view_id = view.id
-        WHERE view.photo_id = file.photo_id AND view.kind = 'whole' AND embedding.model_id = ?
-    ) FROM file WHERE root_id = ? AND path IN ({})
+    SELECT file.path, file.id, photo_id, state, code, transient, file.size, mtime_ns, ctime_ns,
+        file.reading, photo.format, EXISTS (
+            SELECT 1 FROM view JOIN embedding ON embedding.view_id = view.id
+            WHERE view.photo_id = file.photo_id AND view.kind = 'whole' AND embedding.model_id = ?
+        )
+    FROM file LEFT JOIN photo ON photo.id = file.photo_id WHERE root_id = ? AND path IN ({})
 """
 _THERE = "SELECT root_id, id, photo_id FROM file WHERE state != 'missing' ORDER BY id"
 # A root that lost more than this share of its files is taken for a half-mounted disk.
@@ -36,7 +39,7 @@ _MOST = 0.5
 
 @dataclass(frozen=True, slots=True)
 class FileTask:
-    """A file that has to be read: new, changed, or to be tried again.
+    """A file that has to be read: new, changed, to be tried again, or to be read as it is read by now.
 
     Attributes:
         root_id: Its root.
@@ -44,6 +47,8 @@ class FileTask:
         found: What the crawl saw.
         file_id: Its row, or None if the path is new.
         photo_id: The photo that this path showed before, or None.
+        reading: The reading that it was last read by, or None.
+        is_same: Its status is what it was when it was last read, and it could be read.
     """
 
     root_id: int
@@ -51,6 +56,8 @@ class FileTask:
     found: FoundFile
     file_id: int | None
     photo_id: int | None
+    reading: int | None = None
+    is_same: bool = False
 
     @property
     def absolute(self) -> bytes:
@@ -135,7 +142,13 @@ class Plan:
         if not tasks:
             return
         # Plain tuples: pickling a dataclass calls back into Python for every one.
-        rows = [(task.root_id, task.root, _values(task.found), task.file_id, task.photo_id) for task in tasks]
+        rows = [
+            (
+                *(task.root_id, task.root, _values(task.found), task.file_id, task.photo_id),
+                *(task.reading, task.is_same),
+            )
+            for task in tasks
+        ]
         pickle.dump(rows, self._spool, protocol=pickle.HIGHEST_PROTOCOL)
         self._blocks += 1
         self.to_read += len(tasks)
@@ -145,8 +158,8 @@ class Plan:
         """The tasks, in the order of the crawl."""
         self._spool.seek(0)
         for _ in range(self._blocks):
-            for root_id, root, found, file_id, photo_id in pickle.load(self._spool):
-                yield FileTask(root_id, root, FoundFile(*found), file_id, photo_id)
+            for root_id, root, found, *known in pickle.load(self._spool):
+                yield FileTask(root_id, root, FoundFile(*found), *known)
 
     def close(self) -> None:
         """Drop the tasks."""
@@ -299,15 +312,16 @@ class _Scan:
             if known is None:
                 tasks.append(FileTask(scope.root_id, scope.path, item, None, None))
                 continue
-            _, file_id, photo_id, state, code, transient, *status, embedded = known
+            _, file_id, photo_id, state, code, transient, *status, reading, photo_format, embedded = known
             plan.seen.add(file_id)
             same = status == [item.size, item.mtime_ns, item.ctime_ns]
-            if same and state == "present" and embedded:
+            if same and state == "present" and embedded and is_current(reading, photo_format):
                 plan.unchanged += 1
             elif same and state == "error" and not transient and not self._retry_failed:
                 plan.failed_before[code] += 1
             else:
-                tasks.append(FileTask(scope.root_id, scope.path, item, file_id, photo_id))
+                is_same = same and state == "present"
+                tasks.append(FileTask(scope.root_id, scope.path, item, file_id, photo_id, reading, is_same))
         if tasks:
             plan.add(tasks)
             self._on_work()

@@ -105,7 +105,7 @@ class PhotoRecord:
         id: Photo id.
         path: Absolute path as bytes: of a file that is there, if any, else of one that was.
         missing: True if no file with this content is known to be there.
-        sha256: Content hash, hexadecimal.
+        digest: Digest of the picture, hexadecimal; see `birdsearch.model.picture_digest`.
         captured_at: Local wall-clock time, ISO 8601 without zone, or None.
         offset_minutes: Offset of that clock from UTC, or None where the camera did not say.
         latitude: Degrees north, or None.
@@ -120,7 +120,7 @@ class PhotoRecord:
     id: int
     path: bytes
     missing: bool
-    sha256: str
+    digest: str
     size: int
     format: str
     width: int

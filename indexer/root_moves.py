@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.database import cursor_of
 from birdsearch.indexer.reach import is_there
 from birdsearch.indexer.runs import finish_run, start_run
+from birdsearch.model.picture_digest import is_file
 
 __all__ = ["RootMove", "apply_root_move", "plan_root_move"]
 
@@ -153,7 +153,8 @@ def _rows(store: CatalogStore, root_id: int) -> Sequence[Any]:
     with store.reading() as connection:
         return connection.execute(
             sa.select(
-                *(file.id, file.path, file.size, file.mtime_ns, file.photo_id, file.state, photo.digest)
+                *(file.id, file.path, file.size, file.mtime_ns, file.photo_id, file.state),
+                sa.func.coalesce(file.digest, photo.digest).label("digest"),
             )
             .outerjoin(tables.photo, photo.id == file.photo_id)
             .where(file.root_id == root_id)
@@ -181,10 +182,10 @@ def _compare(found: Sequence[Any], folder: bytes) -> int:
         path = os.path.join(folder, row.path)
         try:
             with open(path, "rb") as stream:  # noqa: PTH123
-                digest = hashlib.file_digest(stream, "sha256").digest()
+                is_it = is_file(stream.read(), row.digest)
         except OSError as error:
             raise MissingFilesError(f"{display_path(path)}: cannot be read ({error.strerror})") from error
-        if digest != row.digest:
+        if not is_it:
             raise MissingFilesError(
                 f"{display_path(path)}: holds other content than the file that was indexed; nothing was changed. "
                 f"If it was edited since, `birdsearch index {display_path(folder)}` first"

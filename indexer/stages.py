@@ -25,10 +25,11 @@ from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.claims import Claims
 from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeResult, DecodeTask, Known
 from birdsearch.indexer.model_source import LoadingModel, input_size_of
+from birdsearch.indexer.outcomes import EmbeddedFile, FailedFile, KnownFile, Outcome
 from birdsearch.indexer.plan import FileTask, Plan
 from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.watch import RunStopped, Watch
-from birdsearch.indexer.writer import CatalogWriter, EmbeddedFile, FailedFile, KnownFile, Outcome
+from birdsearch.indexer.writer import CatalogWriter
 
 if TYPE_CHECKING:
     from birdsearch.indexer.pipeline import IndexOptions
@@ -272,7 +273,7 @@ class Stages:
             workers=self._options.workers,
             input_size=self._input_size or self._loading.get().input_size,
             limits=self._options.limits,
-            is_known=self._claims.is_known,
+            judge=lambda task, digests: self._claims.judge(task.key, digests),
             decode=self._options.decode,
             on_wait=lambda: self._watch.sign(_DECODERS),
         )
@@ -297,7 +298,8 @@ class Stages:
         for task in self._plan.tasks() if self._plan is not None else ():
             if self._stop.is_set() or self._watch.is_stopped:
                 return
-            yield DecodeTask(task, task.absolute, task.found.size, task.found.mtime_ns)
+            sha256 = self._claims.wants_sha256(task)
+            yield DecodeTask(task, task.absolute, task.found.size, task.found.mtime_ns, sha256=sha256)
 
     def _pass_on(self, result: DecodeResult) -> None:
         self._check()
@@ -355,12 +357,12 @@ class Stages:
                 if np.isfinite(vector).all() and vector.any():
                     # The pixels have done their work; many photos may wait to be written.
                     photo = dataclasses.replace(result.photo, pixels=_NO_PIXELS)
-                    outcomes.append(EmbeddedFile(task, result.digest, photo, vector))
+                    outcomes.append(EmbeddedFile(task, result.digests, photo, vector))
                 else:
-                    self._claims.release(result.digest)
+                    self._claims.release(result.digests)
                     outcomes.append(FailedFile(task, _BAD_VECTOR))
             elif isinstance(result, Known):
-                outcomes.append(KnownFile(task, result.digest))
+                outcomes.append(KnownFile(task, result.digests, result.seen))
             else:
                 outcomes.append(FailedFile(task, result.error))
         return outcomes
@@ -381,7 +383,7 @@ class Stages:
             if waiting and (batch is None or began >= due or len(waiting) >= COMMIT_PHOTOS):
                 with self._watch.at_work("the writing of the catalog"):
                     writer.commit(waiting)
-                self._claims.committed(item.digest for item in waiting if isinstance(item, EmbeddedFile))
+                self._claims.committed(item.digests for item in waiting if isinstance(item, EmbeddedFile))
                 progress.committed(len(waiting))
                 waiting = []
                 due = time.monotonic() + COMMIT_SECONDS

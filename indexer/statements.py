@@ -13,19 +13,24 @@ from birdsearch.indexer import tables
 __all__ = [
     "ADD_CHANGE",
     "AT",
+    "CAPTURE_OF",
     "FILE",
     "FILE_COLUMNS",
+    "HAS_VECTOR",
     "INSERT_EMBEDDING",
     "INSERT_PHOTO",
     "INSERT_WHOLE_VIEW",
+    "LOOK",
     "MARK_MISSING",
-    "PHOTOS",
+    "PICTURES",
     "PLACED",
+    "READ_FILES",
+    "READ_NOW",
     "REPLACE_FILE",
     "SHOWING",
     "UPDATE_FILE",
     "UPSERT_FILE",
-    "VIEWS_WITHOUT_VECTOR",
+    "WHOLE_VIEW",
     "NextIds",
     "marks",
 ]
@@ -34,6 +39,7 @@ __all__ = [
 FILE_COLUMNS = (
     *("state", "photo_id", "size", "mtime_ns", "ctime_ns", "device", "inode"),
     *("stage", "code", "reason", "transient", "run_id"),
+    *("digest", "reading", "capture"),
 )
 PLACED = ("root_id", "path", *FILE_COLUMNS)
 
@@ -61,17 +67,23 @@ UPSERT_FILE = (
 UPDATE_FILE = f"UPDATE file SET {', '.join(f'{name} = ?' for name in FILE_COLUMNS)} WHERE id = ?"  # noqa: S608
 FILE = f"SELECT {', '.join(PLACED)} FROM file WHERE id = ?"  # noqa: S608
 REPLACE_FILE = f"UPDATE file SET {', '.join(f'{name} = ?' for name in PLACED)} WHERE id = ?"  # noqa: S608
-AT = "SELECT id, photo_id FROM file WHERE root_id = ? AND path = ?"
+AT = "SELECT id, photo_id, digest, reading, capture FROM file WHERE root_id = ? AND path = ?"
 SHOWING = "SELECT id, photo_id FROM file WHERE state != 'missing' AND photo_id IN ({}) ORDER BY id"
 MARK_MISSING = (
     "UPDATE file SET state = 'missing', stage = NULL, code = NULL, reason = NULL, run_id = ? WHERE id = ?"
 )
 ADD_CHANGE = "INSERT INTO change (op, view_id, model_id) VALUES ('add', ?, ?)"
-PHOTOS = "SELECT digest, id FROM photo WHERE digest IN ({})"
-VIEWS_WITHOUT_VECTOR = (
-    "SELECT id, photo_id FROM view WHERE kind = 'whole' AND NOT EXISTS "
-    "(SELECT 1 FROM embedding WHERE view_id = view.id AND model_id = ?) AND photo_id IN ({})"
+PICTURES = "SELECT digest, id FROM photo WHERE reading > 0 AND digest IN ({})"
+READ_FILES = "SELECT id, digest, reading, capture FROM file WHERE id IN ({})"
+READ_NOW = "UPDATE file SET reading = ? WHERE id = ?"
+CAPTURE_OF = "SELECT capture FROM file WHERE photo_id = ? AND digest = ? ORDER BY reading DESC, id LIMIT 1"
+# What of a photo depends on how its picture was read.
+LOOK = (
+    "UPDATE photo SET format = ?, width = ?, height = ?, phash = ?, sharpness = ?, rendering = ?, reading = ? "
+    "WHERE id = ?"
 )
+WHOLE_VIEW = "SELECT id FROM view WHERE photo_id = ? AND kind = 'whole'"
+HAS_VECTOR = "SELECT 1 FROM embedding WHERE view_id = ? AND model_id = ?"
 
 
 class NextIds:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
     "file",
     "fingerprint",
     "forgotten",
+    "former_digest",
+    "merged_photo",
     "meta",
     "metadata",
     "model",
@@ -108,7 +111,9 @@ model = Table(
     sqlite_autoincrement=True,
 )
 
-# One row a distinct content: a rename or a copy adds a `file`, never a `photo`.
+# One row a distinct picture: a rename, a copy or other metadata adds or changes a `file`, never a `photo`. `digest`
+# is the picture's; where `reading` is 0 it is not known yet, and `digest` is the SHA-256 of the file. `reading` and
+# `rendering` say how the picture was read when it was embedded. Capture facts are those of the file that counts.
 photo = Table(
     "photo",
     metadata,
@@ -129,13 +134,18 @@ photo = Table(
     Column("phash", LargeBinary),
     Column("sharpness", Float),
     Column("run_id", Integer, ForeignKey("run.id")),
+    Column("reading", Integer, nullable=False, server_default=text("0")),
+    Column("rendering", Text),
     Index("photo_captured_at", "captured_at"),
+    Index("photo_unread", "size", sqlite_where=text("reading = 0")),
     sqlite_autoincrement=True,
 )
 
 # A path under a root, and what was found there when it was last looked at. An `error` row keeps its photo
 # where the failure says nothing about the content (an I/O error, a folder without permission): a file that
-# cannot be read for now is not a deleted one.
+# cannot be read for now is not a deleted one. `digest` is the file's own (33 bytes), or its SHA-256 (32) where it
+# was last read by reading 0. `capture` (JSON) is what this file says about how the photo was taken and is to be
+# shown, where that is another than its photo's row says.
 file = Table(
     "file",
     metadata,
@@ -154,11 +164,31 @@ file = Table(
     Column("reason", Text),
     Column("transient", Integer, nullable=False),
     Column("run_id", Integer, ForeignKey("run.id")),
+    Column("digest", LargeBinary),
+    Column("reading", Integer, nullable=False, server_default=text("0")),
+    Column("capture", Text),
     UniqueConstraint("root_id", "path"),
     CheckConstraint("state IN ('present', 'missing', 'error')"),
     CheckConstraint("state = 'error' OR photo_id IS NOT NULL"),
     Index("file_photo", "photo_id"),
     sqlite_autoincrement=True,
+)
+
+# Photos that turned out to be the picture of another one: all that was known of them belongs to `into_id` now.
+merged_photo = Table(
+    "merged_photo",
+    metadata,
+    Column("photo_id", Integer, primary_key=True, nullable=False),
+    Column("into_id", Integer, nullable=False),
+    Column("run_id", Integer, ForeignKey("run.id")),
+)
+
+# SHA-256 of files by which catalogs before schema 5 knew photos, so that tables that name them are understood.
+former_digest = Table(
+    "former_digest",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True, nullable=False),
+    Column("photo_id", Integer, nullable=False),
 )
 
 # A region of a photo, relative to its upright frame: `whole` is 0, 0, 1, 1.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from birdsearch.indexer.lookups import read_photos, read_views
 from birdsearch.indexer.soundness import database_faults, schema_faults
 from birdsearch.indexer.vector_bytes import vector_fault
 from birdsearch.indexer.vectors import VectorIndex
+from birdsearch.model.picture_digest import is_file
 
 __all__ = ["CheckReport", "Problem", "RebuildReport", "check_catalog", "rebuild_catalog"]
 
@@ -199,7 +199,11 @@ def _file_problems(store: CatalogStore) -> Iterator[Problem | None]:
     file, photo, root = tables.file.c, tables.photo.c, tables.root.c
     with store.reading() as connection:
         for row in connection.execute(
-            sa.select(root.path.label("root"), file.path, photo.digest)
+            sa.select(
+                root.path.label("root"),
+                file.path,
+                sa.func.coalesce(file.digest, photo.digest).label("digest"),
+            )
             .join(tables.root, root.id == file.root_id)
             .join(tables.photo, photo.id == file.photo_id)
             .where(file.state == "present")
@@ -209,11 +213,11 @@ def _file_problems(store: CatalogStore) -> Iterator[Problem | None]:
             path = os.path.join(row.root, row.path)  # noqa: PTH118
             try:
                 with open(path, "rb") as content:  # noqa: PTH123
-                    digest = hashlib.file_digest(content, "sha256").digest()
+                    is_as_read = is_file(content.read(), row.digest)
             except OSError as error:
                 yield Problem("file", display_path(path), f"cannot be read: {error.strerror}")
                 continue
-            if digest == row.digest:
+            if is_as_read:
                 yield None
             else:
                 yield Problem(

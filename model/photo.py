@@ -40,12 +40,14 @@ __all__ = [
     "SUFFIXES",
     "UNREAD_SUFFIXES",
     "LoadedPhoto",
+    "PhotoHeader",
     "PhotoLimits",
     "load_photo",
     "missing_extra",
     "open_photo",
     "open_photo_file",
     "pillow_is_quiet",
+    "read_header",
     "read_photo",
     "upright_rgb",
 ]
@@ -72,6 +74,7 @@ class LoadedPhoto:
         scale: By how much the picture was reduced by means while it was decoded, or before its colours were
             converted; 1 where it was not.
         decoded: What was decoded: `full`, `scaled 1/2` to `scaled 1/8`, or `preview`.
+        profile: The colour profile that was applied to it; None if it is stored in sRGB.
     """
 
     image: Image.Image
@@ -81,6 +84,22 @@ class LoadedPhoto:
     frame: tuple[float, float, float, float]
     scale: int = 1
     decoded: str = "full"
+    profile: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoHeader:
+    """What a photo's file says beside its picture.
+
+    Attributes:
+        format: Format of the file: a value of `SUFFIXES`.
+        exif: Its EXIF as Pillow holds it, or None where there is none that can be parsed.
+        profile: The colour profile that is applied to it; None if it is stored in sRGB.
+    """
+
+    format: str
+    exif: Image.Exif | None
+    profile: bytes | None
 
 
 def open_photo(data: bytes, limits: PhotoLimits = _LIMITS, *, suffix: str = "") -> Image.Image:
@@ -136,6 +155,36 @@ def load_photo(
         raise _translate(error, data, name, source, limits) from error
 
 
+def read_header(data: bytes, limits: PhotoLimits = _LIMITS, *, suffix: str = "") -> PhotoHeader:
+    """Read what a photo's file says beside its picture, without decoding that.
+
+    Args:
+        data: The whole file.
+        limits: What it may cost.
+        suffix: Suffix of the file's name.
+
+    Raises:
+        PhotoError: As `open_photo`.
+    """
+    name = _readable_format(data, suffix.lower())
+    source = TimedSource(data, time.monotonic() + limits.deadline_s)
+    try:
+        with pillow_is_quiet:
+            if name == "RAW":
+                from birdsearch.model.raw import raw_facts
+
+                return PhotoHeader(name, raw_exif(data, *raw_facts(data)), None)
+            if name == "WEBP":
+                _check_pixels(formats.webp_canvas(data) or (0, 0), limits)
+            image = _OPENERS[name](source)
+            exif = _exif(image)
+            return PhotoHeader(name, exif, source_profile(image, exif, data))
+    except PhotoError:
+        raise
+    except Exception as error:
+        raise _translate(error, data, name, source, limits) from error
+
+
 def _readable_format(data: bytes, suffix: str) -> str:
     if not data:
         raise PhotoError("format", "empty", "the file is empty")
@@ -171,7 +220,7 @@ def _decode(
             for content in jpeg_previews(data, image.info):
                 preview = decode_preview(content, (width, height), turn, need, limits, profile)
                 if preview is not None:
-                    return LoadedPhoto(preview[0], name, exif, size, *preview[1:], "preview")
+                    return LoadedPhoto(preview[0], name, exif, size, *preview[1:], "preview", profile)
         # Only the size: the mode stays what it is in the file.
         if scale > 1 and image.draft(None, (width // scale, height // scale)) is None:
             scale = 1
@@ -181,17 +230,17 @@ def _decode(
         if need is None or need.mode == "full"
         else min(need.left(width, height), need.left(height, width))
     )
-    rgb, exif, turn, factor = _upright(image, data, reduced_by(left / scale))
+    rgb, exif, turn, factor, profile = _upright(image, data, reduced_by(left / scale))
     decoded = "full" if scale == 1 else f"scaled 1/{scale}"
     scale *= factor
     if isinstance(image, JpegImagePlugin.JpegImageFile) and lacks_data(image, data, source.deadline):
         reason = "the JPEG file was cut short: part of its picture is missing, though the file has an end"
         raise PhotoError("decode", "truncated", reason)
     if scale == 1:
-        return LoadedPhoto(rgb, name, exif, rgb.size, (0, 0, *rgb.size))
+        return LoadedPhoto(rgb, name, exif, rgb.size, (0, 0, *rgb.size), profile=profile)
     size = (height, width) if turn in QUARTER_TURNS else (width, height)
     frame = turned_frame((width / scale, height / scale), rgb.size, turn)
-    return LoadedPhoto(rgb, name, exif, size, frame, scale, decoded)
+    return LoadedPhoto(rgb, name, exif, size, frame, scale, decoded, profile)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -214,7 +263,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 def _upright(
     image: Image.Image, data: bytes = b"", factor: int = 1
-) -> tuple[Image.Image, Image.Exif | None, Image.Transpose | None, int]:
+) -> tuple[Image.Image, Image.Exif | None, Image.Transpose | None, int, bytes | None]:
     """Load a picture as upright sRGB.
 
     Args:
@@ -223,7 +272,7 @@ def _upright(
         factor: By how much a picture may be reduced before its colours are converted.
 
     Returns:
-        The picture, its EXIF, what turned it, and by how much it was reduced.
+        The picture, its EXIF, what turned it, by how much it was reduced, and the profile that was applied.
     """
     bits = sample_bits(image)
     loaded = image.pixels() if isinstance(image, PlanarTiff) else image
@@ -240,7 +289,7 @@ def _upright(
         rgb = to_rgb(loaded, bits)
     else:
         rgb = to_srgb(loaded, profile, bits, factor)
-    return (rgb if turn is None else rgb.transpose(turn)), exif, turn, factor
+    return (rgb if turn is None else rgb.transpose(turn)), exif, turn, factor, profile
 
 
 def _check_pixels(size: tuple[int, int], limits: PhotoLimits) -> None:

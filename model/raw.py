@@ -16,7 +16,7 @@ from birdsearch.model.preview import decode_preview
 from birdsearch.model.reading import PhotoLimits
 from birdsearch.model.scaling import Need
 
-__all__ = ["DevelopedRaw", "load_raw"]
+__all__ = ["DevelopedRaw", "load_raw", "raw_facts"]
 
 # From this many pixels on each side, half the resolution is far more than the network looks at.
 _HALF_FROM = 1024
@@ -103,6 +103,25 @@ def load_raw(
         raise PhotoError("decode", "corrupt", f"the RAW file is damaged: {_text(error)}") from error
     image = Image.fromarray(pixels)
     return DevelopedRaw(image, whole, (0, 0, *image.size), 1, "scaled 1/2" if half else "full", *facts)
+
+
+def raw_facts(data: bytes) -> tuple[str | None, int | None]:
+    """The lens and the time that LibRaw finds in a RAW file, without developing it.
+
+    Args:
+        data: The whole file.
+
+    Returns:
+        As `DevelopedRaw.lens` and `taken`; None where LibRaw is not installed or does not say.
+    """
+    try:
+        with first_use("rawpy"):
+            import rawpy
+        with rawpy.imread(io.BytesIO(data)) as raw:
+            return _facts(raw)
+    except Exception:
+        # Metadata of a photo that is known already: what the file itself says is enough.
+        return None, None
 
 
 def _facts(raw: Any) -> tuple[str | None, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-__all__ = ["QUARTER_TURNS", "orientation", "turned_frame"]
+__all__ = ["QUARTER_TURNS", "orientation", "orientation_number", "turned_frame"]
 
 _TAG_ORIENTATION = 274
 _TURNS = {
@@ -25,13 +25,18 @@ _FROM_BELOW = frozenset(_TURNS[number] for number in (3, 4, 7, 8))
 
 def orientation(exif: Image.Exif | None) -> Image.Transpose | None:
     """What turns a picture upright, or None if nothing does or the EXIF is broken."""
+    return _TURNS.get(orientation_number(exif))
+
+
+def orientation_number(exif: Image.Exif | None) -> int:
+    """The EXIF orientation, 1 (upright) to 8; 1 where there is none, it is none, or the EXIF is broken."""
     if exif is None:
-        return None
+        return 1
     try:
         value = exif.get(_TAG_ORIENTATION)
-        return _TURNS.get(value) if isinstance(value, int) else None
+        return value if isinstance(value, int) and value in _TURNS else 1
     except Exception:
-        return None
+        return 1
 
 
 def turned_frame(

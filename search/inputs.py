@@ -15,7 +15,7 @@ from PIL import Image
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.decode import file_digest, need_of
+from birdsearch.indexer.decode import digest_file, need_of, see_photo
 from birdsearch.indexer.records import Box
 from birdsearch.model.photo import PhotoLimits, load_photo, read_photo, upright_rgb
 from birdsearch.model.preprocess import resize, resize_loaded
@@ -150,8 +150,25 @@ def find_photo(store: CatalogStore, photo: Photo, box: Box | None, limits: Photo
     if isinstance(file, int):
         return _by_id(store, file, box)
     content = read_file(file, limits)
-    photo_id = next(iter(store.photo_ids(digests=[file_digest(content)]).values()), None)
+    photo_id = _known_photo(store, content, os.fsdecode(file), limits)
     return ReadPhoto(QueryPhoto(display_path(file), photo_id, box, file), content)
+
+
+def _known_photo(store: CatalogStore, content: bytes, name: str, limits: PhotoLimits) -> int | None:
+    """The photo of a file's picture, if it is shown in the file as it was embedded."""
+    digests = digest_file(content, sha256=True)
+    wanted = [digest for digest in (digests.picture, digests.sha256) if digest is not None]
+    found = store.photo_ids(digests=wanted)
+    photo_id = found.get(digests.picture) or next(iter(found.values()), None)
+    rendering = None if photo_id is None else store.rendering(photo_id)
+    if rendering is None:
+        return photo_id
+    try:
+        seen = see_photo(content, limits, os.path.splitext(name)[1])  # noqa: PTH122
+    except PhotoError:
+        # It need not be read: what is stored of it is enough.
+        return photo_id
+    return photo_id if seen.rendering == rendering else None
 
 
 def id_or_path(photo: str | os.PathLike[str] | int) -> int | bytes:

@@ -59,11 +59,21 @@ def stored_views(
     return {view.view_id: view for view in _views(connection, record, list(rows))}
 
 
-def stored_by_digest(connection: sa.Connection, record: ModelRecord, digest: bytes) -> StoredView | None:
-    """The whole frame of the photo with this content, or None if the catalog has none."""
-    of_photo = "(SELECT photo.id FROM photo WHERE photo.digest = ?)"
-    statement = _COLUMNS + "WHERE view.kind = 'whole' AND view.photo_id = " + of_photo
-    rows = cursor_of(connection).execute(statement.format(model_id=record.id), (digest,))
+def stored_by_digest(
+    connection: sa.Connection, record: ModelRecord, digests: Sequence[bytes]
+) -> StoredView | None:
+    """The whole frame of the photo with one of these digests, or None if the catalog has none.
+
+    Args:
+        connection: An open transaction.
+        record: Whose embedding.
+        digests: The digest of a picture, and the SHA-256 of its file, by which photos that were indexed before
+            schema 5 may be known.
+    """
+    marks = ", ".join("?" * len(digests))
+    of_photo = f"(SELECT photo.id FROM photo WHERE photo.digest IN ({marks}))"  # noqa: S608
+    statement = _COLUMNS + "WHERE view.kind = 'whole' AND view.photo_id IN " + of_photo
+    rows = cursor_of(connection).execute(statement.format(model_id=record.id), digests)
     return next(iter(_views(connection, record, rows.fetchall())), None)
 
 

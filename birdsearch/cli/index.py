@@ -142,10 +142,12 @@ def _write_summary(summary: IndexSummary, fmt: str) -> None:
         for name, count, detail in (
             ("new", summary.new, ""),
             ("copies", summary.copies, "another path to a photo that is known"),
-            ("changed", summary.changed, ""),
+            ("changed", summary.changed, "another picture than before"),
+            ("metadata edited", summary.edited, "the same picture: labels stay"),
             ("moved", summary.moved, "not embedded again"),
             ("unchanged", summary.unchanged, ""),
             ("embedded again", summary.reembedded, ""),
+            ("read again", summary.reread, "this version reads more; not embedded again"),
             ("missing", summary.missing, "kept: they may come back"),
         )
         if count or name in {"new", "unchanged"} or fmt != "table"

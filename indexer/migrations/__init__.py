@@ -9,6 +9,7 @@ from birdsearch.indexer.migrations import (
     m002_labels,
     m003_order,
     m004_speed,
+    m005_identity,
     m007_archive,
     m012_checksums,
 )
@@ -21,6 +22,7 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
     m002_labels.STATEMENTS,
     m003_order.STATEMENTS,
     m004_speed.STATEMENTS,
+    m005_identity.STATEMENTS,
     m007_archive.STATEMENTS,
     m012_checksums.STATEMENTS,
 )

@@ -21,9 +21,14 @@ STATEMENTS = (
     (
         "CREATE INDEX photo_twice ON photo (id, size, format, width, height, captured_at, "
         "offset_minutes, latitude, longitude, altitude_m, camera, lens, serial, phash, sharpness, "
-        "run_id)"
+        "run_id, reading, rendering)"
     ),
-    "CREATE INDEX file_twice ON file (id, state, device, inode, stage, code, reason, transient, run_id)",
+    (
+        "CREATE INDEX file_twice ON file (id, state, device, inode, stage, code, reason, transient, "
+        "run_id, digest, reading, capture)"
+    ),
+    "CREATE INDEX merged_photo_twice ON merged_photo (photo_id, into_id, run_id)",
+    "CREATE INDEX former_digest_twice ON former_digest (digest, photo_id)",
     "CREATE INDEX embedding_twice ON embedding (view_id, model_id, run_id)",
     (
         "CREATE INDEX snapshot_twice ON snapshot (id, model_id, generation, seq, n, dim, sha256, file, "

@@ -162,7 +162,10 @@ class _PhotoFinder:
             raise UnusableError(f"sha256 {value!r} is not 64 hexadecimal digits")
         photo_id = self._by_digest.get(bytes.fromhex(value))
         if photo_id is None:
-            raise UnusableError(f"no photo of the catalog has the sha256 {value.lower()}")
+            raise UnusableError(
+                f"no photo of the catalog has the sha256 {value.lower()}: photos that were indexed since schema 5 "
+                "are known by their picture; name this one by its path or photo_id"
+            )
         return [photo_id]
 
     def _of_id(self, value: str) -> list[int]:

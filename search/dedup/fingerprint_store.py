@@ -13,7 +13,7 @@ from birdsearch.errors import CatalogError, CatalogLockedError, CatalogReadOnlyE
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.decode import DecodedPhoto
-from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeTask, Failed
+from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeTask, Failed, Verdict
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.search.dedup.fingerprint import FINGERPRINT_VERSION, Fingerprint, fingerprint
 
@@ -35,6 +35,9 @@ class StoredFile:
         size: Bytes, when it was indexed.
         mtime_ns: Time of the last change of its content, when it was indexed.
         is_new: It was indexed, or found changed, by the newest `index` run.
+        digest: Digest of the file, or its SHA-256.
+        capture: What it says about its photo, where that is another than the photo's row says; see
+            `birdsearch.indexer.file_metadata`.
     """
 
     photo_id: int
@@ -42,6 +45,8 @@ class StoredFile:
     size: int
     mtime_ns: int
     is_new: bool = False
+    digest: bytes = b""
+    capture: str | None = None
 
 
 class FingerprintStore:
@@ -134,13 +139,13 @@ class FingerprintStore:
         left: dict[int, list[StoredFile]], digests: dict[int, bytes], workers: int, limits: PhotoLimits
     ) -> Iterator[tuple[int, DecodedPhoto | None, str]]:
         """Photo id and the photo, or why there is none: from the first files, then the next where those failed."""
-        wanted = set(digests.values())
+        wanted: set[bytes | None] = set(digests.values())
         pool = DecodePool(
             workers=workers,
             input_size=_INPUT_SIZE,
             limits=limits,
-            # Other content than any that is asked for: the file changed, and need not be decoded.
-            is_known=lambda digest: digest not in wanted,
+            # Another picture than any that is asked for: the file changed, and need not be decoded.
+            judge=lambda _, found: Verdict() if wanted & {found.picture, found.sha256} else Verdict.skip(),
         )
         with pool:
             undone = list(left)
@@ -148,10 +153,14 @@ class FingerprintStore:
                 tasks = [left[photo_id].pop(0) for photo_id in undone]
                 failed = []
                 for result in pool.run(
-                    DecodeTask(file.photo_id, file.path, file.size, file.mtime_ns) for file in tasks
+                    DecodeTask(file.photo_id, file.path, file.size, file.mtime_ns, sha256=True)
+                    for file in tasks
                 ):
                     photo_id: int = result.task.key
-                    if isinstance(result, Decoded) and result.digest == digests[photo_id]:
+                    if isinstance(result, Decoded) and digests[photo_id] in (
+                        result.digests.picture,
+                        result.digests.sha256,
+                    ):
                         yield photo_id, result.photo, ""
                         continue
                     failed.append(photo_id)

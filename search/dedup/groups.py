@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
@@ -17,6 +18,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import labelled_photos
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.exif import CAPTURE_FIELDS
 from birdsearch.search.dedup.companions import FolderNames, keywords_of
 from birdsearch.search.dedup.fingerprint_store import StoredFile
 from birdsearch.search.dedup.keep import FileFacts, KeepRules, choose
@@ -34,7 +36,7 @@ _ROLES: tuple[Role, ...] = ("keep", "move", "reference", "linked")
 # NOTE: RAW files of at least twice this many pixels a side are developed at half their size, and the catalog holds
 # the size that they were developed to.
 _RAW_HALVED_FROM = 512
-_SAME_CONTENT = "same content"
+_SAME_CONTENT, _SAME_PICTURE = "same content", "same picture, other metadata"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,12 @@ class CopyFile:
         photo_id: Its photo.
         path: Absolute path.
         links: Other paths of the same file.
-        digest: SHA-256 of the content, 32 bytes.
+        digest: Digest of the file, or its SHA-256; see `birdsearch.model.picture_digest.is_file`.
         size: Bytes.
         width: Pixels, upright.
         height: Pixels, upright.
         role: What is to become of it.
-        similarity: With the kept file, 0..1; 1 for the same content.
+        similarity: With the kept file, 0..1; 1 for the same picture.
         reason: How it differs from the kept file; for that one, why it is kept.
         is_reference: It lies in a reference folder.
         keywords: Keywords in the file and in its sidecars.
@@ -189,9 +191,8 @@ class GroupMaker:
         if self._across_folders and len({os.path.dirname(each.path) for each in judged}) < 2:
             return None
         kept, why = choose(judged, self._keep)
-        photo = facts[found[kept][0].photo_id]
         made = [
-            self._file(each, judge, facts[each[0].photo_id], photo, "keep" if place == kept else _role(judge))
+            self._file(each, judge, facts, found[kept][0], "keep" if place == kept else _role(judge))
             for place, (each, judge) in enumerate(zip(found, judged, strict=True))
         ]
         others = [file for place, file in enumerate(made) if place != kept]
@@ -218,6 +219,7 @@ class GroupMaker:
 
     def _facts(self, paths: Sequence[StoredFile], photo: Any) -> FileFacts:
         companions = self._names.companions_of(paths[0].path)
+        says = _metadata(paths[0], photo)
         halved = photo.format == "RAW" and min(photo.width, photo.height) >= _RAW_HALVED_FROM
         return FileFacts(
             path=paths[0].path,
@@ -225,9 +227,9 @@ class GroupMaker:
             pixels=photo.width * photo.height * (4 if halved else 1),
             sharpness=photo.sharpness,
             size=paths[0].size,
-            captured_at=photo.captured_at,
-            has_place=photo.latitude is not None,
-            has_camera=photo.camera is not None,
+            captured_at=says["captured_at"],
+            has_place=says["latitude"] is not None,
+            has_camera=says["camera"] is not None,
             mtime_ns=paths[0].mtime_ns,
             is_reference=any(self._references.hold_really(file.path) for file in paths),
             is_linked=len(paths) > 1,
@@ -237,16 +239,24 @@ class GroupMaker:
         )
 
     def _file(
-        self, paths: Sequence[StoredFile], judge: FileFacts, photo: Any, kept: Any, role: Role
+        self,
+        paths: Sequence[StoredFile],
+        judge: FileFacts,
+        facts: dict[int, Any],
+        kept: StoredFile,
+        role: Role,
     ) -> CopyFile:
+        photo, kept_photo = facts[paths[0].photo_id], facts[kept.photo_id]
         similarity, reason = _difference(
-            self._describe, (kept.id, kept.width, kept.height), (photo.id, photo.width, photo.height)
+            self._describe,
+            _Shown(kept.photo_id, (kept_photo.width, kept_photo.height), kept.digest),
+            _Shown(photo.id, (photo.width, photo.height), paths[0].digest),
         )
         return CopyFile(
             photo_id=photo.id,
             path=judge.path,
             links=tuple(file.path for file in paths[1:]),
-            digest=photo.digest,
+            digest=paths[0].digest,
             size=judge.size,
             width=photo.width,
             height=photo.height,
@@ -281,9 +291,7 @@ def keep_another(group: CopyGroup, file: CopyFile, describe: Describe, why: str)
     for other in group.files:
         if other is file:
             continue
-        similarity, reason = _difference(
-            describe, (file.photo_id, file.width, file.height), (other.photo_id, other.width, other.height)
-        )
+        similarity, reason = _difference(describe, _shown(file), _shown(other))
         role = other.role
         if role == "keep":
             role = "reference" if other.is_reference else "linked" if other.links else "move"
@@ -292,14 +300,34 @@ def keep_another(group: CopyGroup, file: CopyFile, describe: Describe, why: str)
     return CopyGroup(replace(file, role="keep", similarity=1.0, reason=why), tuple(others))
 
 
-def _difference(
-    describe: Describe, kept: tuple[int, int, int], other: tuple[int, int, int]
-) -> tuple[float, str]:
-    """Similarity of two photos (id, width, height), and how the other one differs from the kept."""
-    if kept[0] == other[0]:
-        return 1.0, _SAME_CONTENT
-    similarity, reason = describe(kept[0], other[0])
-    return similarity, reason if kept[1:] == other[1:] else f"{reason}, {other[1]} x {other[2]} pixels"
+class _Shown(NamedTuple):
+    """A file's photo, the size of that, and the file's digest."""
+
+    photo_id: int
+    size: tuple[int, int]
+    digest: bytes
+
+
+def _shown(file: CopyFile) -> _Shown:
+    return _Shown(file.photo_id, (file.width, file.height), file.digest)
+
+
+def _difference(describe: Describe, kept: _Shown, other: _Shown) -> tuple[float, str]:
+    """Similarity of two files, and how the other one differs from the kept."""
+    if kept.photo_id == other.photo_id:
+        return 1.0, _SAME_CONTENT if kept.digest == other.digest else _SAME_PICTURE
+    similarity, reason = describe(kept.photo_id, other.photo_id)
+    return (
+        similarity,
+        reason if kept.size == other.size else f"{reason}, {other.size[0]} x {other.size[1]} pixels",
+    )
+
+
+def _metadata(file: StoredFile, photo: Any) -> Mapping[str, Any]:
+    """What a file says about how its photo was taken."""
+    if file.capture is not None:
+        return {**dict.fromkeys(CAPTURE_FIELDS), **json.loads(file.capture)}
+    return {name: getattr(photo, name) for name in CAPTURE_FIELDS}
 
 
 def _role(judge: FileFacts) -> Role:

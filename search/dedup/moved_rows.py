@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from birdsearch.indexer import tables
+from birdsearch.indexer.batch import stat_values
 from birdsearch.indexer.changes import live_pairs, write_changes
 from birdsearch.indexer.crawl import FoundFile
-from birdsearch.indexer.writer import stat_values
 
 __all__ = ["mark_missing", "mark_present"]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from birdsearch.errors import BirdsearchError, InvalidInputError
 from birdsearch.indexer.crawl import IGNORE_FILE, display_path
+from birdsearch.model.picture_digest import is_file
 
 __all__ = [
     "MoveError",
@@ -57,7 +58,7 @@ def verify(path: bytes, digest: bytes | None, *, follow_links: bool = False) -> 
 
     Args:
         path: The file.
-        digest: SHA-256 that it has to have; None for any.
+        digest: Digest of the file that it has to have, or its SHA-256; None for any.
         follow_links: Take what a link leads to.
 
     Returns:
@@ -72,11 +73,15 @@ def verify(path: bytes, digest: bytes | None, *, follow_links: bool = False) -> 
         with open(path, "rb") as stream:
             status = os.fstat(stream.fileno())
             found = hashlib.file_digest(stream, "sha256").digest()
+            is_it = digest is None or digest == found
+            if digest is not None and len(digest) != len(found):
+                stream.seek(0)
+                is_it = is_file(stream.read(), digest)
     except FileNotFoundError as error:
         raise MoveError("is not there any more") from error
     except OSError as error:
         raise MoveError(f"cannot be read ({error.strerror})") from error
-    if digest is not None and found != digest:
+    if not is_it:
         raise MoveError("changed since it was indexed; run `birdsearch index` first")
     return Seen(found, _identity(status))
 

@@ -214,6 +214,8 @@ class FileTable:
                         file.path,
                         file.size,
                         file.mtime_ns,
+                        sa.func.coalesce(file.digest, photo.digest).label("digest"),
+                        file.capture,
                         *(photo.format, photo.width, photo.height),
                     )
                     .join(tables.root, root.id == file.root_id)
@@ -225,7 +227,14 @@ class FileTable:
                     self._sides[row.photo_id] = (row.width, row.height)
                     if self._takes_part(path) and self._reach.has_root(row.root):
                         self._files[row.photo_id].append(
-                            StoredFile(row.photo_id, path, row.size, row.mtime_ns)
+                            StoredFile(
+                                row.photo_id,
+                                path,
+                                row.size,
+                                row.mtime_ns,
+                                digest=row.digest,
+                                capture=row.capture,
+                            )
                         )
         for photo_id in wanted:
             self._files[photo_id].sort(key=lambda each: each.path)

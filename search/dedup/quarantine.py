@@ -210,10 +210,10 @@ class _Apply:
             self._refuse(file.path, f"the file to keep, {display_path(kept.path)}, {error}")
             return
         try:
-            verify(file.path, file.digest)
+            digest = verify(file.path, file.digest).digest
             if same_file(file.path, kept.path):
                 raise MoveError("is the file to keep, under another name")
-            rows = self._plan(file, kept)
+            rows = self._plan(file, digest, kept)
         except MoveError as error:
             self._refuse(file.path, str(error))
             return
@@ -239,13 +239,15 @@ class _Apply:
         self.at_work = None
         self.refused.append(Refusal(path, reason))
 
-    def _plan(self, file: CopyFile, kept: CopyFile) -> list[QuarantineRow]:
+    def _plan(self, file: CopyFile, digest: bytes, kept: CopyFile) -> list[QuarantineRow]:
         """Write down what is to move, before anything does: the photo file, then what belongs to it.
+
+        The log names files by their SHA-256, whatever they are.
 
         Raises:
             MoveError: A file that belongs to it cannot be read.
         """
-        digests = {file.path: file.digest}
+        digests = {file.path: digest}
         for companion in companions_of(file.path):
             try:
                 digests[companion] = verify(companion, None).digest

@@ -24,8 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError, PhotoError
-from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeTask, Failed
+from birdsearch.indexer.decode import FileDigests
+from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeTask, Failed, Verdict
 from birdsearch.indexer.records import Box, ModelRecord
+from birdsearch.indexer.rereading import READING_VERSION
 from birdsearch.indexer.runs import decode_mode
 from birdsearch.model.machine import cores
 from birdsearch.model.photo import PhotoLimits
@@ -176,35 +178,39 @@ class Embedder:
         self._mine.asked = asked = _Asked(record, box)
         with self._on_disk(photo) as path:
             status = os.stat(path)  # noqa: PTH116 bytes
-            task = DecodeTask(None, path, status.st_size, status.st_mtime_ns, box)
+            task = DecodeTask(None, path, status.st_size, status.st_mtime_ns, box, sha256=True)
             (result,) = pool.run([task])
         if isinstance(result, Failed):
             raise result.error
         if isinstance(result, Decoded):
-            return asked.photo_id, model, result.photo.pixels
+            # Stored and decoded all the same: the photo is turned or coloured otherwise in this file.
+            photo_id = asked.photo_id if asked.stored is None else None
+            return photo_id, model, result.photo.pixels
         if asked.stored is None:
             raise CatalogError(f"{photo.shown}: neither decoded nor stored")
         return asked.stored
 
-    def _is_known(self, digest: bytes) -> bool:
-        """Look a content up; it need not be decoded if its embedding is stored."""
+    def _judge(self, _: DecodeTask, digests: FileDigests) -> Verdict:
+        """Look a picture up; it need not be decoded if its embedding is stored and it is shown as it was then."""
         asked = self._mine.asked
         if asked is None or asked.record is None:
-            return False
+            return Verdict()
+        wanted = [digest for digest in (digests.picture, digests.sha256) if digest is not None]
         with self._catalog.store.reading() as connection:
-            found = stored_by_digest(connection, asked.record, digest)
+            found = stored_by_digest(connection, asked.record, wanted)
         if found is None:
-            return False
+            return Verdict()
         asked.photo_id = found.photo_id
-        if asked.box is None and found.embedding is not None:
-            asked.stored = Embedded(found.photo_id, found.embedding)
-        return asked.stored is not None
+        if asked.box is not None or found.embedding is None:
+            return Verdict()
+        asked.stored = Embedded(found.photo_id, found.embedding)
+        return Verdict.see(READING_VERSION, self._catalog.store.rendering(found.photo_id))
 
     def _pool(self, input_size: tuple[int, int], mode: str) -> DecodePool:
         """This thread's process, made anew if the catalog's model was changed."""
         settings = (input_size, mode)
         if self._mine.pool is None or self._mine.settings != settings:
-            pool = DecodePool(1, input_size, self._limits, is_known=self._is_known, decode=mode)
+            pool = DecodePool(1, input_size, self._limits, judge=self._judge, decode=mode)
             with self._lock:
                 if self._mine.pool is not None:
                     self._pools.remove(self._mine.pool)

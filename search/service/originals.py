@@ -62,19 +62,22 @@ def original_response(found: PhotoFile, headers: Headers) -> Response | None:
         The response (200, 206, 304 or 416); None if no file of it is there, has the size that it had, and is a
         picture by its content.
     """
-    for path in found.paths:
+    for place, path in enumerate(found.paths):
         descriptor = open_inside(path, found.roots)
         if descriptor is None:
             continue
         try:
-            size = os.fstat(descriptor).st_size
+            status = os.fstat(descriptor)
+            size = status.st_size
             head = os.pread(descriptor, _HEAD_BYTES, 0)
             # The name tells camera RAW files from TIFFs.
             suffix = os.path.splitext(os.fsdecode(path))[1].lower()  # noqa: PTH122
             media_type = IMAGE_TYPES.get(sniff(head, suffix))
-            if media_type is None or size != found.size:
+            if media_type is None or size != (found.sizes[place] if found.sizes else found.size):
                 continue
-            response = _response(found, headers, descriptor, size, media_type)
+            # Files of one picture differ in their metadata, and an edit of it may leave the size.
+            etag = f'"{found.digest.hex()[:32]}-{size:x}-{status.st_mtime_ns:x}"'
+            response = _response(found, headers, descriptor, size, media_type, etag)
             descriptor = -1 if isinstance(response, _FilePart) else descriptor
             return response
         finally:
@@ -83,8 +86,9 @@ def original_response(found: PhotoFile, headers: Headers) -> Response | None:
     return None
 
 
-def _response(found: PhotoFile, headers: Headers, descriptor: int, size: int, media_type: str) -> Response:
-    etag = f'"{found.digest.hex()[:32]}"'
+def _response(
+    found: PhotoFile, headers: Headers, descriptor: int, size: int, media_type: str, etag: str
+) -> Response:
     told = {
         "ETag": etag,
         "Accept-Ranges": "bytes",

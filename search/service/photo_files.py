@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.reach import PlacedFile, Reach
 from birdsearch.model.reading import OPEN_FLAGS
+from birdsearch.model.rendering import PLAIN
 
 __all__ = ["PhotoFile", "find_files", "open_inside", "opened"]
 
@@ -24,11 +26,13 @@ class PhotoFile:
 
     Attributes:
         photo_id: Id of the photo.
-        digest: SHA-256 of the content.
-        size: Bytes of it.
+        digest: Digest of the picture.
+        size: Bytes of the file whose metadata counts.
         format: Its format, such as `JPEG`.
         paths: Absolute paths of its files that are not known to be missing, those that can be reached first.
         roots: The indexed folders.
+        rendering: How the picture is turned and coloured; see `birdsearch.model.rendering`.
+        sizes: Bytes of each of the paths; none if all have `size`.
     """
 
     photo_id: int
@@ -37,6 +41,15 @@ class PhotoFile:
     format: str
     paths: tuple[bytes, ...]
     roots: tuple[bytes, ...]
+    rendering: str = PLAIN
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def shown(self) -> bytes:
+        """What tells how the photo looks: 32 bytes, another one if it is turned or coloured otherwise."""
+        if self.rendering == PLAIN:
+            return self.digest
+        return hashlib.sha256(self.digest + self.rendering.encode()).digest()
 
 
 def find_files(store: CatalogStore, photo_id: int) -> PhotoFile | None:
@@ -44,17 +57,29 @@ def find_files(store: CatalogStore, photo_id: int) -> PhotoFile | None:
     photo, file, root = tables.photo.c, tables.file.c, tables.root.c
     with store.reading() as connection:
         found = connection.execute(
-            sa.select(photo.digest, photo.size, photo.format).where(photo.id == photo_id)
+            sa.select(photo.digest, photo.size, photo.format, photo.rendering).where(photo.id == photo_id)
         ).one_or_none()
         if found is None:
             return None
         roots = {row.id: row.path for row in connection.execute(sa.select(root.id, root.path))}
         rows = connection.execute(
-            sa.select(file.root_id, file.path).where(file.photo_id == photo_id, file.state != "missing")
+            sa.select(file.root_id, file.path, file.size).where(
+                file.photo_id == photo_id, file.state != "missing"
+            )
         ).all()
+    sizes = {os.path.join(roots[row.root_id], row.path): row.size for row in rows}  # noqa: PTH118 bytes
     placed = Reach().in_order(PlacedFile(False, roots[row.root_id], row.path) for row in rows)
     paths = tuple(file.absolute for file in placed)
-    return PhotoFile(photo_id, found.digest, found.size, found.format, paths, tuple(roots.values()))
+    return PhotoFile(
+        photo_id,
+        found.digest,
+        found.size,
+        found.format,
+        paths,
+        tuple(roots.values()),
+        found.rendering or PLAIN,
+        tuple(sizes[path] for path in paths),
+    )
 
 
 def open_inside(path: bytes, roots: Sequence[bytes]) -> int | None:

@@ -44,7 +44,7 @@ class ThumbTask:
     """A thumbnail to make.
 
     Attributes:
-        digest: SHA-256 that the file's content must have, in hex.
+        digest: Digest of the picture that the file must show, in hex.
         side: Pixels of the longer side.
         encoding: A key of `birdsearch.search.service.thumb_worker.ENCODINGS`.
         suffix: Suffix of the file's name.

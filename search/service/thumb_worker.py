@@ -20,9 +20,9 @@ from PIL import Image
 
 from birdsearch.errors import PhotoError
 from birdsearch.indexer.confine import kernel_deadline, limit_resources, prepare_signals, silence_stderr
-from birdsearch.indexer.decode import file_digest
 from birdsearch.indexer.records import Box
 from birdsearch.model.photo import PhotoLimits, load_photo
+from birdsearch.model.picture_digest import is_photo
 from birdsearch.model.preprocess import resize_loaded
 from birdsearch.model.reading import read_descriptor, read_error
 from birdsearch.model.scaling import Need
@@ -147,7 +147,7 @@ def _answer(
 
 def _made(task: dict[str, Any], descriptor: int, limits: PhotoLimits) -> bytes:
     data, _, _ = read_descriptor(descriptor, limits)
-    if file_digest(data).hex() != task["digest"]:
+    if not is_photo(data, bytes.fromhex(task["digest"])):
         raise PhotoError("read", "changed", "the file has changed since it was indexed", transient=True)
     box = None if task["box"] is None else Box(*task["box"])
     return encode(

@@ -74,10 +74,10 @@ class ThumbCache:
         self._told = False
 
     @staticmethod
-    def etag(digest: bytes, size: int, encoding: str, box: Box | None = None) -> str:
-        """The strong entity tag of a thumbnail."""
+    def etag(shown: bytes, size: int, encoding: str, box: Box | None = None) -> str:
+        """The strong entity tag of a thumbnail; `shown` tells how its photo looks."""
         part = "" if box is None else f"-{box.x:.6g},{box.y:.6g},{box.w:.6g},{box.h:.6g}"
-        return f'"{digest.hex()[:32]}-{size}{part}-{encoding.lower()}{_VERSION}"'
+        return f'"{shown.hex()[:32]}-{size}{part}-{encoding.lower()}{_VERSION}"'
 
     def get(self, found: PhotoFile, size: int, encoding: str, box: Box | None = None) -> bytes | None:
         """A thumbnail.
@@ -95,7 +95,7 @@ class ThumbCache:
             PhotoError: The photo cannot be decoded.
             ThumbMakersBusyError: Others keep those busy that make thumbnails.
         """
-        key = (found.digest.hex(), size, encoding, box)
+        key = (found.shown.hex(), size, encoding, box)
         with opened(found) as file:
             if file is None:
                 return None
@@ -103,7 +103,7 @@ class ThumbCache:
                 return kept
             descriptor, path = file
             suffix = os.path.splitext(os.fsdecode(path))[1]  # noqa: PTH122
-            task = ThumbTask(key[0], size, encoding, suffix, box)
+            task = ThumbTask(found.digest.hex(), size, encoding, suffix, box)
             return self._once(key, lambda: self._makers.make(descriptor, task))
 
     def _once(self, key: _Key, make: Callable[[], bytes]) -> bytes:

@@ -11,11 +11,13 @@ import pytest
 from birdsearch.errors import PhotoError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.claims import Claims
-from birdsearch.indexer.decode import DecodedPhoto
+from birdsearch.indexer.crawl import FoundFile
+from birdsearch.indexer.decode import DecodedPhoto, FileDigests
 from birdsearch.indexer.decoders import Decoded, DecodeTask, Failed, Known
 from birdsearch.indexer.exif import read_exif
+from birdsearch.indexer.plan import FileTask
 
-DIGEST, OTHER = b"a" * 32, b"b" * 32
+DIGEST, OTHER = FileDigests(b"a" * 32, b"A" * 33), FileDigests(b"b" * 32, b"B" * 33)
 
 
 @pytest.fixture
@@ -28,7 +30,12 @@ def _task(name: str) -> DecodeTask:
     return DecodeTask(name, name.encode(), 1, 0)
 
 
-def _decoded(name: str, digest: bytes) -> Decoded:
+def _decodes(claims: Claims, digests: FileDigests) -> bool:
+    task = FileTask(1, b"/", FoundFile(b"a.jpg", 1, 0, 0, 1, 1), None, None)
+    return claims.judge(task, digests).do == "decode"
+
+
+def _decoded(name: str, digest: FileDigests) -> Decoded:
     photo = DecodedPhoto(
         format="PNG",
         width=1,
@@ -42,13 +49,21 @@ def _decoded(name: str, digest: bytes) -> Decoded:
 
 
 def test_a_content_is_decoded_by_the_first_file_that_has_it(claims: Claims) -> None:
-    assert not claims.is_known(DIGEST)
-    assert claims.is_known(DIGEST)
-    assert not claims.is_known(OTHER)
+    assert _decodes(claims, DIGEST)
+    assert not _decodes(claims, DIGEST)
+    assert _decodes(claims, OTHER)
+
+
+def test_of_a_picture_that_is_being_decoded_only_the_metadata_of_other_files_is_read(claims: Claims) -> None:
+    task = FileTask(1, b"/", FoundFile(b"a.jpg", 1, 0, 0, 1, 1), None, None)
+    assert claims.judge(task, DIGEST).do == "decode"
+    assert claims.judge(task, DIGEST).do == "skip"
+    edited = FileDigests(DIGEST.picture, b"C" * 33)
+    assert claims.judge(task, edited).do == "see"
 
 
 def test_a_copy_that_is_read_first_waits_for_its_original_to_be_decoded(claims: Claims) -> None:
-    claims.is_known(DIGEST)
+    _decodes(claims, DIGEST)
     early, late = Known(_task("early"), DIGEST), Known(_task("late"), DIGEST)
     original = _decoded("original", DIGEST)
     assert list(claims.in_order(early)) == []
@@ -59,22 +74,22 @@ def test_a_copy_that_is_read_first_waits_for_its_original_to_be_decoded(claims: 
 
 
 def test_a_copy_of_a_file_that_fails_fails_for_the_same_reason(claims: Claims) -> None:
-    claims.is_known(DIGEST)
+    _decodes(claims, DIGEST)
     error = PhotoError("decode", "truncated", "the file ends early")
     assert list(claims.in_order(Known(_task("copy"), DIGEST))) == []
     results = list(claims.in_order(Failed(_task("original"), DIGEST, error)))
     assert [(result.task.key, type(result)) for result in results] == [("original", Failed), ("copy", Failed)]
     assert all(isinstance(result, Failed) and result.error is error for result in results)
     # Nobody has the content any more: the next file with it is tried for itself.
-    assert not claims.is_known(DIGEST)
+    assert _decodes(claims, DIGEST)
 
 
 def test_a_copy_whose_original_never_came_is_tried_again_and_not_lost(claims: Claims) -> None:
-    claims.is_known(DIGEST)
+    _decodes(claims, DIGEST)
     copy = Known(_task("copy"), DIGEST)
     assert list(claims.in_order(copy)) == []
     (failed,) = claims.left()
-    assert (failed.task, failed.digest, failed.error.transient) == (copy.task, DIGEST, True)
+    assert (failed.task, failed.digests, failed.error.transient) == (copy.task, DIGEST, True)
     assert list(claims.left()) == []
 
 
@@ -84,7 +99,7 @@ def test_a_file_that_could_not_be_read_passes_through(claims: Claims) -> None:
 
 
 def test_what_was_committed_is_answered_for_by_the_catalog(claims: Claims) -> None:
-    claims.is_known(DIGEST)
+    _decodes(claims, DIGEST)
     claims.committed([DIGEST])
     # This catalog holds nothing, so the content is to be decoded again.
-    assert not claims.is_known(DIGEST)
+    assert _decodes(claims, DIGEST)

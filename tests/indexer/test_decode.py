@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.decode import decode_photo, file_digest, perceptual_hash, read_file, sharpness
+from birdsearch.indexer.decode import decode_photo, digest_file, perceptual_hash, read_file, sharpness
 from birdsearch.model.photo import PhotoLimits, open_photo
 from birdsearch.model.preprocess import resize
 
@@ -105,8 +105,9 @@ def test_what_is_no_photo_is_a_photo_error() -> None:
         decode_photo(b"<html>", input_size=SIZE, limits=LIMITS)
 
 
-def test_the_digest_is_sha256() -> None:
-    assert file_digest(b"abc") == hashlib.sha256(b"abc").digest()
+def test_the_sha256_of_a_file_is_taken_where_it_is_asked_for() -> None:
+    assert digest_file(b"abc").sha256 is None
+    assert digest_file(b"abc", sha256=True).sha256 == hashlib.sha256(b"abc").digest()
 
 
 # Measures

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import signal
@@ -19,9 +18,9 @@ from PIL import Image
 
 from birdsearch.errors import BirdsearchError, InvalidInputError
 from birdsearch.indexer import decode_process
-from birdsearch.indexer.decode import decode_photo
+from birdsearch.indexer.decode import FileDigests, decode_photo, digest_file
 from birdsearch.indexer.decode_process import HELD_TASKS
-from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeResult, DecodeTask, Failed, Known
+from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeResult, DecodeTask, Failed, Known, Verdict
 from birdsearch.model.photo import PhotoLimits
 
 SEED = 20240614
@@ -154,7 +153,7 @@ def test_every_task_gives_one_result_equal_to_decoding_here(tmp_path: Path) -> N
         result, data = results[one.key], Path(os.fsdecode(one.path)).read_bytes()
         assert isinstance(result, Decoded)
         assert result.task is one
-        assert result.digest == hashlib.sha256(data).digest()
+        assert result.digests == digest_file(data)
         expected = decode_photo(data, input_size=SIZE, limits=LIMITS)
         np.testing.assert_array_equal(result.photo.pixels, expected.pixels)
         assert result.photo.pixels.flags.writeable
@@ -168,25 +167,27 @@ def test_a_known_photo_is_hashed_and_not_decoded(tmp_path: Path) -> None:
         task(tmp_path / "b.jpg", b"<html>"),
         task(tmp_path / "a.jpg"),
     ]
-    known = {hashlib.sha256(content).digest() for content in (picture(1), b"<html>")}
+    known = {digest_file(content) for content in (picture(1), b"<html>")}
     tasks[2] = DecodeTask("again", *(getattr(tasks[2], name) for name in ("path", "size", "mtime_ns")))
-    with pool(is_known=lambda digest: digest in known) as decoders:
+    with pool(judge=lambda _, digests: Verdict.skip() if digests in known else Verdict()) as decoders:
         results = by_key(decoders.run(tasks))
     assert all(isinstance(result, Known) for result in results.values())
-    assert {result.digest for result in results.values()} == known
+    assert {result.digests for result in results.values()} == known
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_pixels_are_never_those_of_another_task(tmp_path: Path, workers: int) -> None:
     rng = np.random.default_rng(SEED)
     tasks = [task(tmp_path / f"{number}.jpg", picture(number)) for number in range(60)]
-    skipped = {hashlib.sha256(picture(number)).digest() for number in range(60) if rng.random() < 0.4}
-    with pool(workers, is_known=lambda digest: digest in skipped) as decoders:
+    skipped = {digest_file(picture(number)) for number in range(60) if rng.random() < 0.4}
+    with pool(
+        workers, judge=lambda _, digests: Verdict.skip() if digests in skipped else Verdict()
+    ) as decoders:
         results = by_key(decoders.run(tasks))
     assert len(results) == 60
     for number in range(60):
         result = results[f"{number}.jpg"]
-        if hashlib.sha256(picture(number)).digest() in skipped:
+        if digest_file(picture(number)) in skipped:
             assert isinstance(result, Known)
         else:
             assert isinstance(result, Decoded)
@@ -224,8 +225,8 @@ def test_failures_carry_what_was_found_out(tmp_path: Path) -> None:
         "cut.jpg": ("decode", "truncated"),
         "gone": ("read", "vanished"),
     }
-    assert failures["page.jpg"].digest == hashlib.sha256(b"<html>").digest()
-    assert failures["gone"].digest is None
+    assert failures["page.jpg"].digests == digest_file(b"<html>")
+    assert failures["gone"].digests is None
     assert failures["gone"].error.transient
 
 
@@ -362,14 +363,14 @@ def test_a_worker_that_is_killed_while_it_decodes_is_replaced(tmp_path: Path) ->
     bomb, good = task(tmp_path / "bomb.jpg", scan_bomb()), task(tmp_path / "good.jpg", picture(1))
     shots: list[int] = []
 
-    def shoot(digest: bytes) -> bool:
+    def shoot(_: DecodeTask, __: FileDigests) -> Verdict:
         if not shots:
             # The worker has read the file, and decodes it after this.
             shots.extend(decoders.process_ids)
             threading.Timer(0.5, os.kill, (shots[0], signal.SIGABRT)).start()
-        return False
+        return Verdict()
 
-    with pool(1, is_known=shoot) as decoders:
+    with pool(1, judge=shoot) as decoders:
         results = decoders.run([bomb, good])
         failed = next(results)
         assert isinstance(failed, Failed)
@@ -453,16 +454,16 @@ def test_an_error_of_the_caller_ends_the_workers(tmp_path: Path) -> None:
 
 PARENT = """
     import os, sys
-    from birdsearch.indexer.decoders import DecodePool, DecodeTask
+    from birdsearch.indexer.decoders import DecodePool, DecodeTask, Verdict
     from birdsearch.model.photo import PhotoLimits
 
-    def said(digest):
+    def said(task, digests):
         print("decoding", flush=True)
-        return False
+        return Verdict()
 
     path = sys.argv[1]
     status = os.stat(path)
-    with DecodePool(2, (32, 48), PhotoLimits(deadline_s=2), is_known=said) as pool:
+    with DecodePool(2, (32, 48), PhotoLimits(deadline_s=2), judge=said) as pool:
         for result in pool.run([DecodeTask(0, os.fsencode(path), status.st_size, status.st_mtime_ns)]):
             print(type(result).__name__, result.error.code, flush=True)
 """

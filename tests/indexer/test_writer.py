@@ -15,10 +15,11 @@ import pytest
 
 from birdsearch.errors import CatalogError, PhotoError
 from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.decode import DecodedPhoto
+from birdsearch.indexer.decode import DecodedPhoto, FileDigests
 from birdsearch.indexer.exif import read_exif
+from birdsearch.indexer.outcomes import EmbeddedFile, FailedFile, KnownFile, Outcome
 from birdsearch.indexer.plan import FileTask, Plan, make_plan
-from birdsearch.indexer.writer import CatalogWriter, EmbeddedFile, FailedFile, KnownFile, Outcome
+from birdsearch.indexer.writer import CatalogWriter
 
 SEED = int(os.environ.get("BIRDSEARCH_TEST_SEED", "20240501"))
 DIM = 3
@@ -84,12 +85,13 @@ def index(store: CatalogStore, folder: Path, generator: random.Random | None = N
 def outcome(task: FileTask, known: set[bytes]) -> Outcome:
     content = Path(os.fsdecode(task.absolute)).read_bytes()
     digest = hashlib.sha256(content).digest()
+    digests = FileDigests(digest, b"\x01" + digest)
     if content.startswith(BAD):
         return FailedFile(task, PhotoError("decode", "truncated", "it ends early"))
     if digest in known:
-        return KnownFile(task, digest)
+        return KnownFile(task, digests)
     known.add(digest)
-    return EmbeddedFile(task, digest, photo_of(content), vector_of(content))
+    return EmbeddedFile(task, digests, photo_of(content), vector_of(content))
 
 
 def rows(store: CatalogStore, sql: str) -> list[tuple[Any, ...]]:
@@ -109,7 +111,7 @@ def replayed(store: CatalogStore) -> set[int]:
 def assert_tells(store: CatalogStore, folder: Path) -> None:
     """The catalog says of a folder what is in it, no more and no less."""
     there = {os.fsencode(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
-    sql = "SELECT path, state, digest, file.size FROM file LEFT JOIN photo ON photo.id = photo_id"
+    sql = "SELECT path, state, photo.digest, file.size FROM file LEFT JOIN photo ON photo.id = photo_id"
     told = {row[0]: row[1:] for row in rows(store, sql + " WHERE state != 'missing'")}
     assert told == {
         path: ("error", None, len(content))

@@ -208,7 +208,7 @@ def get_thumb(
     if found is None:
         raise HTTPException(404, f"no photo {photo_id}")
     headers = {
-        "ETag": ThumbCache.etag(found.digest, size, encoding, region),
+        "ETag": ThumbCache.etag(found.shown, size, encoding, region),
         "Cache-Control": _KEPT,
         "Vary": "Accept",
     }

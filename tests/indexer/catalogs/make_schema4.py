@@ -86,7 +86,9 @@ def make_photos(archive: Path) -> None:
     (archive / "ducks/edited.jpg").write_bytes(edited)
     for number in range(11, 15):
         taken = f"2023:05:02 08:0{number - 10}:00"
-        picture(number).save(archive / f"garden/g{number}.jpg", exif=exif(taken, turn=6 if number == 12 else 1))
+        picture(number).save(
+            archive / f"garden/g{number}.jpg", exif=exif(taken, turn=6 if number == 12 else 1)
+        )
     picture(21).save(archive / "garden/plain.png")
     picture(22).save(archive / "garden/lossy.webp", exif=exif("2023:05:02 09:00:00"))
     picture(23).save(archive / "garden/flat.tif", exif=exif("2023:05:02 09:10:00"))
@@ -149,9 +151,9 @@ def main(target: Path) -> None:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as out:
             out.writestr("questions.json", json.dumps(questions, indent=1))
             out.writestr("files.json", json.dumps({"root": str(archive), "mtime_ns": files}, indent=1))
-            for path in sorted((*archive.rglob("*"), *catalog.rglob("*"))):
-                if path.is_file() and path.suffix not in (".lock",) and "-shm" not in path.name:
-                    out.write(path, path.relative_to(base))
+            for file in sorted((*archive.rglob("*"), *catalog.rglob("*"))):
+                if file.is_file() and file.name != "lock" and not file.name.endswith(("-shm", "-wal")):
+                    out.write(file, file.relative_to(base))
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def archive(tmp_path: Path, make_catalog: MakeCatalog) -> Any:
 
 def test_a_photo_is_named_by_path_id_or_hash(archive: Any, tmp_path: Path) -> None:
     top = tmp_path / "archive"
-    digest = archive.store.photos([4])[4].sha256.upper()
+    digest = archive.store.photos([4])[4].digest.upper()
     text = (
         "path,photo_id,sha256,taxon\n"
         f"{top}/a/1.jpg,,,hoopoe\n"
@@ -446,7 +446,7 @@ def test_a_parquet_table_is_read_like_csv(archive: Any, tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    digest = bytes.fromhex(archive.store.photos([4])[4].sha256)
+    digest = bytes.fromhex(archive.store.photos([4])[4].digest)
     columns = {
         "Path": pyarrow.array([None, "a/2.jpg", "b/3.jpg", None, None]),
         "photo_id": pyarrow.array([1.0, None, 77.0, None, 2.5]),

@@ -19,10 +19,11 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import record
 from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.decode import DecodedPhoto, decode_photo, file_digest
+from birdsearch.indexer.decode import DecodedPhoto, decode_photo, digest_file
+from birdsearch.indexer.outcomes import EmbeddedFile
 from birdsearch.indexer.plan import make_plan
 from birdsearch.indexer.taxa import new_taxon
-from birdsearch.indexer.writer import CatalogWriter, EmbeddedFile
+from birdsearch.indexer.writer import CatalogWriter
 from birdsearch.search.dedup.distinct import reject, rejected_pairs, unreject
 from birdsearch.search.dedup.find import CopyGroup, DedupOptions, DedupResult, find_copies
 from birdsearch.search.dedup.fingerprint import FINGERPRINT_VERSION, fingerprint
@@ -68,10 +69,10 @@ def index(make_catalog: Any) -> Index:
         for task in tasks:
             path = Path(os.fsdecode(task.absolute))
             content = path.read_bytes()
-            photo, kept[file_digest(content)] = looked_at(content, path.suffix)
+            photo, kept[digest_file(content).picture] = looked_at(content, path.suffix)
             # (256, 256, 3) -> (4, 64, 4, 64 * 3) -> (16,)
             vector = photo.pixels.reshape(4, 64, 4, -1).mean((1, 3)).ravel().astype(np.float32) - 127
-            found.append(EmbeddedFile(task, file_digest(content), photo, vector))
+            found.append(EmbeddedFile(task, digest_file(content), photo, vector))
         writer.commit(found)
         writer.reconcile(plan, confirm_missing=True)
         writer.finish("done", {})
@@ -548,7 +549,7 @@ def test_photos_are_in_the_order_of_their_contents(index: Index, archive: Path) 
     model = store.active_model()
     assert model is not None
     ids = PhotoArrays.read(store, model, Where()).ids.tolist()
-    digests = [store.photos(ids)[photo_id].sha256 for photo_id in ids]
+    digests = [store.photos(ids)[photo_id].digest for photo_id in ids]
     assert digests == sorted(digests)
     assert ids != sorted(ids)
 

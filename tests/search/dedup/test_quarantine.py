@@ -24,12 +24,13 @@ from birdsearch.errors import CatalogError, CatalogReadOnlyError, InvalidInputEr
 from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import labels_in_force, record
 from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.decode import decode_photo, file_digest
+from birdsearch.indexer.decode import decode_photo, digest_file
+from birdsearch.indexer.outcomes import EmbeddedFile
 from birdsearch.indexer.plan import Plan, make_plan
 from birdsearch.indexer.taxa import new_taxon
 from birdsearch.indexer.vectors import VectorIndex
 from birdsearch.indexer.verify import check_catalog
-from birdsearch.indexer.writer import CatalogWriter, EmbeddedFile
+from birdsearch.indexer.writer import CatalogWriter
 from birdsearch.search.dedup.distinct import reject
 from birdsearch.search.dedup.groups import CopyFile, CopyGroup
 from birdsearch.search.dedup.quarantine import apply_groups, recover, undo
@@ -53,8 +54,8 @@ class Library:
             for task in plan.tasks():
                 content = Path(os.fsdecode(task.absolute)).read_bytes()
                 photo = decode_photo(content, input_size=(4, 4))
-                vector = np.frombuffer(file_digest(content)[:DIM], np.uint8).astype(np.float32) + 1
-                writer.commit([EmbeddedFile(task, file_digest(content), photo, vector)])
+                vector = np.frombuffer(digest_file(content).picture[:DIM], np.uint8).astype(np.float32) + 1
+                writer.commit([EmbeddedFile(task, digest_file(content), photo, vector)])
             writer.reconcile(plan, confirm_missing=True)
             writer.finish("done", {})
             return plan.to_read, writer.counts["missing"]
@@ -79,7 +80,10 @@ class Library:
         photo_id = self.store.photo_at(path)
         assert photo_id is not None
         photo = self.store.photos([photo_id])[photo_id]
-        digest = bytes.fromhex(photo.sha256)
+        with self.store.reading() as connection:
+            digest = connection.execute(
+                sa.select(tables.file.c.digest).where(tables.file.c.path == os.fsencode(name))
+            ).scalar_one()
         size = (photo.size, photo.width, photo.height)
         return CopyFile(photo_id, path, (), digest, *size, "move", 1.0, "same content")
 

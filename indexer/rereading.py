@@ -1,0 +1,47 @@
+"""When photos that are indexed already are read again: because this version reads more of them, or reads it better.
+
+Each file's row says by which reading it was last read, each photo's row by which one its vector, hash and sharpness
+were made. The next `birdsearch index` reads again what is not current, file by file, each committed as it is done,
+so that a run that was cut short goes on. Reading again always takes the digests and the metadata; the picture is
+only decoded and embedded where `embeds_again` says so, or where the photo is to be shown in another way than it was
+embedded.
+
+To have photos read again: raise `READING_VERSION` and add a line to its history; say in `is_current` which photos
+the new reading has nothing new for, and in `embeds_again` which ones it makes other pixels of.
+"""
+
+from __future__ import annotations
+
+from birdsearch.indexer.decode import SeenPhoto
+from birdsearch.model.rendering import has_profile
+
+__all__ = ["READING_VERSION", "embeds_again", "is_current"]
+
+READING_VERSION = 1
+"""What this birdsearch reads of a photo.
+
+History:
+    0: A photo is the bytes of its file. Photos of catalogs made before schema 5.
+    1: A photo is its picture; files have a digest of their own, metadata and rendering of their own. Pictures with
+        a colour profile are embedded as they look, so they are embedded again.
+"""
+
+
+def is_current(reading: int, photo_format: str | None) -> bool:  # noqa: ARG001
+    """Whether a file need not be read again as long as it is unchanged.
+
+    Args:
+        reading: The reading that it was last read by.
+        photo_format: Format of its photo, such as `RAW`; None where that is not known.
+    """
+    return reading >= READING_VERSION
+
+
+def embeds_again(reading: int, seen: SeenPhoto) -> bool:
+    """Whether a photo has to be decoded and embedded again though its picture and rendering are what they were.
+
+    Args:
+        reading: The reading that its vector was made by.
+        seen: What its file says, by this reading.
+    """
+    return reading < 1 and has_profile(seen.rendering)
