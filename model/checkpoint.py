@@ -14,6 +14,7 @@ import pickle
 import pickletools
 import re
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -171,6 +172,7 @@ def _read(path: Path) -> _Content:
 
 
 def _read_torch(path: Path) -> _Content:
+    _check_sums(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
@@ -188,6 +190,23 @@ def _read_torch(path: Path) -> _Content:
     if not isinstance(content, dict) or not isinstance(content.get("state"), Mapping):
         raise CheckpointError(f"{path} has no weights under the key 'state': it is not a birder checkpoint")
     return content["state"], content
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the checksums that torch writes for each tensor, and does not look at when it reads."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except OSError:
+        raise
+    except Exception as error:
+        raise _not_a_checkpoint(path) from error
+    if damaged is not None:
+        raise CheckpointError(
+            f"{path} is damaged: {damaged!r} in it does not match its checksum. Get the file again"
+        )
 
 
 def _names_code(path: Path) -> bool:

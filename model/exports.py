@@ -125,7 +125,8 @@ def read_export(settings: Settings, sha256: str) -> Export | None:
     try:
         about: dict[str, Any] = json.loads((folder / _FACTS).read_bytes())
         graph, arrays = ((folder / name).read_bytes() for name in (_GRAPH, _ARRAYS))
-        if [_sha256(graph), _sha256(arrays)] != about["sha256"]:
+        sealed = about.pop("sha256")
+        if [_sha256(graph), _sha256(arrays), _sha256(_plain(about))] != sealed:
             return None
         with np.load(io.BytesIO(arrays), allow_pickle=False) as held:
             weight, bias, expected = (held[name] for name in ("head_weight", "head_bias", "expected"))
@@ -166,7 +167,8 @@ def write_export(
     about = {
         key: value for key, value in asdict(facts).items() if key not in ("stats", "head_weight", "head_bias")
     }
-    about |= {"mean": facts.stats.mean, "std": facts.stats.std, "sha256": [_sha256(graph), _sha256(arrays)]}
+    about |= {"mean": facts.stats.mean, "std": facts.stats.std}
+    about["sha256"] = [_sha256(graph), _sha256(arrays), _sha256(_plain(about))]
     folder = export_folder(settings, sha256)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -208,6 +210,11 @@ def write_cached(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         temporary.replace(path)
+
+
+def _plain(about: dict[str, Any]) -> bytes:
+    """What a checkpoint says, in the bytes that are hashed."""
+    return json.dumps(about, sort_keys=True).encode()
 
 
 def _sha256(data: bytes) -> str:

@@ -22,6 +22,7 @@ from birdsearch.model.loader import EngineLoader, resolve_device
 from birdsearch.model.photo import open_photo_file, upright_rgb
 from birdsearch.model.preprocess import preprocessing_id, resize
 from birdsearch.model.rates import Rate
+from birdsearch.model.seen_weights import refuse_changed
 from birdsearch.model.weights import (
     DEFAULT_WEIGHTS,
     Progress,
@@ -257,6 +258,7 @@ def load_model(
     path = resolve_weights(name_or_path, settings, download=download, progress=progress)
     sha256 = file_sha256(path) if sha256 is None else sha256
     refuse_superseded(path, sha256)
+    refuse_changed(path, sha256, settings)
     name = canonical_name(name_or_path) or path.stem
     with first_use("the network"):
         facts, engine, runtime = _loader(path, sha256, settings, device).load(runtime)

@@ -394,3 +394,17 @@ def test_only_what_fits_the_network_is_written(
     with pytest.raises(InvalidInputError, match="64 x 60"):
         save_checkpoint(tmp_path / "a.pt", network, classes, (64, 60), stats)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_flipped_bit_of_a_tensor_is_refused_by_its_checksum(
+    tmp_path: Path, make_network: Callable[..., XCiT], classes: tuple[str, ...], stats: RgbStats
+) -> None:
+    path = tmp_path / "whole.pt"
+    network = make_network()
+    save_checkpoint(path, network, classes, (64, 96), stats)
+    content = bytearray(path.read_bytes())
+    place = content.index(network.state_dict()["classifier.weight"].numpy().tobytes())
+    content[place + 40] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"whole\.pt is damaged: .* does not match its checksum"):
+        read_checkpoint(path)

@@ -151,6 +151,21 @@ def test_a_damaged_export_is_made_again(name: str, harm: str, weights_file: Path
     assert path.read_bytes() == content or name == "arrays.npz"
 
 
+def test_every_flipped_byte_of_the_facts_is_noticed(weights_file: Path, settings: Settings) -> None:
+    model = load_model(weights_file, runtime="onnxruntime", settings=settings)
+    path = export_folder(settings, model.sha256) / "facts.json"
+    content = path.read_bytes()
+    accepted = []
+    for place in range(0, len(content), 3):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        if read_export(settings, model.sha256) is not None:
+            accepted.append(place)
+    # White space between values says nothing, and none of it can become a value by one bit.
+    assert all(content[place : place + 1] == b" " for place in accepted), accepted
+    path.write_bytes(content)
+    assert read_export(settings, model.sha256) is not None
+
+
 def test_what_was_compiled_is_kept_and_gives_the_same(weights_file: Path, settings: Settings) -> None:
     first = load_model(weights_file, runtime="openvino", settings=settings)
     export = read_export(settings, first.sha256)
