@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,9 @@ import sqlalchemy as sa
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.csv_table import CsvTable, column_key
 from birdsearch.indexer.runs import finish_run, start_run
+from birdsearch.model.name_marks import read_name
 from birdsearch.model.species import Taxon, Taxonomy, name_key
 
 __all__ = [
@@ -42,6 +42,7 @@ ANNOTATE = "annotate"
 """`run.command` of the runs that record labels; a taxon that one of these made is known while a label counts."""
 
 _NEEDED = ("common_name", "scientific_name", "family", "order")
+_TITLES = (*_NEEDED, "genus", "alternative_names", "sensitive", "note")
 _LONGEST = 200
 _COMMAND = "taxa"
 
@@ -121,7 +122,7 @@ def parse_taxa(text: str, source: str = "the table of taxa") -> tuple[Taxon, ...
     other columns are not looked at.
 
     Args:
-        text: CSV with a header.
+        text: CSV with a header, in any of the forms that `CsvTable` reads.
         source: Where it is from, for messages.
 
     Returns:
@@ -130,24 +131,19 @@ def parse_taxa(text: str, source: str = "the table of taxa") -> tuple[Taxon, ...
     Raises:
         InvalidInputError: A column is missing, a row or a name is not usable, or the text is not CSV.
     """
-    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True, restval="")
+    table = CsvTable.of_text(text, source, _TITLES)
+    absent = [column for column in _NEEDED if table.column((column,)) is None]
+    if absent:
+        raise table.without(f"no column {absent[0]!r} (needed: {', '.join(_NEEDED)})")
     taxa: dict[str, Taxon] = {}
-    try:
-        missing = [column for column in _NEEDED if column not in (reader.fieldnames or ())]
-        if missing:
-            raise InvalidInputError(f"{source} lacks the column {missing[0]!r}; needed: {', '.join(_NEEDED)}")
-        for row in reader:
-            where = f"{source}, line {reader.line_num}"
-            if None in row:
-                raise InvalidInputError(
-                    f"{where} has more values than the header; check its commas and quotes"
-                )
-            taxon = _parsed(row, where)
-            if name_key(taxon.common_name) in taxa:
-                raise InvalidInputError(f"{where}: the common name {taxon.common_name!r} is used twice")
-            taxa[name_key(taxon.common_name)] = taxon
-    except csv.Error as error:
-        raise InvalidInputError(f"{source} is not CSV after line {reader.line_num}: {error}") from error
+    for row in table.rows:
+        where = f"{source}, line {row.line}"
+        if row.problem:
+            raise InvalidInputError(f"{where}: {row.problem}")
+        taxon = _parsed({title: row.values.get(column_key(title), "") for title in _TITLES}, where)
+        if name_key(taxon.common_name) in taxa:
+            raise InvalidInputError(f"{where}: the common name {taxon.common_name!r} is used twice")
+        taxa[name_key(taxon.common_name)] = taxon
     return tuple(taxa.values())
 
 
@@ -157,6 +153,11 @@ def _parsed(row: dict[str, str], where: str) -> Taxon:
         raise InvalidInputError(f"{where}: sensitive is {sensitive!r}; it is 0 or 1")
     try:
         taxon = new_taxon(*(row[column] for column in _NEEDED))
+        reading = read_name(taxon.common_name, lambda _name: ())
+        if reading.verdict != "positive" and reading.is_bare:
+            raise InvalidInputError(
+                f"the common name {taxon.common_name!r} has a mark that makes it {reading.verdict}; take it out"
+            )
         others = tuple(
             new_taxon(name).common_name
             for name in row.get("alternative_names", "").split(";")

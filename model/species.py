@@ -196,6 +196,13 @@ class Taxonomy:
         owners = self._by_key.get(name_key(name), ())
         return owners[0] if len(owners) == 1 else None
 
+    def spellings(self, name: str) -> tuple[str, ...]:
+        """The names of taxa that differ from a name in spelling alone (see `name_key`), as they are written."""
+        key = name_key(name)
+        return tuple(
+            own for taxon in self._by_key.get(key, ()) for own in taxon.names if name_key(own) == key
+        )
+
     def suggest(self, name: str, k: int = 3) -> tuple[str, ...]:
         """Common names of the taxa whose names are nearest to a name, the nearest first.
 

@@ -100,23 +100,32 @@ def hits(photo: str, k: int, min_similarity: float, **options: Any) -> None:
 
 @annotate.command("import", short_help="Record the labels of a table, CSV or Parquet.")
 @click.argument("table", metavar="TABLE", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--path-column", metavar="TITLE", help="The column that names photos, if it is not found.")
+@click.option("--taxon-column", metavar="TITLE", help="The column that names taxa, if it is not found.")
 @allow_new_option
 @skip_option
 @recording_options
-def import_table(table: Path, allow_new: bool, **options: Any) -> None:
-    """Record the labels of TABLE: CSV (commas, semicolons or tabs; UTF-8) or Parquet.
+def import_table(
+    table: Path, path_column: str | None, taxon_column: str | None, allow_new: bool, **options: Any
+) -> None:
+    """Record the labels of TABLE: CSV (commas, semicolons or tabs) or Parquet.
 
     Its columns are `path` (or `photo_id`, or `sha256`) and `taxon` (or `species`, `common_name`,
-    `scientific_name`, `label`); `verdict` and `who` may be there as well. A path is absolute, or starts at the
-    table's folder or at a folder that was indexed; one such as `trip/**/hoopoe*.jpg` means all that match.
+    `scientific_name`, `label`); `verdict` and `who` may be there as well. The columns of Timelapse, Camtrap DP,
+    digiKam, Lightroom, exiftool and iNaturalist are known. A path is absolute, or starts at the table's folder or
+    at a folder that was indexed; one such as `trip/**/hoopoe*.jpg` means all that match. `Mallard?` is uncertain,
+    `not Mallard` negative.
 
     Nothing is recorded unless every row can be, or --skip-bad is given.
     """
     from birdsearch.indexer.crawl import display_path
+    from birdsearch.search.annotate.label_table import TableColumns
     from birdsearch.search.annotate.photos import from_table
 
+    columns = TableColumns(path_column, taxon_column)
+
     def propose(store: CatalogStore, taxonomy: Taxonomy) -> Proposals:
-        return from_table(store, table, _matcher(taxonomy, allow_new=allow_new))
+        return from_table(store, table, _matcher(taxonomy, allow_new=allow_new), columns)
 
     record_labels(Recording.of(options), f"table {display_path(os.fsencode(table))}", propose)
 

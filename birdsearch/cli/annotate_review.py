@@ -60,19 +60,16 @@ def photo_paths(store: CatalogStore, photo_ids: set[int]) -> dict[int, str]:
 
 
 def text_of(path: Path) -> str:
-    """Content of a text file.
+    """Content of a table, in whatever encoding; a guess is said on stderr.
 
     Raises:
-        InvalidInputError: It cannot be read or is not UTF-8.
+        InvalidInputError: It cannot be read or is no text.
     """
-    from birdsearch.errors import InvalidInputError
+    from birdsearch.indexer.csv_table import decoded_table, table_bytes
 
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{path} is not UTF-8; save it as CSV UTF-8") from error
+    text, _, notes = decoded_table(table_bytes(path), path)
+    warn(notes)
+    return text
 
 
 def warn(warnings: Sequence[str]) -> None:
@@ -195,8 +192,8 @@ def taxa(file: Path | None, catalog: Path, fmt: str) -> None:
     """Add the taxa of FILE.csv to those that birdsearch knows, or show what the catalog itself has.
 
     Needed columns are `common_name`, `scientific_name`, `family` and `order`, of which only the first must have
-    values; `genus` and `alternative_names` (between semicolons) may be there. A taxon that is known by its
-    common name becomes what the table says.
+    values; `genus` and `alternative_names` (between semicolons) may be there. Commas, semicolons or tabs may
+    separate them. A taxon that is known by its common name becomes what the table says.
     """
     from birdsearch.indexer.annotations import labels_in_force
     from birdsearch.indexer.catalog import CatalogStore

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from birdsearch.cli.annotate_review import text_of, warn
 from birdsearch.cli.output import Column, catalog_option, format_option, write_rows
 from birdsearch.cli.where import exact_places_option, told_by
 
@@ -77,21 +78,18 @@ def deployments(context: click.Context, level: int | None, catalog: Path) -> Non
 def import_table(table: Path, catalog: Path, fmt: str) -> None:
     """Read a table of deployments; one of a known name takes the place of what was known.
 
-    A deployment needs a name and a folder or a camera. A relative folder is looked for in the indexed ones. Times
-    are those of the camera's clock, unless they tell an offset from UTC.
+    Commas, semicolons or tabs may separate its columns. A deployment needs a name and a folder or a camera. A
+    relative folder is looked for in the indexed ones; one that does not exist is said. Times are those of the
+    camera's clock, unless they tell an offset from UTC.
     """
-    from birdsearch.errors import InvalidInputError
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.sightings.deployments import parse_deployments, store_deployments
+    from birdsearch.search.sightings.deployments import missing_folders, parse_deployments, store_deployments
 
-    try:
-        text = table.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InvalidInputError(f"{table} cannot be read: {reason}") from error
+    text = text_of(table)
     with CatalogStore.open(catalog, "edit", purpose="birdsearch deployments") as store:
         found = parse_deployments(text, str(table), [root for _, root in store.roots()])
         done = store_deployments(store, found, "deployments import")
+        warn(missing_folders(found))
         if fmt == "table":
             click.echo(
                 f"{done.added} deployments added, {done.updated} changed, {done.unchanged} as they were"

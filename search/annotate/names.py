@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.model.name_marks import NameReading, read_name
 from birdsearch.model.species import Taxon, Taxonomy, name_key
 
 __all__ = ["Matched", "NameMatcher", "Unmatched", "match_name"]
@@ -22,11 +23,31 @@ class Matched:
         name: The name as it was written.
         taxon: The taxon.
         is_new: True if no taxonomy has it yet.
+        verdict: What the marks in the name say: `uncertain` for `Mallard?`, `negative` for `not Mallard`.
     """
 
     name: str
     taxon: Taxon
     is_new: bool = False
+    verdict: str = "positive"
+
+    def verdict_with(self, given: str) -> str:
+        """The verdict of the name and of what was said beside it.
+
+        Args:
+            given: `positive`, which is what is taken for granted, `negative` or `uncertain`.
+
+        Raises:
+            InvalidInputError: The two contradict each other.
+        """
+        if "positive" in (given, self.verdict):
+            return self.verdict if given == "positive" else given
+        if given == self.verdict == "uncertain":
+            return given
+        raise InvalidInputError(
+            f"{self.name!r} is {self.verdict} by its own marks and the verdict beside it is {given}; "
+            "write one of the two"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +59,25 @@ class Unmatched:
         candidates: Common names of the taxa that share it; empty if it is not known at all.
         suggestions: Common names that are near it, the nearest first.
         is_no_taxon: True if it is known and stands for birds that nobody named.
+        refusal: Why it is no name of one species, in half a sentence, or empty.
     """
 
     name: str
     candidates: tuple[str, ...] = ()
     suggestions: tuple[str, ...] = ()
     is_no_taxon: bool = False
+    refusal: str = ""
 
     @property
     def is_unknown(self) -> bool:
         """True if no taxon bears the name, so that a new one may."""
-        return not self.candidates and not self.is_no_taxon
+        return not self.candidates and not self.is_no_taxon and not self.refusal
 
     @property
     def reason(self) -> str:
         """What is wrong, in one sentence for a person."""
+        if self.refusal:
+            return f"{self.name!r} {self.refusal}"
         if self.is_no_taxon:
             return f"{self.name!r} is no taxon but stands for birds that were not named; leave it out"
         if self.candidates:
@@ -66,20 +91,30 @@ def match_name(taxonomy: Taxonomy, name: str, *, suggest: bool = True) -> Matche
 
     Args:
         taxonomy: The catalog's taxonomy.
-        name: A common, scientific or alternative name; spelling does not count.
+        name: A common, scientific or alternative name; spelling does not count, but marks of doubt and negation do
+            (see `read_name`).
         suggest: Look for the names that are near one that is not known.
 
     Returns:
-        The taxon, or why there is none; a name that several taxa share is never decided here.
+        The taxon with the verdict of the name's marks, or why there is none; a name that several taxa share is
+        never decided here.
     """
-    taxon = taxonomy.find(name)
+    return _match(taxonomy, name, read_name(name, taxonomy.spellings), suggest=suggest)
+
+
+def _match(taxonomy: Taxonomy, name: str, reading: NameReading, *, suggest: bool) -> Matched | Unmatched:
+    if reading.refusal:
+        return Unmatched(name, refusal=reading.refusal)
+    taxon = taxonomy.find(reading.name)
     if taxon is not None:
-        return Unmatched(name, is_no_taxon=True) if _is_no_taxon(taxon) else Matched(name, taxon)
-    key = name_key(name)
+        if _is_no_taxon(taxon):
+            return Unmatched(name, is_no_taxon=True)
+        return Matched(name, taxon, verdict=reading.verdict)
+    key = name_key(reading.name)
     for shared, owners in taxonomy.ambiguous.items():
         if name_key(shared) == key:
             return Unmatched(name, candidates=tuple(owner.common_name for owner in owners))
-    return Unmatched(name, suggestions=taxonomy.suggest(name) if suggest else ())
+    return Unmatched(name, suggestions=taxonomy.suggest(reading.name) if suggest else ())
 
 
 def _is_no_taxon(taxon: Taxon) -> bool:
@@ -94,11 +129,19 @@ class NameMatcher:
         taxonomy: The catalog's taxonomy.
         create: Makes a taxon of a name that is not known and its scientific name, which may be empty, such as
             `new_taxon`; None to leave such names unmatched.
+        known: Further names that are known as they are written, such as the classes of a network.
     """
 
-    def __init__(self, taxonomy: Taxonomy, create: Callable[[str, str], Taxon] | None = None) -> None:
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        create: Callable[[str, str], Taxon] | None = None,
+        known: Iterable[str] = (),
+    ) -> None:
         self._taxonomy = taxonomy
         self._create = create
+        self._known = {name_key(name): name for name in known}
+        self._readings: dict[str, NameReading] = {}
         self._found: dict[str, Matched | Unmatched] = {}
         self._suggested: dict[str, tuple[str, ...]] = {}
         self._new: dict[str, Taxon] = {}
@@ -108,14 +151,26 @@ class NameMatcher:
         """The taxa that were made, in the order in which they were asked for."""
         return tuple(self._new.values())
 
+    def read(self, name: str) -> NameReading:
+        """Take the marks off a name; see `read_name`."""
+        reading = self._readings.get(name)
+        if reading is None:
+            reading = self._readings[name] = read_name(name, self._spellings)
+        return reading
+
+    def _spellings(self, name: str) -> tuple[str, ...]:
+        own = self._known.get(name_key(name))
+        return (*self._taxonomy.spellings(name), *(() if own is None else (own,)))
+
     def look(self, name: str) -> Matched | Unmatched:
         """Find the taxon of a name; none is made and none is suggested."""
+        reading = self.read(name)
         found = self._found.get(name)
         if found is None:
-            found = self._found[name] = match_name(self._taxonomy, name, suggest=False)
+            found = self._found[name] = _match(self._taxonomy, name, reading, suggest=False)
         if self._new and isinstance(found, Unmatched) and found.is_unknown:
-            taxon = self._new.get(name_key(name))
-            return found if taxon is None else Matched(name, taxon, is_new=True)
+            taxon = self._new.get(name_key(reading.name))
+            return found if taxon is None else Matched(name, taxon, True, reading.verdict)
         return found
 
     def match(self, name: str, scientific_name: str = "") -> Matched | Unmatched:
@@ -127,16 +182,23 @@ class NameMatcher:
         found = self.look(name)
         if isinstance(found, Matched) or not found.is_unknown:
             return found
+        reading = self.read(name)
         if self._create is None:
             if name not in self._suggested and len(self._suggested) < _MAX_SUGGESTED:
-                self._suggested[name] = self._taxonomy.suggest(name)
+                self._suggested[name] = self._taxonomy.suggest(reading.name)
             return replace(found, suggestions=self._suggested.get(name, ()))
-        taxon = self._create(name, scientific_name)
+        if not reading.is_bare:
+            return replace(
+                found,
+                refusal=f"is {reading.verdict} for {reading.name!r}, which is not known and becomes no new taxon; "
+                "write a name that is known, or add one with `birdsearch annotate taxa FILE.csv`",
+            )
+        taxon = self._create(reading.name, scientific_name)
         bearer = self._taxonomy.find(taxon.scientific_name) if taxon.scientific_name else None
         if bearer is not None:
             raise InvalidInputError(
                 f"{taxon.scientific_name!r} is the scientific name of {bearer.common_name}, so {name!r} cannot be "
                 f"a new taxon of that name; record {bearer.common_name}, or give another scientific name"
             )
-        self._new[name_key(name)] = taxon
-        return Matched(name, taxon, is_new=True)
+        self._new[name_key(reading.name)] = taxon
+        return Matched(name, taxon, True, reading.verdict)

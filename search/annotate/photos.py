@@ -14,7 +14,8 @@ from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
 from birdsearch.model.photo import PhotoLimits
-from birdsearch.model.species import Taxon, Taxonomy
+from birdsearch.model.species import Taxonomy
+from birdsearch.search.annotate.keywords import keyword_labels
 from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched, match_name
 from birdsearch.search.annotate.proposals import (
     Claim,
@@ -86,7 +87,7 @@ def from_folders(
         folder = b"/".join(parts[: place + 1])
         match = _match_folder(matcher, display_path(parts[place]))
         if isinstance(match, Matched):
-            claims.append(Claim(file.photo_id, match.taxon, "positive", display_path(folder)))
+            claims.append(Claim(file.photo_id, match.taxon, match.verdict, display_path(folder)))
         else:
             unmatched.setdefault(match.name, (match, folder, set()))[2].add(file.photo_id)
     for match, folder, photos in unmatched.values():
@@ -100,7 +101,8 @@ def from_folders(
 
 def _match_folder(matcher: NameMatcher, folder: str) -> Matched | Unmatched:
     name = folder_name(folder)
-    plain = matcher.look(folder) if name != folder else None
+    # Underscores are spaces, also around marks: `Mallard_(?)`, `not_Mallard`.
+    plain = matcher.look(folder.replace("_", " ")) if name != folder else None
     return plain if isinstance(plain, Matched) else matcher.match(name)
 
 
@@ -116,8 +118,7 @@ def from_keywords(
     """Labels by the keywords in photos and in `.xmp` files beside them.
 
     Embedded are XMP and IPTC (see `file_keywords`); beside `bird.jpg`, `bird.xmp` and `bird.jpg.xmp` are read. A
-    keyword counts if it is a name of exactly one taxon; of a keyword with levels ("Birds|Hoopoes|Hoopoe"), the
-    deepest level that does. A form below a species goes before the species.
+    keyword counts as `keyword_labels` says.
 
     Args:
         store: An open catalog.
@@ -156,13 +157,14 @@ def from_keywords(
     without = nameless = 0
     for photo_id, words in keywords.items():
         try:
-            taxon = _keyword_taxon(matcher, words)
+            labels = keyword_labels(matcher, words)
         except UnusableError as error:
             problems.append(Problem(where[photo_id], str(error)))
             continue
-        if taxon is not None:
-            claims.append(Claim(photo_id, taxon, "positive", where[photo_id]))
-        elif words:
+        claims += [Claim(photo_id, label.taxon, label.verdict, where[photo_id]) for label in labels]
+        if labels:
+            continue
+        if words:
             nameless += 1
         else:
             without += 1
@@ -200,32 +202,6 @@ def _names_in(folder: bytes) -> Iterator[bytes]:
     except OSError:
         # The photos in it then say that they cannot be read.
         return
-
-
-def _keyword_taxon(matcher: NameMatcher, keywords: Sequence[str]) -> Taxon | None:
-    taxa: dict[str, Taxon] = {}
-    shared: list[Unmatched] = []
-    for keyword in keywords:
-        for level in reversed(keyword.split("|")):
-            match = matcher.look(level.strip())
-            if isinstance(match, Matched):
-                taxa[match.taxon.common_name] = match.taxon
-                break
-            if match.candidates:
-                shared.append(match)
-                break
-    species = {" ".join(taxon.scientific_name.split()[:2]) for taxon in taxa.values() if _is_form(taxon)}
-    finest = {name: taxon for name, taxon in taxa.items() if taxon.scientific_name not in species}
-    if len(finest) > 1:
-        raise UnusableError(f"its keywords name {' and '.join(sorted(finest))}; a photo has one label")
-    for match in shared:
-        if not finest.keys() & set(match.candidates):
-            raise UnusableError(f"its keyword {match.reason}")
-    return next(iter(finest.values()), None)
-
-
-def _is_form(taxon: Taxon) -> bool:
-    return len(taxon.scientific_name.split()) > 2
 
 
 # -- photos and hits -----------------------------------------------------------------------------------------
@@ -276,12 +252,13 @@ def from_photos(
     Returns:
         The labels; photos that the catalog does not have are problems.
     """
+    said = named.verdict_with(verdict)
     claims: list[Claim] = []
     problems: list[Problem] = []
     for photo in photos:
         shown = f"#{photo}" if isinstance(photo, int) else display_path(os.fsencode(photo))
         try:
-            claims.append(Claim(find_stored(store, photo), named.taxon, verdict, shown))
+            claims.append(Claim(find_stored(store, photo), named.taxon, said, shown))
         except PhotoError as error:
             problems.append(Problem(shown, error.reason.removeprefix(f"{shown}: ")))
     return settled(store, claims, problems, new=(named.taxon,) if named.is_new else ())
@@ -319,9 +296,10 @@ def from_hits(
     photo_id = find_stored(catalog.store, photo)
     result = catalog.query(photo_id, k)
     hits = [hit for hit in result.hits if hit.similarity >= min_similarity]
-    claims = [Claim(photo_id, named.taxon, verdict, "the photo itself")]
+    said = named.verdict_with(verdict)
+    claims = [Claim(photo_id, named.taxon, said, "the photo itself")]
     claims += [
-        Claim(hit.photo_id, named.taxon, verdict, f"hit {hit.rank}, similarity {hit.similarity:.4f}")
+        Claim(hit.photo_id, named.taxon, said, f"hit {hit.rank}, similarity {hit.similarity:.4f}")
         for hit in hits
     ]
     notes = list(result.warnings)

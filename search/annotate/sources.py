@@ -1,191 +1,29 @@
-"""What labels are written in: tables, names of folders, and keywords in and beside photos. No catalog is asked."""
+"""What labels are written in beside tables: names of folders, and keywords in and beside photos."""
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 import io
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 from xml.parsers import expat
 
 from PIL import Image, IptcImagePlugin, UnidentifiedImageError
 
-from birdsearch.errors import InvalidInputError
 from birdsearch.model.photo import pillow_is_quiet
-from birdsearch.search.spreadsheet import csv_delimiter, decoded_csv
 
 __all__ = [
-    "NAME_COLUMNS",
     "KeywordError",
-    "TableRow",
     "file_keywords",
     "folder_name",
     "glob_start",
     "matches_glob",
-    "read_table",
     "sidecar_keywords",
     "xmp_keywords",
 ]
-
-# -- tables --------------------------------------------------------------------------------------------------
-
-_PHOTO_COLUMNS = ("sha256", "photo_id", "path")
-NAME_COLUMNS = ("taxon", "species", "common_name", "scientific_name", "label")
-_COLUMNS = (*_PHOTO_COLUMNS, *NAME_COLUMNS, "verdict", "who")
-_MAX_TABLE_BYTES = 1 << 28
-
-
-@dataclass(frozen=True, slots=True)
-class TableRow:
-    """One row of a table of labels.
-
-    Attributes:
-        where: Where it is, such as `line 3`.
-        values: What the columns that count hold, without the space around it; empty ones are left out. Of those
-            that name taxa, `taxon` alone counts if there is one, and `label` only if there is no other, since
-            results of a query have the network's guess there.
-        problem: Why the row cannot be used, or empty.
-    """
-
-    where: str
-    values: dict[str, str]
-    problem: str = ""
-
-
-def read_table(path: Path) -> list[TableRow]:
-    """Read a table of labels: Parquet if its name ends in `.parquet`, else CSV.
-
-    CSV is UTF-8, or UTF-16 with a byte order mark, with a header and commas, semicolons or tabs between values.
-    Columns are found by their names in any case; others are not looked at. Rows without any value are left out.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The rows, in their order.
-
-    Raises:
-        InvalidInputError: It cannot be read, lacks a column that is needed, or Parquet is to be read and pyarrow
-            is not installed.
-    """
-    rows = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
-    return [row for row in rows if row.values or row.problem]
-
-
-def _name_columns(columns: Sequence[str]) -> tuple[str, ...]:
-    for group in (NAME_COLUMNS[:1], NAME_COLUMNS[1:-1], NAME_COLUMNS[-1:]):
-        found = tuple(name for name in group if name in columns)
-        if found:
-            return found
-    return ()
-
-
-def _column(title: str) -> str:
-    return re.sub(r"[\s-]+", "_", title.strip().casefold())
-
-
-def _counting_columns(path: Path, titles: Sequence[str]) -> set[str]:
-    """The columns that count, by the titles of all."""
-    columns = [column for column in map(_column, titles) if column in _COLUMNS]
-    twice = next((column for column in columns if columns.count(column) > 1), None)
-    if twice is not None:
-        raise InvalidInputError(f"{path} has two columns {twice!r}; leave one of them out")
-    shown = ", ".join(titles[:8]) or "none"
-    if not any(column in columns for column in _PHOTO_COLUMNS):
-        raise InvalidInputError(
-            f"{path} has no column that names photos: path, photo_id or sha256 (its columns: {shown})"
-        )
-    names = _name_columns(columns)
-    if not names:
-        raise InvalidInputError(
-            f"{path} has no column that names taxa: {', '.join(NAME_COLUMNS)} (its columns: {shown})"
-        )
-    return {*names, *(column for column in columns if column not in NAME_COLUMNS)}
-
-
-def _read_csv(path: Path) -> Iterator[TableRow]:
-    text = _table_text(path)
-    delimiter = csv_delimiter(text, lambda title: _column(title) in _COLUMNS)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    line = 0
-    try:
-        titles = next(reader, [])
-        counting = _counting_columns(path, titles)
-        columns = [_column(title) for title in titles]
-        line = reader.line_num
-        for cells in reader:
-            start, line = line + 1, reader.line_num
-            yield _csv_row(f"line {start}", columns, counting, cells)
-    except csv.Error as error:
-        raise InvalidInputError(f"{path} is not CSV after line {line}: {error}; check its quotes") from error
-
-
-def _csv_row(where: str, columns: Sequence[str], counting: set[str], cells: Sequence[str]) -> TableRow:
-    problem = ""
-    if any(cell.strip() for cell in cells[len(columns) :]):
-        problem = f"it has {len(cells)} values and the header {len(columns)}; check its delimiters and quotes"
-    values = {
-        column: cell.strip()
-        for column, cell in zip(columns, cells, strict=False)
-        if column in counting and cell.strip()
-    }
-    return TableRow(where, values, problem)
-
-
-def _table_text(path: Path) -> str:
-    try:
-        size = path.stat().st_size
-        if size > _MAX_TABLE_BYTES:
-            raise InvalidInputError(
-                f"{path} is {size} bytes and the limit is {_MAX_TABLE_BYTES}; cut it into parts"
-            )
-        data = path.read_bytes()
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}") from error
-    return decoded_csv(data, path)
-
-
-def _read_parquet(path: Path) -> Iterator[TableRow]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise InvalidInputError(
-            f"{path}: Parquet is read by pyarrow, which is not installed; "
-            'run pip install "birdsearch[parquet]", or save the table as CSV'
-        ) from error
-    try:
-        with parquet.ParquetFile(path) as table:
-            titles = list(table.schema_arrow.names)
-            counting = _counting_columns(path, titles)
-            wanted = [title for title in titles if _column(title) in counting]
-            number = 0
-            for batch in table.iter_batches(columns=wanted):
-                for row in batch.to_pylist():
-                    number += 1
-                    values = {_column(title): _cell(value) for title, value in row.items()}
-                    yield TableRow(f"row {number}", {key: value for key, value in values.items() if value})
-    except (OSError, pyarrow.ArrowException) as error:
-        raise InvalidInputError(f"{path} is no Parquet file that can be read: {error}") from error
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        # A hash; a path whose bytes are no text.
-        return value.hex() if len(value) == 32 else os.fsdecode(value)
-    if isinstance(value, float):
-        # A column of whole numbers with gaps comes as floats, its gaps as NaN.
-        return "" if value != value else f"{value:.0f}" if value.is_integer() else str(value)
-    return str(value).strip()
-
 
 # -- names of files and folders ------------------------------------------------------------------------------
 
@@ -253,6 +91,9 @@ _PADDING = b"\x00 \t\r\n"
 _SUBJECTS = (
     "http://purl.org/dc/elements/1.1/ subject",
     "http://ns.adobe.com/lightroom/1.0/ hierarchicalSubject",
+    "http://www.digikam.org/ns/1.0/ TagsList",
+    "http://ns.microsoft.com/photo/1.0/ LastKeywordXMP",
+    "http://ns.iview-media.com/mediapro/1.0/ CatalogSets",
 )
 _LIST_ITEM = "http://www.w3.org/1999/02/22-rdf-syntax-ns# li"
 
@@ -262,7 +103,7 @@ class KeywordError(Exception):
 
 
 def file_keywords(path: bytes) -> tuple[list[str], list[str]]:
-    """Keywords embedded in a photo: XMP `dc:subject` and `lr:hierarchicalSubject`, and IPTC.
+    """Keywords embedded in a photo: IPTC, and XMP `dc:subject`, Lightroom's and digiKam's.
 
     Only the file's metadata are read, never its pixels.
 

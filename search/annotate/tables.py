@@ -15,7 +15,7 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import VERDICTS
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.crawl import display_path
-from birdsearch.model.species import Taxon
+from birdsearch.search.annotate.label_table import NAME_COLUMNS, TableColumns, TableRow, read_table
 from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched
 from birdsearch.search.annotate.proposals import (
     Claim,
@@ -28,7 +28,7 @@ from birdsearch.search.annotate.proposals import (
     places_below,
     settled,
 )
-from birdsearch.search.annotate.sources import NAME_COLUMNS, TableRow, glob_start, matches_glob, read_table
+from birdsearch.search.annotate.sources import glob_start, matches_glob
 
 __all__ = ["from_table"]
 
@@ -36,7 +36,9 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _PHOTO_ID = re.compile(r"#?(\d{1,18})", re.ASCII)
 
 
-def from_table(store: CatalogStore, path: Path, matcher: NameMatcher) -> Proposals:
+def from_table(
+    store: CatalogStore, path: Path, matcher: NameMatcher, columns: TableColumns | None = None
+) -> Proposals:
     """Labels of a table, CSV or Parquet; see `read_table`.
 
     A photo is named by `sha256`, by `photo_id` (`12` or `#12`) or by `path`: absolute, or relative to the table's
@@ -48,6 +50,7 @@ def from_table(store: CatalogStore, path: Path, matcher: NameMatcher) -> Proposa
         store: An open catalog.
         path: The table.
         matcher: Finds the taxa.
+        columns: Columns that are named, and not to be found.
 
     Returns:
         The labels, and each row that cannot be used with the reason.
@@ -55,7 +58,8 @@ def from_table(store: CatalogStore, path: Path, matcher: NameMatcher) -> Proposa
     Raises:
         InvalidInputError: The table as a whole cannot be used.
     """
-    rows = read_table(path)
+    table = read_table(path, columns)
+    rows = table.rows
     finder = _PhotoFinder(store, path, rows)
     claims: list[Claim] = []
     problems: list[Problem] = []
@@ -63,6 +67,10 @@ def from_table(store: CatalogStore, path: Path, matcher: NameMatcher) -> Proposa
         try:
             if row.problem:
                 raise UnusableError(row.problem)
+            if row.values.get("method", "").casefold() == "machine":
+                raise UnusableError(
+                    "a machine classified it (classificationMethod); a label is what a person said"
+                )
             verdict = row.values.get("verdict", "positive").casefold()
             if verdict not in VERDICTS:
                 raise UnusableError(
@@ -70,23 +78,27 @@ def from_table(store: CatalogStore, path: Path, matcher: NameMatcher) -> Proposa
                 )
             if not row.values.get("who", "").isprintable():
                 raise UnusableError(f"who is {row.values['who']!r}, which has signs that do not print")
-            taxon = _row_taxon(row, matcher)
+            named = _row_taxon(row, matcher)
+            said = named.verdict_with(verdict)
             claims += [
-                Claim(photo_id, taxon, verdict, row.where, row.values.get("who", ""))
+                Claim(photo_id, named.taxon, said, row.where, row.values.get("who", ""))
                 for photo_id in finder.find(row)
             ]
         except InvalidInputError as error:
             problems.append(Problem(row.where, str(error)))
         except UnusableError as error:
             problems.append(Problem(row.where, str(error), error.is_unknown_name))
-    return settled(store, claims, problems, new=matcher.new)
+    return settled(store, claims, problems, table.notes, new=matcher.new)
 
 
-def _row_taxon(row: TableRow, matcher: NameMatcher) -> Taxon:
+def _row_taxon(row: TableRow, matcher: NameMatcher) -> Matched:
     names = {column: row.values[column] for column in NAME_COLUMNS if column in row.values}
     if not names:
         raise UnusableError("it names no taxon")
     looks = {column: matcher.look(name) for column, name in names.items()}
+    refused = next((look for look in looks.values() if isinstance(look, Unmatched) and look.refusal), None)
+    if refused is not None:
+        raise UnusableError(refused.reason)
     taxa = {look.taxon.common_name: look.taxon for look in looks.values() if isinstance(look, Matched)}
     if len(taxa) > 1:
         said = " and ".join(
@@ -96,14 +108,18 @@ def _row_taxon(row: TableRow, matcher: NameMatcher) -> Taxon:
         )
         raise UnusableError(f"{said}; correct one of them")
     if taxa:
-        return next(iter(taxa.values()))
+        matched = [look for look in looks.values() if isinstance(look, Matched)]
+        verdicts = {look.verdict for look in matched}
+        if "negative" in verdicts and len(verdicts) > 1:
+            raise UnusableError(f"{' and '.join(repr(look.name) for look in matched)} contradict each other")
+        return next((look for look in matched if look.verdict != "positive"), matched[0])
     shared = next(
         (look for look in looks.values() if isinstance(look, Unmatched) and not look.is_unknown), None
     )
     match = shared or matcher.match(next(iter(names.values())), names.get("scientific_name", ""))
     if isinstance(match, Unmatched):
         raise UnusableError(match.reason, is_unknown_name=match.is_unknown)
-    return match.taxon
+    return match
 
 
 class _PhotoFinder:

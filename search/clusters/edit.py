@@ -360,7 +360,7 @@ def label_cluster(
     photos = _photos_of(store, state, cluster_id)
     left_out = set(_among(photos, excepted, cluster_id)) if excepted else set()
     claims = [
-        Claim(photo_id, named.taxon, verdict, label_source(cluster_id))
+        Claim(photo_id, named.taxon, named.verdict_with(verdict), label_source(cluster_id))
         for photo_id in photos
         if photo_id not in left_out
     ]

@@ -1,8 +1,8 @@
 """Which species are to be expected where and when: a list that flags labels and changes none of them.
 
-A checklist is a CSV file with a header, with commas, semicolons or tabs between values, in UTF-8. A row says that a
-species occurs in some months in some place; what several rows say of a species adds up. Columns, found by their
-titles in any case, and others not looked at:
+A checklist is a CSV file with a header (see `birdsearch.indexer.csv_table`). A row says that a species occurs in
+some months in some place; what several rows say of a species adds up. Columns, found by their titles in any case,
+and others not looked at:
 
 - `species` (or `taxon`, `common_name`, `scientific_name`): any name that the catalog's taxonomy knows. Forms below
   a species count as the species, both here and in labels.
@@ -33,15 +33,16 @@ from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.csv_table import CsvTable, table_bytes
 from birdsearch.indexer.taxa import RANKS, catalog_taxonomy
 from birdsearch.model.species import Taxon, Taxonomy, name_key
 from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched
 from birdsearch.search.labels.checklist_table import (
     ALL_YEAR,
+    KNOWN,
     Listing,
     checklist_rows,
     parse_months,
-    read_checklist_text,
 )
 from birdsearch.search.labels.space import ROOT
 from birdsearch.search.places import SensitivePhotos, coarse_place
@@ -69,6 +70,7 @@ _NOT_ON_LIST, _OUT_OF_RANGE, _OUT_OF_SEASON, _RARE = FLAGS
 _NO_SPECIES = re.compile(r"\bspp?\.?$|/|\s[x×]\s", re.IGNORECASE)
 _FORM = re.compile(r"\s*\([^()]*\)$")
 _MOST_TOLD = 5
+_MAX_BYTES = 1 << 26
 
 Occasion = tuple[int | None, tuple[float, float] | None]
 """Month 1..12 and (latitude, longitude) of a photo, None where not known."""
@@ -99,7 +101,8 @@ class Checklist:
         Raises:
             InvalidInputError: It cannot be read, or as in `parse`.
         """
-        return cls.parse(read_checklist_text(path), taxonomy, labels, display_path(os.fsencode(path)))
+        source = display_path(os.fsencode(path))
+        return cls._of(CsvTable.of_bytes(table_bytes(path, _MAX_BYTES), source, KNOWN), taxonomy, labels)
 
     @classmethod
     def parse(
@@ -120,6 +123,11 @@ class Checklist:
             InvalidInputError: A column is missing or is there twice, a cell makes no sense, no row names a species
                 that is known, or the text is not CSV.
         """
+        return cls._of(CsvTable.of_text(text, source, KNOWN), taxonomy, labels)
+
+    @classmethod
+    def _of(cls, table: CsvTable, taxonomy: Taxonomy, labels: Iterable[str]) -> Checklist:
+        source = table.source
         matcher = NameMatcher(taxonomy)
         own = {_bare_key(label) for label in labels}
         genera = {name_key(taxon.genus): taxon for taxon in taxonomy if taxon.genus}
@@ -129,7 +137,7 @@ class Checklist:
         strange: dict[str, tuple[int, str]] = {}
         shared: dict[str, str] = {}
         is_known = False
-        for row in checklist_rows(text, source):
+        for row in checklist_rows(table):
             look = _look(matcher, row.names)
             taxa = _taxa(taxonomy, look)
             spelt = {_bare_key(name) for name in row.names}
@@ -160,6 +168,7 @@ class Checklist:
             clades={key: tuple(found) for key, found in clades.items()},
             matcher=matcher,
             warnings=(
+                *table.notes,
                 *list(shared.values())[:_MOST_TOLD],
                 *_unknown(matcher, list(strange.values()), source),
             ),
@@ -246,7 +255,9 @@ def _look(matcher: NameMatcher, names: Sequence[str]) -> Matched | Unmatched:
         if len(words) == 3 and isinstance(found, Matched) and _is_scientific(found):
             looks.append(found)
     shared = (look for look in looks if isinstance(look, Unmatched) and look.candidates)
-    return next((look for look in looks if isinstance(look, Matched)), next(shared, looks[0]))
+    # A mark of doubt, or a footnote's star, is on the list all the same.
+    named = (look for look in looks if isinstance(look, Matched) and look.verdict != "negative")
+    return next(named, next(shared, looks[0]))
 
 
 def _is_scientific(found: Matched) -> bool:
@@ -255,7 +266,7 @@ def _is_scientific(found: Matched) -> bool:
 
 def _taxa(taxonomy: Taxonomy, look: Matched | Unmatched) -> list[Taxon]:
     if isinstance(look, Matched):
-        return [look.taxon]
+        return [] if look.verdict == "negative" else [look.taxon]
     owners = [taxonomy.find(common) for common in look.candidates]
     return [taxon for taxon in owners if taxon is not None]
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.csv_table import CsvTable, column_key
 from birdsearch.model.species import name_key
 from birdsearch.search.filters import parse_bbox
-from birdsearch.search.spreadsheet import csv_delimiter, decoded_csv
 
-__all__ = ["ALL_YEAR", "ChecklistRow", "Listing", "checklist_rows", "parse_months", "read_checklist_text"]
+__all__ = ["ALL_YEAR", "KNOWN", "ChecklistRow", "Listing", "checklist_rows", "parse_months"]
 
 ALL_YEAR = frozenset(range(1, 13))
 """Numbers of the months."""
@@ -28,10 +23,13 @@ _MONTHS = (
 _NAMES = ("species", "taxon", "common_name", "scientific_name")
 _BOX = ("south", "west", "north", "east")
 _COUNTING = (*_NAMES, *_BOX, *_MONTHS, "months", "status")
+KNOWN = (*_COUNTING, *(month[:3] for month in _MONTHS))
+"""Titles that count."""
+
+_OWN_NAMES = {column_key(name): name for name in _COUNTING}
 _RARITY = re.compile(r"\b(rare|vagrant|accidental|casual)\b")
 _FREQUENCY = re.compile(r"(\d+([.,]\d*)?|[.,]\d+)(e-?\d+)?\s*%?", re.ASCII | re.IGNORECASE)
 _LONGEST = 200
-_MAX_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,85 +77,49 @@ class ChecklistRow:
     listing: Listing
 
 
-def read_checklist_text(path: Path) -> str:
-    """The text of a file: UTF-8, or UTF-16 with a byte order mark.
-
-    Raises:
-        InvalidInputError: It cannot be read, is another encoding's, or has more than 64 MiB.
-    """
-    source = display_path(os.fsencode(path))
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise InvalidInputError(f"{source} cannot be read: {reason or error}") from error
-    if len(data) > _MAX_BYTES:
-        raise InvalidInputError(f"{source} has more than {_MAX_BYTES} bytes, the limit; is it a checklist?")
-    return decoded_csv(data, source)
-
-
-def checklist_rows(text: str, source: str) -> Iterator[ChecklistRow]:
+def checklist_rows(table: CsvTable) -> Iterator[ChecklistRow]:
     """Read a table in the form that the docstring of `checklist` describes.
 
     Args:
-        text: CSV with a header.
-        source: Where it is from, for messages.
+        table: The table.
 
     Yields:
         The rows that name at least one month, in their order.
 
     Raises:
-        InvalidInputError: A column is missing or is there twice, a cell makes no sense, or the text is not CSV.
+        InvalidInputError: A column is missing or is there twice, or a cell makes no sense.
     """
-    text = text.removeprefix("\ufeff")
-    delimiter = csv_delimiter(text, lambda title: _column(title) in _COUNTING)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    line = 0
-    try:
-        titles = next(reader, [])
-        columns = [_column(title) for title in titles]
-        _check_columns(columns, titles, source)
-        line = reader.line_num
-        for cells in reader:
-            start, line = line + 1, reader.line_num
-            if not any(cell.strip() for cell in cells):
-                continue
-            where = f"{source}, line {start}"
-            if any(cell.strip() for cell in cells[len(columns) :]):
-                raise InvalidInputError(
-                    f"{where} has {len(cells)} values and the header {len(columns)}; check its commas and quotes"
-                )
-            row = {column: cell.strip() for column, cell in zip(columns, cells, strict=False)}
-            try:
-                names = _row_names(row)
-                listing = _listing(row)
-            except InvalidInputError as error:
-                raise InvalidInputError(f"{where}: {error}") from error
-            if listing.months:
-                yield ChecklistRow(start, names, listing)
-    except csv.Error as error:
-        raise InvalidInputError(
-            f"{source} is not CSV after line {line}: {error}; check its quotes"
-        ) from error
+    columns = {key: _column(title) for key, title in zip(table.keys, table.titles, strict=True)}
+    _check_columns([_column(title) for title in table.titles], table)
+    for one in table.rows:
+        where = f"{table.source}, line {one.line}"
+        if one.problem:
+            raise InvalidInputError(f"{where}: {one.problem}")
+        row = {columns[key]: value for key, value in one.values.items()}
+        try:
+            names = _row_names(row)
+            listing = _listing(row)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{where}: {error}") from error
+        if listing.months:
+            yield ChecklistRow(one.line, names, listing)
 
 
 def _column(title: str) -> str:
     """The title as the columns are called here; of a month its full name."""
-    name = re.sub(r"[\s-]+", "_", title.strip().casefold())
-    month = _month(name)
-    return name if month is None else _MONTHS[month - 1]
+    key = column_key(title)
+    month = _month(key)
+    return _OWN_NAMES.get(key, key) if month is None else _MONTHS[month - 1]
 
 
-def _check_columns(columns: Sequence[str], titles: Sequence[str], source: str) -> None:
+def _check_columns(columns: Sequence[str], table: CsvTable) -> None:
+    source = table.source
     counting = [one for one in columns if one in _COUNTING]
-    shown = ", ".join(titles[:8])[:_LONGEST] or "none"
-    shown = shown if shown.isprintable() else repr(shown)
     twice = next((one for one in counting if counting.count(one) > 1), None)
     if twice is not None:
         raise InvalidInputError(f"{source} has two columns {twice!r}; leave one of them out")
     if not any(one in counting for one in _NAMES):
-        raise InvalidInputError(f"{source} lacks the column 'species' (its columns: {shown})")
+        raise table.without(f"no column that names species: {', '.join(_NAMES)}")
     wide = [month for month in _MONTHS if month in counting]
     if wide and "months" in counting:
         raise InvalidInputError(f"{source} has a column 'months' and one {wide[0]!r}; leave one of them out")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.taxa import catalog_taxonomy, new_taxon
 from birdsearch.model.species import Taxon, name_key
@@ -22,10 +24,11 @@ class TaxonMatcher:
 
     def __init__(self, store: CatalogStore, *, allow_new: bool) -> None:
         taxonomy, record = catalog_taxonomy(store), store.active_model()
-        self._known = NameMatcher(taxonomy)
-        self._made = NameMatcher(taxonomy, new_taxon)
+        classes = () if record is None else record.classes
+        self._known = NameMatcher(taxonomy, known=classes)
+        self._made = NameMatcher(taxonomy, new_taxon, known=classes)
         self._allow_new = allow_new
-        self._classes = {} if record is None else {name_key(name): name for name in record.classes}
+        self._classes = {name_key(name): name for name in classes}
 
     @property
     def new(self) -> tuple[Taxon, ...]:
@@ -34,8 +37,15 @@ class TaxonMatcher:
 
     def match(self, name: str) -> Matched | Unmatched:
         """Find the taxon of a name, or say which names are near it."""
-        own = self._classes.get(name_key(name))
         found = self._known.look(name)
-        if isinstance(found, Unmatched) and found.is_unknown and (self._allow_new or own is not None):
-            return self._made.match(own or name)
+        if isinstance(found, Unmatched) and found.is_unknown:
+            reading = self._known.read(name)
+            own = self._classes.get(name_key(reading.name))
+            if own is not None:
+                made = self._made.match(own)
+                return (
+                    replace(made, name=name, verdict=reading.verdict) if isinstance(made, Matched) else made
+                )
+            if self._allow_new:
+                return self._made.match(name)
         return self._known.match(name)

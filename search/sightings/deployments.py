@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from collections import Counter
@@ -17,6 +15,7 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.csv_table import CsvTable
 from birdsearch.indexer.runs import finish_run, start_run
 from birdsearch.indexer.soundness import refuse_damaged
 from birdsearch.search.sightings.frames import Frames
@@ -25,6 +24,7 @@ __all__ = [
     "Deployment",
     "DeploymentSummary",
     "deployments_from_folders",
+    "missing_folders",
     "parse_deployments",
     "read_deployments",
     "remove_deployments",
@@ -36,7 +36,7 @@ __all__ = [
 _COLUMNS = {
     "name": ("name", "deployment", "deploymentid"),
     "site": ("site", "locationname", "locationid"),
-    "folder": ("folder",),
+    "folder": ("folder", "relativepath", "path"),
     "camera": ("camera", "cameraid"),
     "starts_at": ("start", "deploymentstart"),
     "ends_at": ("end", "deploymentend"),
@@ -118,8 +118,9 @@ def parse_deployments(text: str, source: str, roots: Sequence[bytes] = ()) -> li
     """Read a table of deployments.
 
     Args:
-        text: CSV with a header: `name` or `deployment`, `site`, `folder`, `camera`, `start`, `end`, `latitude`,
-            `longitude`; the names of Camtrap DP's table `deployments` are understood too. Other columns are left.
+        text: CSV with a header, with any separator: `name` or `deployment`, `site`, `folder`, `camera`, `start`,
+            `end`, `latitude`, `longitude`; the names of Camtrap DP's table `deployments` are understood too. Other
+            columns are left.
         source: Where it is from, for messages.
         roots: Folders that a relative `folder` may be in; the first that has it counts.
 
@@ -129,34 +130,42 @@ def parse_deployments(text: str, source: str, roots: Sequence[bytes] = ()) -> li
     Raises:
         InvalidInputError: There is no name column, a value cannot be used, or a name comes twice.
     """
-    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
-    found: list[Deployment] = []
-    seen: set[str] = set()
-    try:
-        header = {name.strip().lower(): name for name in reader.fieldnames or () if name}
-        if not any(name in header for name in _COLUMNS["name"]):
-            raise InvalidInputError(f"{source} needs a column `name`, `deployment` or `deploymentID`")
-        for row in reader:
-            where = f"{source}, line {reader.line_num}"
-            values = {
-                ours: next(
-                    (row[header[name]].strip() for name in names if name in header and row[header[name]]), ""
-                )
-                for ours, names in _COLUMNS.items()
-            }
-            if not any(values.values()):
-                continue
-            try:
-                one = _deployment(values, roots)
-            except InvalidInputError as error:
-                raise InvalidInputError(f"{where}: {error}") from error
-            if one.name in seen:
-                raise InvalidInputError(f"{where}: the deployment {one.name!r} comes twice")
-            seen.add(one.name)
-            found.append(one)
-    except csv.Error as error:
-        raise InvalidInputError(f"{source} is not CSV after line {reader.line_num}: {error}") from error
-    return found
+    table = CsvTable.of_text(text, source, [name for names in _COLUMNS.values() for name in names])
+    columns = {
+        ours: [key for name in names if (key := table.column((name,))) is not None]
+        for ours, names in _COLUMNS.items()
+    }
+    if not columns["name"]:
+        raise table.without("no column `name`, `deployment` or `deploymentID`")
+    found: dict[str, Deployment] = {}
+    for row in table.rows:
+        where = f"{source}, line {row.line}"
+        if row.problem:
+            raise InvalidInputError(f"{where}: {row.problem}")
+        values = {
+            ours: next((row.values[key] for key in keys if key in row.values), "")
+            for ours, keys in columns.items()
+        }
+        if not any(values.values()):
+            continue
+        try:
+            one = _deployment(values, roots)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{where}: {error}") from error
+        if one.name in found:
+            raise InvalidInputError(f"{where}: the deployment {one.name!r} comes twice")
+        found[one.name] = one
+    return list(found.values())
+
+
+def missing_folders(deployments: Sequence[Deployment]) -> list[str]:
+    """A sentence for each deployment whose folder does not exist."""
+    return [
+        f"{one.name}: there is no folder {display_path(one.folder)}, so that no photo is of this deployment; "
+        "correct the folder, which is absolute or relative to an indexed folder"
+        for one in deployments
+        if one.folder is not None and not os.path.isdir(one.folder)  # noqa: PTH112 bytes
+    ]
 
 
 def _deployment(values: Mapping[str, str], roots: Sequence[bytes]) -> Deployment:
@@ -176,7 +185,8 @@ def _number(text: str, what: str) -> float | None:
     if not text:
         return None
     try:
-        value = float(text)
+        # Where the separator is a semicolon, decimals have a comma.
+        value = float(text.replace(",", "."))
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
@@ -185,12 +195,11 @@ def _number(text: str, what: str) -> float | None:
 
 
 def _absolute(text: str, roots: Sequence[bytes]) -> bytes:
-    # As bytes, which Path does not take.
-    name = os.path.expanduser(os.fsencode(text))  # noqa: PTH111
-    if not os.path.isabs(name):  # noqa: PTH117
-        within = [os.path.join(root, name) for root in roots]  # noqa: PTH118
-        name = next((path for path in within if os.path.isdir(path)), name)  # noqa: PTH112
-    return os.path.normpath(os.path.abspath(name))  # noqa: PTH100
+    # As bytes, which Path does not take. Tables from Windows have back slashes.
+    names = [os.path.expanduser(os.fsencode(each)) for each in (text, text.replace("\\", "/"))]  # noqa: PTH111
+    places = [os.path.join(root, name) for name in names for root in (*roots, b"")]  # noqa: PTH118
+    found = next((path for path in places if os.path.isdir(path)), names[-1])  # noqa: PTH112
+    return os.path.normpath(os.path.abspath(found))  # noqa: PTH100
 
 
 def deployments_from_folders(frames: Frames, roots: Sequence[bytes], level: int) -> list[Deployment]:

@@ -81,6 +81,31 @@ def rows(catalog: Path) -> list[int]:
         connection.close()
 
 
+def test_a_mark_of_doubt_is_an_uncertain_label_and_a_name_of_two_is_refused(catalog: Path) -> None:
+    assert done(catalog, "set", "#1", "--as", "Mallard?")["labels"][0]["verdict"] == "uncertain"
+    assert done(catalog, "set", "#2", "--as", "not Mallard")["labels"][0]["verdict"] == "negative"
+    assert [row[1:] for row in labels(catalog)] == [("Mallard", "uncertain"), ("Mallard", "negative")]
+    for name in ("Mallard/Gadwall", "Mallard sp.", "Mallard x Gadwall", "Mallard!"):
+        refused(run(catalog, "set", "#1", "--as", name, "--allow-new"), repr(name))
+    refused(run(catalog, "set", "#1", "--as", "Mallard?", "--verdict", "negative"), "by its own marks")
+
+
+def test_a_table_of_any_spreadsheet_is_read_and_its_columns_may_be_named(
+    catalog: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes("sep=;\r\nNummer;Art\r\n#1;Mallard\r\n".encode("utf-16"))
+    refused(
+        run(catalog, "import", path),
+        "It was read as UTF-16 with semicolons between values; its columns: Nummer, Art",
+    )
+    path.write_bytes("photo_id;Art\n#1;R\xfcppell's vulture\n".encode("latin-1"))
+    result = run(catalog, "import", path, "--taxon-column", "Art")
+    assert result.exit_code == 0, result.exception
+    assert "was read as Windows-1252 (Western European)" in result.stderr
+    assert [row[1] for row in labels(catalog)] == ["Ruppells vulture"]
+
+
 def test_photos_are_labelled_listed_and_the_labels_taken_back(catalog: Path, archive: Path) -> None:
     photo = archive / "=misc" / "2.png"
     result = run(catalog, "set", photo, "#1", "--as", "hoopoe", "--who", "Ada")
@@ -258,8 +283,8 @@ def test_a_taxonomy_comes_before_the_labels_that_use_it(catalog: Path, archive: 
     # What was added as such stays, and is there for the next table.
     assert done(catalog, "set", "#1", "--as", "Kaup's zog")["labels"][0]["taxon"] == "Kaupi zogbird"
     for content, message in (
-        ("common_name\n", "lacks the column"),
-        ("\xff", "is not UTF-8"),
+        ("common_name\n", "has no column 'scientific_name'"),
+        ("\xff", "has no column 'common_name'"),
         (None, "cannot be read"),
     ):
         taxa.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import AnnotationItem, history, preview, record, undo
 from birdsearch.indexer.catalog import CatalogStore
@@ -36,7 +37,10 @@ class AnnotationRequest(BaseModel):
 
     photo_id: Id | None = Field(None, description="The photo, as a whole.")
     view_id: Id | None = Field(None, description="The view; give this or `photo_id`.")
-    taxon: Name = Field(description="Any name of a species: common, scientific or alternative.")
+    taxon: Name = Field(
+        description="Any name of a species: common, scientific or alternative. A mark of doubt in it, such as "
+        "`Mallard?`, makes the verdict uncertain, one of negation makes it negative."
+    )
     verdict: Literal["positive", "negative", "uncertain"] = "positive"
 
     @model_validator(mode="after")
@@ -124,10 +128,14 @@ def post_annotations(
         faults: list[dict[str, str]] = []
         for place, (item, view_id) in enumerate(zip(request.items, view_ids, strict=True)):
             match = matcher.match(item.taxon)
-            if isinstance(match, Matched):
-                items.append(AnnotationItem(view_id, match.taxon, item.verdict))
-            else:
-                faults.append({"where": f"body.items.{place}.taxon", "message": match.reason})
+            try:
+                if isinstance(match, Matched):
+                    items.append(AnnotationItem(view_id, match.taxon, match.verdict_with(item.verdict)))
+                    continue
+                message = match.reason
+            except InvalidInputError as error:
+                message = str(error)
+            faults.append({"where": f"body.items.{place}.taxon", "message": message})
         if faults:
             return ProblemResponse(422, faults[0]["message"], faults)
         planned = preview(store, items)

@@ -21,6 +21,8 @@ from PIL.PngImagePlugin import PngInfo
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.taxa import catalog_taxonomy, extended, new_taxon
 from birdsearch.model.species import Taxonomy
+from birdsearch.search.annotate.keywords import keyword_labels
+from birdsearch.search.annotate.label_table import TableColumns
 from birdsearch.search.annotate.photos import (
     Matched,
     NameMatcher,
@@ -34,6 +36,7 @@ from birdsearch.search.annotate.photos import (
     from_table,
     match_name,
 )
+from birdsearch.search.annotate.proposals import UnusableError
 from birdsearch.search.annotate.sources import (
     KeywordError,
     file_keywords,
@@ -105,6 +108,33 @@ def test_names_are_suggested_for_the_first_fifty_only() -> None:
     again = matcher.match("Grifon vultur 00")
     assert isinstance(again, Unmatched)
     assert again.suggestions
+
+
+def test_marks_in_a_name_make_its_verdict_and_a_contradiction_is_refused() -> None:
+    matcher = NameMatcher(Taxonomy.load(), new_taxon)
+    for name, verdict in (("hoopoe?", "uncertain"), ("not hoopoe", "negative"), ("Hoopoe", "positive")):
+        match = matcher.match(name)
+        assert isinstance(match, Matched)
+        assert (match.taxon.common_name, match.verdict) == ("Eurasian hoopoe", verdict)
+        assert match.verdict_with("positive") == verdict
+    doubt, denial, plain = (matcher.match(name) for name in ("hoopoe?", "not hoopoe", "hoopoe"))
+    assert isinstance(doubt, Matched)
+    assert isinstance(denial, Matched)
+    assert isinstance(plain, Matched)
+    assert doubt.verdict_with("uncertain") == plain.verdict_with("uncertain") == "uncertain"
+    assert plain.verdict_with("negative") == "negative"
+    for match, given in ((doubt, "negative"), (denial, "negative"), (denial, "uncertain")):
+        with pytest.raises(InvalidInputError, match="by its own marks and the verdict beside it is"):
+            match.verdict_with(given)
+    # Nothing is made of what is no species, or of what only a word makes doubtful.
+    for name in ("Mallard/Gadwall", "gull sp.", "Mallard x Gadwall", "not identified", "Mallard!"):
+        assert isinstance(matcher.match(name), Unmatched)
+    fresh = matcher.match("Moss owl?")
+    assert isinstance(fresh, Matched)
+    assert (fresh.taxon.common_name, fresh.verdict, fresh.is_new) == ("Moss owl", "uncertain", True)
+    again = matcher.look("Moss owl")
+    assert isinstance(again, Matched)
+    assert (again.taxon, again.verdict) == (fresh.taxon, "positive")
 
 
 # -- tables --------------------------------------------------------------------------------------------------
@@ -332,7 +362,7 @@ def test_a_pattern_of_many_stars_is_answered_at_once() -> None:
         ("a/1.jpg,,,Unknown,,", "'Unknown' is no taxon"),
         ("a/1.jpg,,,hoopoe,perhaps,", "the verdict 'perhaps' is none; it is positive, negative, uncertain"),
         ("a/1.jpg,,,hoopoe,,A\x07da", "has signs that do not print"),
-        ("a/1.jpg,,,hoopoe,,Ada,more", "it has 7 values and the header 6; check its delimiters and quotes"),
+        ("a/1.jpg,,,hoopoe,,Ada,more", "it has 7 values and the header 6; check its separators and quotes"),
         ("a/\x00.jpg,,,hoopoe,,", "its path has a NUL in it"),
     ],
 )
@@ -417,12 +447,13 @@ def test_names_that_are_not_plain_text_are_found(tmp_path: Path, make_catalog: M
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "has no column that names photos: path, photo_id or sha256 .its columns: none"),
-        (b"file,taxon\n", "its columns: file, taxon"),
+        (b"", "has no column that names photos: path, photo_id or sha256.* its columns: none; --path-column"),
+        (b"bird_id,taxon\n", "its columns: bird_id, taxon"),
         (b"path,bird\n", "has no column that names taxa: taxon, species"),
         (b"path,Path,taxon\n", "has two columns 'path'"),
         (b'path,taxon\na,b\n"a,b\n', "is not CSV after line 2: .*; check its quotes"),
-        (b"path,taxon\na.jpg,b\nr\xfcppell.jpg,b\n", "is not UTF-8 in line 3; save it as CSV UTF-8"),
+        (b"\xff\xfep\x00a", "is UTF-16-LE by its first bytes and broken at byte 4"),
+        (b"PK\x03\x04...", "is a spreadsheet or an archive and no CSV; save it as CSV UTF-8"),
         (None, "cannot be read: No such file"),
     ],
 )
@@ -588,6 +619,86 @@ def test_folders_may_name_new_taxa(tmp_path: Path, make_catalog: MakeCatalog) ->
 )
 def test_numbers_before_a_folders_name_are_left_out(folder: str, name: str) -> None:
     assert folder_name(folder) == name
+
+
+def test_marks_in_a_table_are_verdicts_and_what_is_no_species_is_a_problem(
+    archive: Any, tmp_path: Path
+) -> None:
+    text = (
+        "path,species,scientific_name,verdict\n"
+        "archive/a/1.jpg,Mallard (?),Anas platyrhynchos,\n"
+        "archive/a/2.jpg,not Mallard,,\n"
+        "archive/b/3.jpg,Mallard/Gadwall,Anas platyrhynchos,\n"
+        "archive/b/deep/4.jpg,Mallard?,,negative\n"
+        "archive/b/deep/4.jpg,not Mallard,Anas platyrhynchos,\n"
+    )
+    proposals = read(archive, table(tmp_path / "t.csv", text))
+    assert said(proposals) == [(1, "Mallard", "uncertain"), (2, "Mallard", "negative")]
+    (third, fourth, fifth) = (reason for _, reason in reasons(proposals))
+    assert third.startswith("'Mallard/Gadwall' names more than one species")
+    assert "is uncertain by its own marks and the verdict beside it is negative" in fourth
+    assert fifth == "'not Mallard' and 'Anas platyrhynchos' contradict each other"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Timelapse, Camtrap DP, exiftool, digiKam's tables, Lightroom, iNaturalist with a path added.
+        "RootFolder,File,RelativePath,DateTime,DeleteFlag,Species\nx,1.jpg,archive\\a,,false,Mallard\n",
+        "mediaID,filePath,scientificName,classificationMethod\nm1,archive/a/1.jpg,Anas platyrhynchos,human\n",
+        "SourceFile,Directory,FileName,Species\narchive/a/1.jpg,archive/a,1.jpg,Mallard\n",
+        "relativePath;name;species\n~/archive/a;1.jpg;Mallard\n",
+        "Folder\tFile Name\tCommon Name\narchive/a/\t1.jpg\tMallard\n",
+        "id,image_url,species_guess,scientific_name,path\n5,http,duck,Anas platyrhynchos,archive/a/1.jpg\n",
+        "sep=;\npath;taxon\narchive\\a\\1.jpg;Mallard\n",
+    ],
+)
+def test_the_columns_of_other_programs_are_known(archive: Any, tmp_path: Path, text: str) -> None:
+    for encoding in ("utf-8-sig", "utf-16"):
+        proposals = read(archive, table(tmp_path / "t.csv", text.replace("~", str(tmp_path)), encoding))
+        assert reasons(proposals) == []
+        assert said(proposals) == [(1, "Mallard", "positive")]
+
+
+def test_columns_may_be_named_and_what_a_machine_said_is_no_label(archive: Any, tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", "Foto;Art;taxon\narchive/a/1.jpg;Mallard;Gadwall\n", "utf-16")
+    matcher = NameMatcher(catalog_taxonomy(archive.store))
+    with pytest.raises(InvalidInputError, match=r"UTF-16 with semicolons.*columns: Foto, Art, taxon; --path"):
+        from_table(archive.store, path, matcher)
+    chosen = from_table(archive.store, path, matcher, TableColumns("foto", "Art"))
+    assert said(chosen) == [(1, "Mallard", "positive")]
+    with pytest.raises(InvalidInputError, match="has no column 'Photo'"):
+        from_table(archive.store, path, matcher, TableColumns("Photo"))
+    path = table(
+        path, "filePath,scientificName,classificationMethod\narchive/a/1.jpg,Anas platyrhynchos,machine\n"
+    )
+    ((_, reason),) = reasons(from_table(archive.store, path, matcher))
+    assert "a machine classified it" in reason
+
+
+def test_folders_with_marks_are_no_positive_labels(tmp_path: Path, make_catalog: MakeCatalog) -> None:
+    catalog = make_catalog()
+    folders = (
+        "Mallard?",
+        "Mallard_(?)",
+        "cf._Mallard",
+        "not_Mallard",
+        "001.Mallard?",
+        "Mallard",
+        "Mallard sp.",
+    )
+    for folder in (*folders, "Mallard x Gadwall"):
+        catalog.photo([ONE], [(b"/archive", f"{folder}/1.jpg".encode(), "present")])
+    matcher = NameMatcher(catalog_taxonomy(catalog.store), new_taxon)
+    proposals = from_folders(catalog.store, matcher)
+    assert sorted(said(proposals)) == [
+        (number, "Mallard", verdict)
+        for number, verdict in enumerate(
+            ("uncertain", "uncertain", "uncertain", "negative", "uncertain", "positive"), start=1
+        )
+    ]
+    assert len(reasons(proposals)) == 2
+    assert proposals.new_taxa == ()
 
 
 # -- keywords ------------------------------------------------------------------------------------------------
@@ -768,6 +879,58 @@ def test_keywords_that_name_several_taxa_are_told_and_not_recorded(
     ((where, why),) = reasons(proposals)
     assert where == str(tmp_path / "p" / "1.jpg")
     assert reason in why
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        (["Birds/Ducks/Mallard"], [("Mallard", "positive")]),
+        (["Birds|Ducks|Mallard"], [("Mallard", "positive")]),
+        (["Birds > Ducks > Mallard"], [("Mallard", "positive")]),
+        (["Ducks", "Birds/Ducks/Mallard?"], [("Mallard", "uncertain")]),
+        (["taxonomy:binomial=Anas platyrhynchos"], [("Mallard", "positive")]),
+        (['taxonomy:species="Anas platyrhynchos"'], [("Mallard", "positive")]),
+        (
+            ["taxonomy:genus=Anas", "taxonomy:species=platyrhynchos", "taxonomy:order=x"],
+            [("Mallard", "positive")],
+        ),
+        (["taxonomy:common=Mallard", "geo:lat=4"], [("Mallard", "positive")]),
+        (["not Gadwall", "Mallard"], [("Gadwall", "negative"), ("Mallard", "positive")]),
+        (["Spring/Summer", "wow!", "50%", "Who?"], []),
+        (["Mallard sp."], []),
+    ],
+)
+def test_paths_machine_tags_and_marks_in_keywords_are_read(
+    keywords: list[str], expected: list[tuple[str, str]]
+) -> None:
+    found = keyword_labels(NameMatcher(Taxonomy.load()), keywords)
+    assert [(label.taxon.common_name, label.verdict) for label in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("keywords", "reason"),
+    [
+        (["Mallard/Gadwall"], "its keyword 'Mallard/Gadwall' names more than one species"),
+        (
+            ["Mallard", "Birds|Mallard?"],
+            "its keywords 'Mallard' .positive. and 'Mallard.' .uncertain. contradict",
+        ),
+        (["Mallard!"], "its keyword 'Mallard!' has '!', which has no meaning here"),
+    ],
+)
+def test_keywords_that_are_no_one_species_are_told(keywords: list[str], reason: str) -> None:
+    with pytest.raises(UnusableError, match=reason):
+        keyword_labels(NameMatcher(Taxonomy.load()), keywords)
+
+
+def test_the_tags_of_digikam_and_others_are_read() -> None:
+    packet = (
+        xmp("a")
+        .replace(b"<other:subject>", b"<digiKam:TagsList>")
+        .replace(b"</other:subject>", b"</digiKam:TagsList>")
+        .replace(b'xmlns:other="urn:other"', b'xmlns:digiKam="http://www.digikam.org/ns/1.0/"')
+    )
+    assert xmp_keywords(packet) == ["a", "White stork"]
 
 
 def test_broken_metadata_are_told_and_the_other_photos_are_labelled(

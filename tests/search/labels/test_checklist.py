@@ -303,9 +303,9 @@ TWELVE = "jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec"
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([""], "list.csv lacks the column 'species' (its columns: none)"),
-        (["bird,months", "rook,1"], "list.csv lacks the column 'species' (its columns: bird, months)"),
-        (["\x1b[2Jbird", "rook"], r"(its columns: '\x1b[2Jbird')"),
+        ([""], "list.csv has no column that names species: species, taxon, common_name, scientific_name."),
+        (["bird,months", "rook,1"], "It was read with commas between values; its columns: bird, months"),
+        (["\x1b[2Jbird", "rook"], r"its columns: '\x1b[2Jbird'"),
         (["species,Species", "rook,rook"], "two columns 'species'"),
         (["species,jan,January", "rook,1,1"], "two columns 'january'"),
         (["species,jan,feb", "rook,1,1"], "a column 'january' and none 'march'"),
@@ -318,7 +318,7 @@ TWELVE = "jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec"
         (["species,months", ",5"], "line 2: species is ''; write a name"),
         (["species,months", "?!,5"], "line 2: species is '?!'; write a name"),
         (["species", "a" * 300], "has 300 signs; 200 is the limit"),
-        (["species,months", "rook,1,2,3"], "line 2 has 4 values and the header 2"),
+        (["species,months", "rook,1,2,3"], "line 2: it has 4 values and the header 2"),
         (['species\n"rook'], "is not CSV after line 1"),
         ([f"species,{TWELVE}", "rook,1,1,1,-1,1,1,1,1,1,1,1,1"], "line 2: april is '-1'; it is 0, 1 or a"),
         ([f"species,{TWELVE}", "rook,nan,1,1,1,1,1,1,1,1,1,1,1"], "january is 'nan'"),
@@ -359,10 +359,10 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pyt
         Checklist.read(path, TAXONOMY)
     path.rmdir()
     path.write_bytes(b"species\nrook\nbl\xe4uling\n")
-    with pytest.raises(InvalidInputError, match=r"is not UTF-8 in line 3; save it as CSV UTF-8"):
-        Checklist.read(path, TAXONOMY)
-    monkeypatch.setattr("birdsearch.search.labels.checklist_table._MAX_BYTES", 10)
-    with pytest.raises(InvalidInputError, match="more than 10 bytes, the limit"):
+    (warning, _) = Checklist.read(path, TAXONOMY).warnings
+    assert "is not UTF-8 in line 3 and was read as Windows-1252 (Western European): 'bläuling'" in warning
+    monkeypatch.setattr("birdsearch.search.labels.checklist._MAX_BYTES", 10)
+    with pytest.raises(InvalidInputError, match="has 22 bytes and the limit is 10"):
         Checklist.read(path, TAXONOMY)
 
 

@@ -44,6 +44,30 @@ def in_force(server: RunningServer, photo_id: int) -> list[tuple[str, str, str]]
     ]
 
 
+def test_marks_in_a_name_make_its_verdict(own: RunningServer) -> None:
+    first, second, third = unlabelled(own)[:3]
+    answer = post(
+        own,
+        {"photo_id": first, "taxon": "Mallard (?)"},
+        {"photo_id": second, "taxon": "≠ Mallard"},
+        {"photo_id": third, "taxon": "cf. Mallard", "verdict": "uncertain"},
+    )
+    assert answer.status_code == 201
+    verdicts = [in_force(own, photo_id)[0][:2] for photo_id in (first, second, third)]
+    assert verdicts == [("Mallard", "uncertain"), ("Mallard", "negative"), ("Mallard", "uncertain")]
+    for item in (
+        {"taxon": "Mallard?", "verdict": "negative"},
+        {"taxon": "Mallard/Gadwall"},
+        {"taxon": "Mallard x Gadwall"},
+        {"taxon": "Mallard sp."},
+        {"taxon": "-Mallard"},
+    ):
+        refused = post(own, {"photo_id": first, **item}, new_taxa=True)
+        assert refused.status_code == 422
+        assert item["taxon"] in refused.json()["detail"]
+    assert in_force(own, first)[0][:2] == ("Mallard", "uncertain")
+
+
 def test_a_label_is_recorded_once_and_a_repeat_changes_nothing(own: RunningServer) -> None:
     photo_id = unlabelled(own)[0]
     item = {"photo_id": photo_id, "taxon": "upupa EPOPS"}

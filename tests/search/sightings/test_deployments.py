@@ -17,6 +17,7 @@ from birdsearch.search.sightings.deployed import assign
 from birdsearch.search.sightings.deployments import (
     Deployment,
     deployments_from_folders,
+    missing_folders,
     parse_deployments,
     read_deployments,
     remove_deployments,
@@ -79,7 +80,10 @@ def test_a_table_is_read_by_our_names_and_by_those_of_camtrap_dp() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("site,folder\na,b\n", "t.csv needs a column `name`"),
+        (
+            "site,folder\na,b\n",
+            "t.csv has no column `name`, `deployment` or `deploymentID`.*its columns: site, folder",
+        ),
         ("name,site\nd1,a\n", "t.csv, line 2: d1: give a folder or a camera"),
         ("name,folder\n,/a\n", "line 2: a deployment needs a name"),
         ("name,folder\nd,/a\nd,/b\n", "line 3: the deployment 'd' comes twice"),
@@ -95,6 +99,26 @@ def test_a_table_is_read_by_our_names_and_by_those_of_camtrap_dp() -> None:
 def test_a_table_that_cannot_be_used_is_told_by_line(text: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message.replace("(", "\\(")):
         parse_deployments(text, "t.csv")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_is_read_with_any_separator_and_a_folder_that_is_not_there_is_told(
+    tmp_path: Path, separator: str
+) -> None:
+    (tmp_path / "north" / "cam").mkdir(parents=True)
+    rows = [
+        ["Deployment", "Folder", "Latitude", "Longitude"],
+        ["d1", "north\\cam", "47.5", "9.25"],
+        ["d2", "gone", "", ""],
+    ]
+    if separator == ";":
+        rows[1][2:] = "47,5", "9,25"
+    text = "\n".join(separator.join(row) for row in rows)
+    found = parse_deployments(text, "t.csv", [str(tmp_path).encode()])
+    assert found[0].folder == str(tmp_path / "north" / "cam").encode()
+    assert (found[0].latitude, found[0].longitude) == (47.5, 9.25)
+    (warning,) = missing_folders(found)
+    assert warning.startswith("d2: there is no folder ")
 
 
 def test_a_relative_folder_is_looked_for_in_the_indexed_ones(tmp_path: Path) -> None:
