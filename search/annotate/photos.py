@@ -133,17 +133,20 @@ def from_keywords(
     problems: list[Problem] = []
     keywords: dict[int, list[str]] = {}
     where: dict[int, str] = {}
+    readable: set[int] = set()
+    unread: dict[int, list[Problem]] = {}
     beside = _Sidecars()
     for number, file in enumerate(live_files(store, folders, problems), start=1):
         path = file.absolute
         shown = display_path(path)
         found: list[str] = []
-        if file.photo_id not in keywords:
-            try:
-                found, broken = file_keywords(path)
-                problems += [Problem(shown, reason) for reason in broken]
-            except KeywordError as error:
-                problems.append(Problem(shown, str(error)))
+        # Files of one photo may bear other keywords, and one of them may be on a disk that is not there.
+        try:
+            found, broken = file_keywords(path)
+            problems += [Problem(shown, reason) for reason in broken]
+            readable.add(file.photo_id)
+        except KeywordError as error:
+            unread.setdefault(file.photo_id, []).append(Problem(shown, str(error)))
         for sidecar in beside.of(path):
             try:
                 found = found + sidecar_keywords(sidecar)
@@ -153,6 +156,8 @@ def from_keywords(
         where.setdefault(file.photo_id, shown)
         if progress is not None:
             progress(number)
+    for photo_id, some in unread.items():
+        problems += some if photo_id not in readable else []
     claims: list[Claim] = []
     without = nameless = 0
     for photo_id, words in keywords.items():

@@ -20,7 +20,7 @@ from birdsearch.search.dedup.groups import CopyGroup, Describe, keep_another
 __all__ = ["CopiesFound", "FoundCopies"]
 
 # After these the files of the catalog may be others.
-_MOVES_FILES = ("index", "dedup --apply", "dedup undo")
+_MOVES_FILES = ("index", "dedup --apply", "dedup undo", "roots move", "forget", "forget undo")
 
 _CHOSEN = "chosen by hand"
 

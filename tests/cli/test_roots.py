@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
 from birdsearch import Catalog
+from birdsearch.cli.annotate import annotate
 from birdsearch.cli.catalog import status
 from birdsearch.cli.dedup import dedup
 from birdsearch.cli.query import query
@@ -179,6 +180,22 @@ def test_a_root_is_re_homed_below_a_larger_folder_that_was_indexed(place: Place)
     with place.store() as store:
         assert store.counts().photos == 3
         assert check_catalog(store, files=True).problems == ()
+
+
+def test_keywords_are_read_from_the_file_that_is_there(place: Place, tmp_path: Path) -> None:
+    # By path, the one that is not there comes first.
+    place.new = tmp_path / "zfs/archive"
+    place.move()
+    (place.new / "0/0.xmp").write_text(
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag><rdf:li>Mallard'
+        "</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    place.index(place.new)
+    result = place.ok(annotate, "keywords")
+    assert "usb" not in result.stderr
+    with place.store() as store:
+        assert [one.name for one in labels_in_force(store)] == ["Mallard"]
 
 
 def test_deployments_and_the_undo_log_follow_a_root(place: Place) -> None:
