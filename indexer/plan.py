@@ -317,7 +317,11 @@ class _Scan:
             same = status == [item.size, item.mtime_ns, item.ctime_ns]
             if same and state == "present" and embedded and is_current(reading, photo_format):
                 plan.unchanged += 1
-            elif same and state == "error" and not transient and not self._retry_failed:
+            elif (
+                same
+                and state == "error"
+                and not (transient or self._retry_failed or not is_current(reading, None))
+            ):
                 plan.failed_before[code] += 1
             else:
                 is_same = same and state == "present"
