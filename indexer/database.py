@@ -23,6 +23,7 @@ __all__ = [
     "migrate",
     "open_reader",
     "open_writer",
+    "sqlite_note",
 ]
 
 DATABASE_NAME = "birdsearch.sqlite"
@@ -33,6 +34,9 @@ _BUSY_TIMEOUT_MS = 30_000
 # Content hashes come in no order, so every photo touches its own page of their index: a large catalog's index
 # has to stay in memory for a photo to cost the same as in a small one.
 _CACHE_KIB = 64 << 10
+# Releases of older lines that have the mend of 3.51.3: a log that was begun anew during a checkpoint was taken for
+# one that was folded back (https://sqlite.org/wal.html, "The WAL-Reset Bug").
+_WAL_RESET_FIXED = {(3, 50): 7, (3, 44): 6}
 # What SQLite says of a damaged page under the name of another error.
 _OF_DAMAGE = ("malformed database schema", "Could not decode to UTF-8", "unsupported file format")
 
@@ -95,6 +99,24 @@ def _engine(uri: str, *, begin: str, wal: bool) -> sa.Engine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def sqlite_note(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> str | None:
+    """Say what is to be known of this version of SQLite, or None.
+
+    Args:
+        version: Of SQLite.
+    """
+    fixed = version >= (3, 51, 3) or any(
+        version[:2] == line and version[2] >= least for line, least in _WAL_RESET_FIXED.items()
+    )
+    if fixed or version < (3, 7):
+        return None
+    return (
+        f"SQLite {'.'.join(map(str, version))} can damage a catalog if one process folds the write-ahead log back "
+        "while another commits (fixed in 3.51.3, 3.50.7 and 3.44.6). birdsearch does both by turns; let no other "
+        "program write to the catalog's file while birdsearch runs"
+    )
 
 
 def cursor_of(connection: sa.Connection) -> sqlite3.Cursor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
     """
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.indexer.crawl import display_path
+    from birdsearch.indexer.database import sqlite_note
     from birdsearch.indexer.roots import absent_roots, root_states
     from birdsearch.indexer.runs import vector_settings
     from birdsearch.indexer.vectors import snapshot_state
@@ -51,6 +53,7 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
         search = None if model is None else snapshot_state(store, model.id)
     for line in away:
         click.echo(f"Warning: {line}", err=True)
+    _say_sqlite(sqlite_note())
     folders = [display_path(path) for _, path in roots]
     if fmt == "json":
         known = {"name": model.name, "sha256": model.sha256, "classes": len(model.classes)} if model else None
@@ -63,6 +66,7 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
                 **dataclasses.asdict(counts),
                 "search": None if search is None else dataclasses.asdict(search),
                 "made_with": [dataclasses.asdict(way) for way in made],
+                "sqlite": {"version": sqlite3.sqlite_version, "note": sqlite_note()},
             }
         )
         return
@@ -146,8 +150,10 @@ def check(catalog: Path, files: bool, fmt: str) -> None:
     from tqdm import tqdm
 
     from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.database import sqlite_note
     from birdsearch.indexer.verify import check_catalog
 
+    _say_sqlite(sqlite_note())
     bar: tqdm[None] = tqdm(desc="checking", unit=" items", disable=not sys.stderr.isatty(), leave=False)
     with CatalogStore.open(catalog) as store, bar:
         report = check_catalog(store, files=files, progress=lambda done: _advance(bar, done))
@@ -161,6 +167,12 @@ def check(catalog: Path, files: bool, fmt: str) -> None:
         click.echo(f"{report.vectors} vectors{hashed} verified, {len(rows)} problems")
     if rows:
         sys.exit(1)
+
+
+def _say_sqlite(note: str | None) -> None:
+    """Print what is to be known of this version of SQLite, on stderr."""
+    if note is not None:
+        click.echo(f"Note: {note}", err=True)
 
 
 def _advance(bar: tqdm[None], done: int) -> None:
