@@ -67,14 +67,20 @@ class StalledError(BirdsearchError):
     """Something gave no sign of life for too long and was given up; a thread may still be stuck in it.
 
     Attributes:
-        stage: What it is, such as `the network`.
+        stage: What it is, such as `the network`; empty where only the message says.
         seconds: For how long it gave no sign.
     """
 
-    def __init__(self, stage: str, seconds: float, advice: str = "") -> None:
-        super().__init__(f"{stage} gave no sign of life for {seconds:.0f} s and was given up{advice}")
+    def __init__(self, message: str, *, stage: str = "", seconds: float = 0.0) -> None:
+        super().__init__(message)
         self.stage = stage
         self.seconds = seconds
+
+    @classmethod
+    def of(cls, stage: str, seconds: float, advice: str) -> StalledError:
+        """The error for a stage that gave no sign; the advice follows a semicolon."""
+        message = f"{stage} gave no sign of life for {seconds:.0f} s and was given up; {advice}"
+        return cls(message, stage=stage, seconds=seconds)
 
 
 class ServiceError(BirdsearchError):

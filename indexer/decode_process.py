@@ -36,6 +36,8 @@ GRACE_S = 1.0
 """Decoding that looks at the time itself ends by itself; this much later it is ended from outside."""
 
 _START_S = 120.0
+# A killed process is gone at once, unless the kernel holds it.
+_COLLECT_S = 5.0
 # A process that waits takes up what it is sent within this time, on the busiest machine.
 _WAKE_S = 60.0
 _HEADER_BYTES = 1 << 20
@@ -236,7 +238,11 @@ class WorkerProcess:
         """Kill the process if it runs, and collect it; returns its status as `subprocess` gives it."""
         self.connection.close()
         self.process.kill()
-        status = self.process.wait()
+        try:
+            status = self.process.wait(timeout=_COLLECT_S)
+        except subprocess.TimeoutExpired:
+            # Killed, but inside a file system that does not answer: the system ends it when that does.
+            status = -signal.SIGKILL
         self._log.close()
         self._memory.close()
         return status

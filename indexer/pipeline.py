@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["IndexOptions", "IndexProgress", "IndexSummary", "index_archive"]
 
 
+_KEPT = "what is committed is kept, and the next run goes on from there; "
+
+
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
     """How to index.
@@ -176,7 +179,7 @@ def index_archive(
         KeyboardInterrupt: The run was stopped; what was in hand is committed and the next run goes on.
     """
     options = options or IndexOptions()
-    watch = Watch(options.stall_s, on_tick)
+    watch = Watch(options.stall_s, _KEPT, on_tick)
     return watch.run(lambda: _index(store, model, roots, options, progress or _Silent(), watch))
 
 

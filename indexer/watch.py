@@ -26,10 +26,7 @@ STOP_S = 15.0
 _TICK_S = 0.1
 # A longer time between two ticks is not silence of the stages: the process or the machine was asleep.
 _LONGEST_TICK_S = 1.0
-_ADVICE = (
-    "; what is committed is kept, and the next run goes on from there. If this machine is only slow, allow more "
-    "with BIRDSEARCH_STALL_SECONDS"
-)
+_ADVICE = "if this machine is only slow, allow more with BIRDSEARCH_STALL_SECONDS"
 
 
 class RunStopped(BaseException):
@@ -41,11 +38,15 @@ class Watch:
 
     Args:
         limit_s: How long a stage that is at work may give no sign of life, in seconds; 0 for as long as it likes.
+        kept: What the error says is kept, as a clause with `; ` after it.
         on_tick: Told, several times a second and by the thread that waits, which stages are at work.
     """
 
-    def __init__(self, limit_s: float = STALL_S, on_tick: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, limit_s: float = STALL_S, kept: str = "", on_tick: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._limit_s = limit_s
+        self._kept = kept
         self._on_tick = on_tick
         self._stopped = threading.Event()
         # Seconds that were watched, and when each stage that is at work, and any at all, gave its last sign.
@@ -149,4 +150,4 @@ class Watch:
             # Where none is at work, all of them wait for each other.
             stage, latest = min(signs.items(), key=lambda item: item[1], default=("the run", self._latest))
             if self._clock - latest > self._limit_s:
-                raise StalledError(stage, self._clock - latest, _ADVICE)
+                raise StalledError.of(stage, self._clock - latest, f"{self._kept}{_ADVICE}")

@@ -35,7 +35,8 @@ def first_use(library: str, wait_s: float = STALL_S) -> Iterator[None]:
         StalledError: Another thread's first use did not end in time.
     """
     if not _LOCK.acquire(timeout=wait_s):
-        raise StalledError(f"the start of {library}, which waits for another library's", wait_s)
+        stage = f"the start of {library}, which waits for another thread's first use of a library,"
+        raise StalledError.of(stage, wait_s, "end the process: that thread will not come back")
     try:
         yield
     finally:

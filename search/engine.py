@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.model_source import ModelSource
 from birdsearch.indexer.records import Box, ModelRecord
 from birdsearch.indexer.runs import decode_mode
+from birdsearch.indexer.watch import Watch
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, file_sha256, resolve_weights
 from birdsearch.search.answers import Answerer, Question, check_embedding
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from birdsearch.model.runtime import Model
 
 __all__ = ["Catalog"]
+
+T = TypeVar("T")
 
 # Query photos through the network at a time: bounds memory, not the answer.
 _BATCH = 32
@@ -244,6 +247,7 @@ class Catalog:
             InvalidInputError: `k`, `box` or `photo` is outside what is accepted.
             ModelMismatchError: The model is not the one that the catalog was made with.
             WeightsError: The model is needed and its weights are not to be found.
+            StalledError: The network gave no sign of life for too long.
             CatalogError: There is no catalog, or it is damaged.
         """
         return self.query_many(
@@ -364,10 +368,28 @@ class Catalog:
             return catalog_model(record, given, self._settings, self._device)
         # Without a record nothing but its name says which model this is.
         wanted = (record.sha256, record.preprocessing) if record is not None else ("given", str(given))
-        with self._model_lock:
-            if self._model is None or self._model[0] != wanted:
-                self._model = (wanted, catalog_model(record, given, self._settings, self._device))
-            return self._model[1]
+
+        def load() -> Model:
+            # One at a time; who waits for another's is watched as well.
+            with self._model_lock:
+                if self._model is None or self._model[0] != wanted:
+                    self._model = (wanted, catalog_model(record, given, self._settings, self._device))
+                return self._model[1]
+
+        known = self._model
+        if known is not None and known[0] == wanted:
+            return known[1]
+        return self._watched("the loading of the network", load)
+
+    def _watched(self, stage: str, work: Callable[[], T]) -> T:
+        """Do what may hang in a library, and give it up if it does."""
+        watch = Watch(self._settings.stall_s)
+
+        def run() -> T:
+            with watch.at_work(stage):
+                return work()
+
+        return watch.run(run)
 
     def _embed(
         self,
@@ -385,7 +407,8 @@ class Catalog:
         def flush() -> None:
             if waiting:
                 pixels = np.stack([pixels for _, pixels in waiting])
-                computed = self._loaded(record, given).infer_pixels(pixels).embeddings
+                network = self._loaded(record, given)
+                computed = self._watched("the network", lambda: network.infer_pixels(pixels)).embeddings
                 for (place, _), vector in zip(waiting, computed, strict=True):
                     vectors[place] = vector
                 waiting.clear()

@@ -7,6 +7,7 @@ costs nearly as much as a large one, and while it is answered everybody else wai
 
 from __future__ import annotations
 
+import asyncio
 import math
 import queue
 import threading
@@ -15,9 +16,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from birdsearch.errors import CatalogError
+from birdsearch.errors import CatalogError, StalledError
 
-__all__ = ["Batcher"]
+__all__ = ["ANSWER_S", "Batcher"]
+
+ANSWER_S = 60.0
+"""How long a batch may take, in seconds; nobody waits longer for an answer, and what answers is taken to hang."""
+
+_ADVICE = "try again later; if it stays so, the service has to be started anew"
+# Seconds that a batch gets to be answered when this is closed.
+_LAST_S = 5.0
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -32,8 +40,10 @@ class Batcher(Generic[Q, A]):
         answer: Answers questions, in their order; only ever called by the one thread.
         most: Questions in a batch.
         name: Of the thread.
+        what: What answers, for messages.
         window_s: How long a batch that is not full is held open at most.
         gap_s: How long it is held open for the next question.
+        answer_s: How long a batch may take before what answers is taken to hang.
         expected: How many more questions are on their way; nobody is waited for if there are none. By default those
             that were answered together are expected to ask again together.
     """
@@ -44,8 +54,10 @@ class Batcher(Generic[Q, A]):
         *,
         most: int,
         name: str,
+        what: str = "the answer",
         window_s: float = 0.0,
         gap_s: float = math.inf,
+        answer_s: float = ANSWER_S,
         expected: Callable[[], int] | None = None,
     ) -> None:
         self._answer = answer
@@ -53,6 +65,10 @@ class Batcher(Generic[Q, A]):
         self._window_s = window_s
         self._gap_s = gap_s
         self._expected = expected
+        self._what = what
+        self._answer_s = answer_s
+        # When the batch that is being answered was begun, on the monotonic clock.
+        self._begun: float | None = None
         self._before = 0
         self._asked: queue.SimpleQueue[tuple[Q, Future[A]] | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
@@ -65,7 +81,10 @@ class Batcher(Generic[Q, A]):
 
         Raises:
             CatalogError: The service is stopping.
+            StalledError: What answers hangs.
         """
+        if (seconds := self.stalled_s) is not None:
+            raise StalledError.of(self._what, seconds, _ADVICE)
         asked: Future[A] = Future()
         with self._closing:
             if self._is_closed:
@@ -73,13 +92,35 @@ class Batcher(Generic[Q, A]):
             self._asked.put((question, asked))
         return asked
 
+    async def ask(self, question: Q) -> A:
+        """Ask, and wait for the answer as long as one may take.
+
+        Raises:
+            CatalogError: The service is stopping.
+            StalledError: What answers hangs.
+        """
+        try:
+            async with asyncio.timeout(self._answer_s) as limit:
+                return await asyncio.wrap_future(self.submit(question))
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise StalledError.of(self._what, self._answer_s, _ADVICE) from None
+
+    @property
+    def stalled_s(self) -> float | None:
+        """For how long there was no answer, if that is longer than one may take."""
+        begun = self._begun
+        seconds = 0.0 if begun is None else time.monotonic() - begun
+        return seconds if seconds > self._answer_s else None
+
     def close(self) -> None:
-        """Answer what was asked, and end."""
+        """Answer what was asked, and end; a batch that hangs is left behind."""
         with self._closing:
             if not self._is_closed:
                 self._is_closed = True
                 self._asked.put(None)
-        self._thread.join()
+        self._thread.join(_LAST_S)
 
     def _run(self) -> None:
         is_open = True
@@ -88,7 +129,9 @@ class Batcher(Generic[Q, A]):
             # Those whose client has gone are not worth the work.
             waiting = [(question, asked) for question, asked in batch if asked.set_running_or_notify_cancel()]
             if waiting:
+                self._begun = time.monotonic()
                 self._settle(waiting)
+                self._begun = None
 
     def _next_batch(self) -> tuple[list[tuple[Q, Future[A]]], bool]:
         """What is there, at least one question; and whether more may come."""
@@ -97,6 +140,7 @@ class Batcher(Generic[Q, A]):
         while len(batch) < self._most:
             try:
                 if not batch:
+                    # As long as nobody asks; `close` ends it.
                     item = self._asked.get()
                 elif self._expects_more(len(batch)):
                     item = self._asked.get(timeout=max(0.0, min(until, now + self._gap_s) - time.monotonic()))

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.errors import CatalogError, PhotoError
+from birdsearch.errors import CatalogError, PhotoError, StalledError
 from birdsearch.indexer.decode import FileDigests
 from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeTask, Failed, Verdict
 from birdsearch.indexer.records import Box, ModelRecord
@@ -32,7 +32,7 @@ from birdsearch.indexer.runs import decode_mode
 from birdsearch.model.machine import cores
 from birdsearch.model.photo import PhotoLimits
 from birdsearch.search.engine import Catalog
-from birdsearch.search.service.batching import Batcher
+from birdsearch.search.service.batching import ANSWER_S, Batcher
 from birdsearch.search.stored import stored_by_digest
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ _BATCH, _WINDOW_S = 32, 0.01
 _MOST_PROCESSES = 4
 # Somebody waits for the answer: less than indexing allows.
 _DEADLINE_S = 10.0
+_ADVICE = "try again later; the first time that it is loaded on a machine takes longest"
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}", re.ASCII)
 
 _Pixels = NDArray[np.uint8]
@@ -131,6 +132,7 @@ class Embedder:
                         functools.partial(_embeddings, on_batch),
                         most=_BATCH,
                         name="birdsearch-embed",
+                        what="the network",
                         window_s=_WINDOW_S,
                         expected=lambda: self._decoding,
                     )
@@ -139,7 +141,7 @@ class Embedder:
             closing.callback(self._end_processes)
             count = min(_MOST_PROCESSES, cores()) if processes is None else processes
             self._threads = ThreadPoolExecutor(count, thread_name_prefix="birdsearch-decode")
-            closing.callback(self._threads.shutdown, cancel_futures=True)
+            closing.callback(self._end_threads)
             self._closing = closing.pop_all()
 
     async def embed(self, photo: PhotoFile, box: Box | None = None) -> Embedded:
@@ -151,10 +153,16 @@ class Embedder:
             PhotoError: It cannot be read or decoded; the reason names it.
             WeightsError: The weights of the catalog's model are not to be found.
             CatalogError: The service is stopping, or the catalog is damaged.
+            StalledError: The network hangs, or is still being loaded.
         """
         self._decoding += 1
         try:
-            decoded = await asyncio.wrap_future(self._threads.submit(self._decode, photo, box))
+            async with asyncio.timeout(ANSWER_S) as limit:
+                decoded = await asyncio.wrap_future(self._threads.submit(self._decode, photo, box))
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise StalledError.of("the loading of the network", ANSWER_S, _ADVICE) from None
         except PhotoError as error:
             raise error.named(photo.shown) from error
         finally:
@@ -162,7 +170,12 @@ class Embedder:
         if isinstance(decoded, Embedded):
             return decoded
         photo_id, model, pixels = decoded
-        return Embedded(photo_id, await asyncio.wrap_future(self._network.submit((model, pixels))))
+        return Embedded(photo_id, await self._network.ask((model, pixels)))
+
+    @property
+    def stalled_s(self) -> float | None:
+        """For how long the network gave no answer, if that is longer than it may take."""
+        return self._network.stalled_s
 
     def close(self) -> None:
         """End the processes and threads; photos that wait are not embedded any more."""
@@ -218,6 +231,13 @@ class Embedder:
                 self._pools.append(pool)
             self._mine.pool, self._mine.settings = pool, settings
         return self._mine.pool
+
+    def _end_threads(self) -> None:
+        # What a photo may take, and no more: one may hang in the loading of the network.
+        end = functools.partial(self._threads.shutdown, cancel_futures=True)
+        ending = threading.Thread(target=end, name="birdsearch-decode-end", daemon=True)
+        ending.start()
+        ending.join(_DEADLINE_S)
 
     def _end_processes(self) -> None:
         for pool in self._pools:

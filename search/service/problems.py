@@ -26,6 +26,7 @@ from birdsearch.errors import (
     InvalidInputError,
     MissingFilesError,
     PhotoError,
+    StalledError,
     WeightsError,
 )
 
@@ -179,7 +180,7 @@ def as_problem(error: BirdsearchError, known: Mapping[str, str] | None = None) -
         return ProblemResponse(403, detail, error=error)
     if isinstance(error, MissingFilesError):
         return ProblemResponse(409, detail, error=error)
-    if isinstance(error, CatalogError | WeightsError):
+    if isinstance(error, CatalogError | StalledError | WeightsError):
         return ProblemResponse(503, detail, error=error)
     log.error("an error that has no status of its own", exc_info=error)
     return ProblemResponse(500, "internal error")

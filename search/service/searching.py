@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,8 +59,18 @@ class Searcher:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._batcher: Batcher[_Asked, bytes] = Batcher(
-            self._answers, most=_BATCH, name="birdsearch-search", window_s=_WINDOW_S, gap_s=_GAP_S
+            self._answers,
+            most=_BATCH,
+            name="birdsearch-search",
+            what="the search",
+            window_s=_WINDOW_S,
+            gap_s=_GAP_S,
         )
+
+    @property
+    def stalled_s(self) -> float | None:
+        """For how long a search gave no answer, if that is longer than one may take."""
+        return self._batcher.stalled_s
 
     def close(self) -> None:
         """Answer what was asked, and end."""
@@ -86,7 +95,7 @@ class Searcher:
         _check(request, upload)
         asked = await self._asked(request, upload)
         if _is_quick(asked.question):
-            return await asyncio.wrap_future(self._batcher.submit(asked))
+            return await self._batcher.ask(asked)
         return (await run_in_threadpool(self._answers, [asked]))[0]
 
     # -- what is asked -----------------------------------------------------------------------------------

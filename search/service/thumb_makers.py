@@ -33,6 +33,8 @@ _MEMORY_BYTES = 3 << 30
 _READ_S = 10.0
 _START_S = 60.0
 _END_S = 0.5
+# A killed process is gone at once, unless the kernel holds it.
+_COLLECT_S = 5.0
 # What a process sends after its first byte comes at once.
 _MESSAGE_S = 5
 _HEADER_BYTES = 1 << 16
@@ -157,7 +159,11 @@ class _Maker:
             # An idle one goes now, and one that died of itself is told from one that is killed here.
             self._process.wait(timeout=_END_S)
         self._process.kill()
-        return self._process.wait()
+        try:
+            return self._process.wait(timeout=_COLLECT_S)
+        except subprocess.TimeoutExpired:
+            # Killed, but inside a file system that does not answer: the system ends it when that does.
+            return -signal.SIGKILL
 
 
 class ThumbMakers:
@@ -282,7 +288,12 @@ class ThumbMakers:
         for maker in running:
             # Whoever waits for it gets an error.
             maker.kill()
-        places = [self._idle.get() for _ in range(self._workers)]
+        until = time.monotonic() + self._deadline_s
+        places: list[_Maker | None] = []
+        # A thread that has one and does not come back is left behind.
+        with contextlib.suppress(queue.Empty):
+            while len(places) < self._workers:
+                places.append(self._idle.get(timeout=max(0.0, until - time.monotonic())))
         for place in places:
             if place is not None:
                 self._end(place)

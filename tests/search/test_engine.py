@@ -23,6 +23,7 @@ from birdsearch.errors import (
     InvalidInputError,
     ModelMismatchError,
     PhotoError,
+    StalledError,
     WeightsError,
 )
 from birdsearch.indexer import tables
@@ -461,3 +462,41 @@ def test_a_query_is_decoded_as_the_catalog_was(
 
 def _pixels(path: Path, decode: str) -> bytes:
     return decode_photo(path.read_bytes(), input_size=(32, 32), decode=decode).pixels.tobytes()
+
+
+def test_a_query_whose_network_hangs_ends_with_an_error_that_says_so(
+    indexed: Path,
+    make_photo: MakePhoto,
+    tiny_model: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    end = threading.Event()
+    monkeypatch.setattr(type(tiny_model), "infer_pixels", lambda *_: end.wait(60))
+    new = make_photo(tmp_path / "new.png", 4711)
+    settings = Settings(tmp_path, tmp_path, None, stall_s=0.5)
+    try:
+        with Catalog.open(indexed, settings=settings) as catalog:
+            with pytest.raises(
+                StalledError, match=r"^the network gave no sign of life .*BIRDSEARCH_STALL_SECONDS"
+            ):
+                catalog.query(new, model=tiny_model)
+            assert len(catalog.query(1).hits) == COUNT - 1
+    finally:
+        end.set()
+
+
+def test_a_query_whose_network_does_not_load_ends_with_an_error_that_says_so(
+    indexed: Path, make_photo: MakePhoto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = threading.Event()
+    monkeypatch.setattr("birdsearch.search.engine.catalog_model", lambda *_: end.wait(60))
+    new = make_photo(tmp_path / "new.png", 4711)
+    settings = Settings(tmp_path, tmp_path, None, stall_s=0.5)
+    try:
+        with Catalog.open(indexed, settings=settings) as catalog:
+            for _ in range(2):
+                with pytest.raises(StalledError, match=r"^the loading of the network gave no sign of life"):
+                    catalog.query(new)
+    finally:
+        end.set()

@@ -32,7 +32,7 @@ async def healthz() -> Health:
 
 @router.get("/readyz", response_model=Health, responses=responses(503))
 def readyz(service: ServiceDep) -> Health | Response:
-    """Say whether the catalog can be read and the service is not about to stop."""
+    """Say whether the catalog can be read, the network answers, and the service is not about to stop."""
     if service.stopping.is_set():
         return ProblemResponse(503, "the service is stopping")
     try:
@@ -41,6 +41,14 @@ def readyz(service: ServiceDep) -> Health | Response:
         return ProblemResponse(503, "the catalog was deleted, moved or replaced: start the service anew")
     except BirdsearchError:
         return ProblemResponse(503, "the catalog cannot be read")
+    for what, seconds in (
+        ("the network", service.embedder.stalled_s),
+        ("the search", service.searcher.stalled_s),
+    ):
+        if seconds is not None:
+            return ProblemResponse(
+                503, f"{what} has given no answer for {seconds:.0f} s: start the service anew"
+            )
     return Health()
 
 

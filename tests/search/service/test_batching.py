@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from birdsearch.errors import CatalogError
+from birdsearch.errors import CatalogError, StalledError
 from birdsearch.search.engine import Catalog
 from birdsearch.search.service.batching import Batcher
 
@@ -322,3 +323,29 @@ def test_searches_during_an_index_run_are_right_throughout(
     assert sizes == sorted(sizes)
     # The run commits every few photos, and some states in between were seen.
     assert len(set(sizes)) > 2
+
+
+def test_an_answer_that_never_comes_is_given_up_and_nobody_waits_behind_it() -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def answer(questions: Sequence[int]) -> list[int]:
+        begun.set()
+        end.wait(60)
+        return list(questions)
+
+    batcher = Batcher(answer, most=4, name="test", what="the test", answer_s=0.3)
+    try:
+        with pytest.raises(
+            StalledError, match=r"^the test gave no sign of life for 0 s and was given up; try"
+        ):
+            asyncio.run(batcher.ask(1))
+        assert begun.is_set()
+        time.sleep(0.1)
+        assert batcher.stalled_s is not None
+        with pytest.raises(StalledError):
+            batcher.submit(2)
+        began = time.monotonic()
+        batcher.close()
+        assert time.monotonic() - began < 30
+    finally:
+        end.set()
