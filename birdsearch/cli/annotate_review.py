@@ -91,6 +91,7 @@ def list_labels(photos: tuple[str, ...], history: bool, verdict: str | None, cat
     from birdsearch.indexer.catalog import CatalogStore
     from birdsearch.search.annotate.photos import find_stored
 
+    lost = 0
     with CatalogStore.open(catalog) as store:
         wanted = {find_stored(store, photo) for photo in photos}
         entries: list[tuple[VerifiedLabel, dict[str, object]]]
@@ -115,6 +116,15 @@ def list_labels(photos: tuple[str, ...], history: bool, verdict: str | None, cat
             if (not photos or label.photo_id in wanted) and verdict in (None, label.verdict)
         ]
         paths = photo_paths(store, {label.photo_id for label, _ in entries})
+        if not history:
+            live = {label.annotation_id for label in labels_in_force(store, None)}
+            lost = sum(label.annotation_id not in live for label, _ in entries)
+    if lost:
+        click.echo(
+            f"Note: {lost} of these labels are of photos without a file: they are kept and take no part until "
+            "`birdsearch index` finds the file again",
+            err=True,
+        )
     rows: list[dict[str, object]] = [
         {
             "annotation_id": label.annotation_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from birdsearch.errors import InvalidInputError
@@ -101,18 +101,46 @@ def read_table(path: Path, chosen: TableColumns | None = None) -> LabelTable:
             is not installed.
     """
     chosen = chosen or TableColumns()
+    notes: tuple[str, ...] = ()
     named = tuple(title for title in (chosen.path, chosen.taxon) if title is not None)
     if path.suffix.lower() in (".parquet", ".pq"):
         table, word = _parquet_table(path, named), "row"
     else:
         table, word = CsvTable.of_file(path, (*_KNOWN, *named)), "line"
+        if chosen.path is None:
+            table, notes = _with_media(table, path)
     columns, join = _counting_columns(table, chosen)
     rows = tuple(
         TableRow(f"{word} {row.line}", values, row.problem)
         for row in table.rows
         if (values := _label_values(row, columns, join)) or row.problem
     )
-    return LabelTable(rows, table.notes)
+    return LabelTable(rows, (*table.notes, *notes))
+
+
+def _with_media(table: CsvTable, path: Path) -> tuple[CsvTable, tuple[str, ...]]:
+    """A Camtrap DP's observations with the paths of `media.csv` beside them; any other table as it is."""
+    media_id, kind = column_key("mediaID"), column_key("observationType")
+    beside = path.with_name("media.csv")
+    if not {media_id, kind} <= set(table.keys) or column_key("filePath") in table.keys or not beside.exists():
+        return table, ()
+    media = CsvTable.of_file(beside, ("mediaID", "filePath"))
+    files = {
+        row.values[media_id]: row.values[column_key("filePath")]
+        for row in media.rows
+        if media_id in row.values and column_key("filePath") in row.values
+    }
+    animals = [row for row in table.rows if row.values.get(kind, "").casefold() == "animal"]
+    joined = tuple(
+        replace(row, values={**row.values, column_key("filePath"): files[row.values[media_id]]})
+        if row.values.get(media_id) in files
+        else row
+        for row in animals
+    )
+    others = len(table.rows) - len(animals)
+    plural = "" if others == 1 else "s"
+    notes = (f"{others} observation{plural} of no animal passed over",) if others else ()
+    return replace(table, titles=(*table.titles, "filePath"), rows=joined), notes
 
 
 def _counting_columns(table: CsvTable, chosen: TableColumns) -> tuple[dict[str, str], tuple[str, str] | None]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
 from birdsearch.search import groups
-from birdsearch.search.groups import GroupRules, groups_of, near_hashes, vote_groups
+from birdsearch.search.groups import GroupRules, groups_of, kinship, near_hashes, vote_groups
 
 if TYPE_CHECKING:
     from birdsearch.model.runtime import Model
@@ -482,3 +482,21 @@ def test_bursts_events_and_copies_of_an_archive_share_the_group_of_their_origina
         together[group[views[each.path]]].add((each.camera, each.captured_at[:10]))
     assert all(len(places) == 1 for places in together.values())
     assert len(together) > 10
+
+
+def test_copies_are_one_picture_and_a_burst_is_not(make_catalog: Any) -> None:
+    catalog = make_catalog(4)
+    one = np.eye(4, dtype=np.float32)
+    facts = [
+        ("2023-05-01T06:30:00", b"A" * 8),
+        ("2023-05-01T06:30:00", b"A" * 8),
+        ("2023-05-01T06:30:05", b"z" * 8),
+    ]
+    for place, (at, phash) in enumerate(facts):
+        catalog.photo([one[place]], camera="Z 9", captured_at=f"2023-05-01T{at}", phash=phash)
+    found = kinship(catalog.store, catalog.model_id, [1, 2, 3])
+    assert found.pictures.tolist() == [1, 1, 3]
+    assert found.groups.tolist() == [1, 1, 1]
+    assert found.first_of(["owl", "owl", "owl"]).tolist() == [0, 2]
+    # Copies that bear two names may show two birds.
+    assert found.first_of(["owl", "crow", "owl"]).tolist() == [0, 1, 2]

@@ -233,8 +233,9 @@ def test_the_labels_of_a_lost_photo_come_back_with_its_file(
             return len(LabelEstimator.open(store, model).references)
 
     assert voters() == 3
-    listed = answers(catalog, "annotate", "list")
-    assert len(listed) == 4
+    listed = CliRunner().invoke(cli, ["annotate", "list", "--catalog", str(catalog)])
+    assert "Note: 1 of these labels are of photos without a file: they are kept" in listed.stderr
+    assert len(answers(catalog, "annotate", "list")) == 4
     (folder / "elsewhere.jpg").write_bytes(content)
     index(catalog, folder, tiny_model)
     assert voters() == 4
@@ -272,11 +273,10 @@ def test_copies_are_one_witness(tmp_path: Path, make_photo: MakePhoto, tiny_mode
         name = _SPECIES[number % 4]
         path = archive / name / f"{number:02d}.jpg"
         make_photo(path, number, size=(96, 72), exif=exif(_START + timedelta(days=number)), quality=95)
-        for quality in (80, 60):
-            copy = copies / name / f"{number:02d}-{quality}.jpg"
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            with Image.open(path) as image:
-                image.save(copy, quality=quality, exif=exif(_START + timedelta(days=number)))
+        copy = copies / name / f"{number:02d}.jpg"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            image.save(copy, quality=60, exif=exif(_START + timedelta(days=number)))
     found = {}
     for catalog, folders in ((once, [archive]), (twice, [archive, copies])):
         for folder in folders:

@@ -660,6 +660,21 @@ def test_the_columns_of_other_programs_are_known(archive: Any, tmp_path: Path, t
         assert said(proposals) == [(1, "Mallard", "positive")]
 
 
+def test_observations_of_a_camtrap_dp_find_their_photos_in_its_media(archive: Any, tmp_path: Path) -> None:
+    table(tmp_path / "dp" / "media.csv", "mediaID,filePath,fileName\nm1,a/1.jpg,1.jpg\nm2,a/2.jpg,2.jpg\n")
+    text = (
+        "observationID,mediaID,observationType,scientificName,classificationMethod\n"
+        "o1,m1,animal,Anas platyrhynchos,human\n"
+        "o2,m2,blank,,human\n"
+        "o3,m9,animal,Upupa epops,human\n"
+        "o4,m2,animal,Upupa epops,machine\n"
+    )
+    proposals = read(archive, table(tmp_path / "dp" / "observations.csv", text))
+    assert said(proposals) == [(1, "Mallard", "positive")]
+    assert proposals.notes == ("1 observation of no animal passed over",)
+    assert [where for where, _ in reasons(proposals)] == ["line 4", "line 5"]
+
+
 def test_columns_may_be_named_and_what_a_machine_said_is_no_label(archive: Any, tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", "Foto;Art;taxon\narchive/a/1.jpg;Mallard;Gadwall\n", "utf-16")
     matcher = NameMatcher(catalog_taxonomy(archive.store))
