@@ -84,11 +84,13 @@ class SeenPhoto:
         format: Format of the file.
         capture: What the EXIF says.
         rendering: How the file says that its picture is shown.
+        was_misread: True of the kinds of files that came out as other pictures before the first reading.
     """
 
     format: str
     capture: Capture
     rendering: str = PLAIN
+    was_misread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def see_photo(data: bytes, limits: PhotoLimits = _LIMITS, suffix: str = "") -> S
     """
     header = read_header(data, limits, suffix=suffix)
     rendering = rendering_of(header.format, data, header.exif, header.profile)
-    return SeenPhoto(header.format, read_exif(header.exif), rendering)
+    return SeenPhoto(header.format, read_exif(header.exif), rendering, header.was_misread)
 
 
 def read_file(path: bytes, expected: FileStatus, limits: PhotoLimits = _LIMITS) -> bytes:

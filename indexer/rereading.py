@@ -23,12 +23,9 @@ READING_VERSION = 1
 History:
     0: A photo is the bytes of its file. Photos of catalogs made before schema 5.
     1: A photo is its picture; files have a digest of their own, metadata and rendering of their own. Pictures with
-        a colour profile are embedded as they look, so they are embedded again; so are TIFF and BMP files, some of
-        which came out as noise, as negatives, or white. Camera RAW files of every maker tell time and camera.
+        a colour profile are embedded as they look, so they are embedded again; so are the kinds of TIFF and BMP
+        files that came out as noise, as negatives, or white. Camera RAW files of every maker tell time and camera.
 """
-
-# What earlier readings may have misread without a word.
-_MISREAD = frozenset(("TIFF", "BMP"))
 
 
 def is_current(reading: int, photo_format: str | None) -> bool:  # noqa: ARG001
@@ -48,4 +45,4 @@ def embeds_again(reading: int, seen: SeenPhoto) -> bool:
         reading: The reading that its vector was made by.
         seen: What its file says, by this reading.
     """
-    return reading < 1 and (has_profile(seen.rendering) or seen.format in _MISREAD)
+    return reading < 1 and (has_profile(seen.rendering) or seen.was_misread)

@@ -56,6 +56,8 @@ __all__ = [
 # is fed in small pieces: the deadline is looked at between them.
 _PROGRESSIVE_BLOCK = 2048
 _LIMITS = PhotoLimits()
+# 32-bit grey without a sign, and BMP whose alpha may mean nothing.
+_MISREAD = frozenset((("TIFF", "I"), ("BMP", "RGBA")))
 # What of a JPEG's segments Pillow reads EXIF from: XMP has an orientation as well.
 _EXIF_SOURCES = frozenset(("exif", "xmp", "XML:com.adobe.xmp"))
 
@@ -95,11 +97,13 @@ class PhotoHeader:
         format: Format of the file: a value of `SUFFIXES`.
         exif: Its EXIF as Pillow holds it, or None where there is none that can be parsed.
         profile: The colour profile that is applied to it; None if it is stored in sRGB.
+        was_misread: True of the kinds of TIFF and BMP that came out as noise, as negatives or white before.
     """
 
     format: str
     exif: Image.Exif | None
     profile: bytes | None
+    was_misread: bool = False
 
 
 def open_photo(data: bytes, limits: PhotoLimits = _LIMITS, *, suffix: str = "") -> Image.Image:
@@ -178,7 +182,8 @@ def read_header(data: bytes, limits: PhotoLimits = _LIMITS, *, suffix: str = "")
                 _check_pixels(formats.webp_canvas(data) or (0, 0), limits)
             image = _OPENERS[name](source)
             exif = _exif(image)
-            return PhotoHeader(name, exif, source_profile(image, exif, data))
+            was_misread = isinstance(image, PlanarTiff) or (name, image.mode) in _MISREAD
+            return PhotoHeader(name, exif, source_profile(image, exif, data), was_misread)
     except PhotoError:
         raise
     except Exception as error:

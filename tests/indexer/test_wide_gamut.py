@@ -117,16 +117,17 @@ def test_only_photos_that_are_seen_otherwise_now_are_embedded_again(
     (folder / "srgb.jpg").write_bytes(encode(scene(2), icc_profile=srgb))
     (folder / "p3.jpg").write_bytes(stored_in(scene(3), DISPLAY_P3))
     (folder / "camera.jpg").write_bytes(encode(scene(4), exif=camera.tobytes()))
-    scene(5).save(folder / "scan.tif")
+    scene(5).save(folder / "plain.tif")
+    Image.fromarray(np.asarray(scene(7).convert("L"), np.int32)).save(folder / "scan.tif")
     scene(6).save(folder / "plain.png")
-    assert run(folder).embedded == 6
-    assert run(folder).unchanged == 6
+    assert run(folder).embedded == 7
+    assert run(folder).unchanged == 7
     age(catalog, folder)
     summary = run(folder)
     assert embedded_by(catalog, 3) == {"p3.jpg", "camera.jpg", "scan.tif"}
     assert (summary.embedded, summary.new, sum(summary.failed.values())) == (3, 0, 0)
     # Once only.
-    assert (run(folder).embedded, run(folder).unchanged) == (0, 6)
+    assert (run(folder).embedded, run(folder).unchanged) == (0, 7)
 
 
 def test_a_raw_file_of_an_old_catalog_gets_its_metadata_and_is_not_embedded_again(
