@@ -29,6 +29,13 @@ __all__ = ["ForgetUndone", "Forgettable", "find_forgettable", "forget", "undo_fo
 
 _COMMAND, _UNDO_COMMAND = "forget", "forget undo"
 
+# Columns that name a photo without being a key: they outlive it where photos are merged, but not where it is
+# forgotten. A digest that a photo had may be that of one which was merged into it.
+_UNKEYED = {
+    "merged_photo": (("into_id", "photo"),),
+    "former_digest": (("photo_id", "photo"), ("photo_id", "merged_photo")),
+}
+
 Rows = dict[str, list[dict[str, Any]]]
 """Rows by table, as JSON types."""
 
@@ -208,17 +215,18 @@ def _tables() -> list[str]:
     for table in tables.metadata.sorted_tables:
         if any(key.column.table.name in found for key in table.foreign_keys) and table.name not in found:
             found.append(table.name)
-    return found
+    return [*found, *_UNKEYED]
 
 
 def _links(table: sa.Table) -> list[tuple[sa.Column[Any], str]]:
     """The columns of a table that refer to a row which belongs to a photo, with that row's table."""
     known = _tables()
-    return [
+    keyed = [
         (key.parent, key.column.table.name)
         for key in sorted(table.foreign_keys, key=lambda each: str(each.parent.name))
         if key.column.table.name in known and key.column.table is not table
     ]
+    return keyed + [(table.c[column], parent) for column, parent in _UNKEYED.get(table.name, ())]
 
 
 def _collect(connection: sa.Connection, photo_ids: Sequence[int]) -> dict[str, dict[tuple[Any, ...], Any]]:

@@ -101,6 +101,12 @@ def test_a_photo_without_a_file_is_forgotten_with_all_that_is_known_of_it_and_co
         place.ok(command)
     gone = {place.id_of(name) for name in ("b/1.png", "b/3.png")}
     place.delete("b/1.png", "b/3.png")
+    with CatalogStore.open(place.catalog, "write") as store, store.writing() as connection:
+        # What a catalog of before knew the photo by, and one that turned out to be the same picture.
+        photo_id = min(gone)
+        connection.execute(sa.insert(tables.merged_photo).values(photo_id=90, into_id=photo_id))
+        for digest, owner in ((bytes(32), photo_id), (bytes([1]) * 32, 90)):
+            connection.execute(sa.insert(tables.former_digest).values(digest=digest, photo_id=owner))
     before = place.rows()
     for table in ("prediction", "event", "cluster_member", "distinct_pair", "annotation"):
         assert before[table], table
@@ -116,6 +122,7 @@ def test_a_photo_without_a_file_is_forgotten_with_all_that_is_known_of_it_and_co
         (pair,) = rejected_pairs(store)
         assert gone.isdisjoint((pair.first_id, pair.second_id))
         assert history(store) == []
+    assert after["merged_photo"] == after["former_digest"] == []
     assert place.is_sound()
     assert "1 photos" not in place.ok(forget).stderr
     undone = place.ok(forget, "undo")
