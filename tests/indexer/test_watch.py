@@ -57,7 +57,7 @@ def _index(catalog: Path, model: Model, archive: Path, stall_s: float = STALL_S)
     ("target", "name", "stage"),
     [
         (plan, "crawl", "the crawl of the folders"),
-        (Claims, "is_known", "the supervision of the decoders"),
+        (Claims, "judge", "the supervision of the decoders"),
         (Model, "infer_pixels", "the network"),
         (CatalogWriter, "commit", "the writing of the catalog"),
         (CatalogWriter, "reconcile", "the writing of what moved or is gone"),
