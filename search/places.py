@@ -105,6 +105,12 @@ class SensitivePhotos:
         with self._store.reading() as connection:
             return is_in(photo_ids, self._among(connection, distinct(photo_ids)))
 
+    def prepare(self) -> None:
+        """Look at all photos, so that the next questions are answered at once."""
+        with self._store.reading() as connection:
+            around = self._read(connection)
+            self._all = ((around.key, labels_key(connection)), self._hidden(connection, around, None))
+
     def as_told(
         self,
         connection: sa.Connection,

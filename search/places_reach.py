@@ -67,15 +67,14 @@ def cells_of(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) ->
     return np.where(known, np.clip(rows, 0, _ROWS - 1) * _COLUMNS + columns, NO_CELL)
 
 
-def _around(cells: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The nine cells that each cell touches, itself among them; (N,) each. Rows beyond a pole hold nothing."""
+def _around(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N, 9): the cells that each cell touches, itself among them. Rows beyond a pole hold nothing."""
     rows, columns = np.divmod(cells, _COLUMNS)
-    # One empty row more on either side keeps numbers from running into each other.
-    return [
-        (rows + down) * _COLUMNS + (columns + across) % _COLUMNS
-        for down in (-1, 0, 1)
-        for across in (-1, 0, 1)
-    ]
+    steps = range(-1, 2)
+    return np.stack(
+        [(rows + down) * _COLUMNS + (columns + across) % _COLUMNS for down in steps for across in steps],
+        axis=1,
+    )
 
 
 def standing_cameras(
@@ -151,11 +150,13 @@ class _Sorted:
         self._keys, self._places, self._count = keys[order], places[order], count
 
     def within(self, keys: NDArray[np.int64], reach: int) -> NDArray[np.bool_]:
-        """(N,) bool: photos with a key at most `reach` from one of the keys."""
-        edges = np.zeros(len(self._keys) + 1, np.int64)
-        np.add.at(edges, np.searchsorted(self._keys, keys - reach), 1)
-        np.add.at(edges, np.searchsorted(self._keys, keys + reach, side="right"), -1)
+        """(N,) bool: photos with a key at most `reach` from one of the keys, which are of any shape."""
         found = np.zeros(self._count, bool)
+        if not keys.size or not len(self._keys):
+            return found
+        edges = np.zeros(len(self._keys) + 1, np.int64)
+        np.add.at(edges, np.searchsorted(self._keys, keys.reshape(-1) - reach), 1)
+        np.add.at(edges, np.searchsorted(self._keys, keys.reshape(-1) + reach, side="right"), -1)
         found[self._places[np.cumsum(edges[:-1]) > 0]] = True
         return found
 
@@ -232,8 +233,7 @@ class Reach:
         """What is near in time and space, and where one of the two is not known, of one camera or folder."""
         facts, found = self._facts, marked.copy()
         both = np.flatnonzero(marked & self._is_timed & self._is_placed)
-        for cells in _around(facts.cells[both]):
-            found |= self._by_cell.within(self._with_time(cells, both), REACH_S)
+        found |= self._by_cell.within(self._with_time(_around(facts.cells[both]), both[:, None]), REACH_S)
         rows = marked[self._shared_rows] & self._is_timed[self._shared_rows]
         for some, index in (
             (rows & ~self._is_placed[self._shared_rows], self._by_company),
@@ -246,8 +246,8 @@ class Reach:
             (rows & ~self._is_timed[facts.folder_rows], self._by_folder),
             (rows & self._is_timed[facts.folder_rows], self._by_folder_untimed),
         ):
-            for cells in _around(facts.cells[facts.folder_rows[some]]):
-                found |= index.within((facts.folders[some] << _CELL_BITS) + cells, 0)
+            folders = (facts.folders[some] << _CELL_BITS)[:, None]
+            found |= index.within(folders + _around(facts.cells[facts.folder_rows[some]]), 0)
         return found
 
 
