@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -42,9 +43,7 @@ def facts_key(connection: sa.Connection) -> _Key:
         .limit(1)
     )
     columns = (tables.change.c.seq, photo.id, tables.file.c.id, tables.event.c.run_id, tables.quarantine.c.id)
-    key: list[object] = [
-        connection.execute(sa.select(sa.func.max(column))).scalar_one() for column in columns
-    ]
+    key: list[object] = list(connection.execute(sa.select(*map(_largest, columns))).one())
     row = connection.execute(newest).one_or_none()
     key += [None, None] if row is None else [row.id, row.outcome]
     if row is not None and row.outcome is None:
@@ -62,15 +61,16 @@ def labels_key(connection: sa.Connection) -> _Key:
         connection: An open transaction.
     """
     annotation, run, taxon = tables.annotation.c, tables.run.c, tables.taxon.c
-    numbers = connection.execute(
-        sa.select(sa.func.max(annotation.id), sa.func.count(), sa.func.max(annotation.undone_run_id))
-    ).one()
-    taxa = connection.execute(sa.select(sa.func.max(taxon.id), sa.func.max(taxon.run_id))).one()
-    newest = connection.execute(
-        sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
-    ).scalar_one()
-    model = connection.execute(sa.select(tables.meta.c.value).where(tables.meta.c.key == "model"))
-    return (*numbers, *taxa, newest, model.scalar_one_or_none())
+    newest = sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
+    columns = (annotation.id, annotation.undone_run_id, taxon.id, taxon.run_id)
+    model = sa.select(tables.meta.c.value).where(tables.meta.c.key == "model")
+    count = sa.select(sa.func.count()).select_from(tables.annotation)
+    parts = (newest.scalar_subquery(), model.scalar_subquery(), count.scalar_subquery())
+    return tuple(connection.execute(sa.select(*parts, *map(_largest, columns))).one())
+
+
+def _largest(column: sa.Column[Any]) -> sa.ScalarSelect[Any]:
+    return sa.select(sa.func.max(column)).scalar_subquery()
 
 
 def deployed_frames(store: CatalogStore, photo_ids: NDArray[np.int64]) -> tuple[Frames, Assignment] | None:

@@ -188,7 +188,8 @@ def _ask(
         vectors, usable = read_vectors(connection, record.id, record.embedding_size, some)
         # (B, C) @ (C, classes) -> (B, classes)
         best = record.logits(vectors).argmax(axis=1)
-        answers.by_view[some] = answers.classes[best] & usable
+        # A vector that is damaged may have been one.
+        answers.by_view[some] = answers.classes[best] | ~usable
 
 
 def _verified(

@@ -86,6 +86,15 @@ class Service:
             )
             self.searcher = closing.enter_context(contextlib.closing(Searcher(self)))
             self._closing = closing.pop_all()
+        self._preparing = threading.Thread(target=self._prepare, name="sensitive photos", daemon=True)
+        self._preparing.start()
+
+    def _prepare(self) -> None:
+        """Look at all photos once, before the first page asks which of their places are hidden."""
+        # Whoever asks next is told what is wrong with the catalog.
+        with contextlib.suppress(CatalogError):
+            if not self.options.exact_places:
+                self.sensitive.prepare()
 
     @property
     def store(self) -> CatalogStore:
@@ -155,6 +164,7 @@ class Service:
     def close(self) -> None:
         """Close everything; the service cannot be used afterwards."""
         self.stop()
+        self._preparing.join()
         self._closing.close()
 
 

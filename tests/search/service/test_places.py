@@ -175,6 +175,26 @@ def test_many_photos_are_told_apart_as_few_are(
     assert known.among([]) == frozenset()
 
 
+def test_a_photo_whose_vector_is_damaged_is_hidden_until_it_is_embedded_again(
+    made: Any, placed: Placed
+) -> None:
+    for name, looks_like in (("kite", SENSITIVE), ("tit", COMMON)):
+        placed.photo(made, name, looks_like)
+    assert placed.hidden() == {"kite"}
+    embedding = tables.embedding.c
+    with placed.store.writing() as connection:
+        for view_id in placed.views.values():
+            vector = connection.execute(
+                sa.select(embedding.vector).where(embedding.view_id == view_id)
+            ).scalar_one()
+            flipped = bytes([vector[0], vector[1], vector[2], vector[3] ^ 0x40]) + vector[4:]
+            connection.execute(
+                sa.update(tables.embedding).where(embedding.view_id == view_id).values(vector=flipped)
+            )
+    # Nobody can tell any more which of them showed a kite.
+    assert placed.hidden() == {"kite", "tit"}
+
+
 # -- asking does not find it out -------------------------------------------------------------------------------
 
 
