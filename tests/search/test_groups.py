@@ -488,9 +488,9 @@ def test_copies_are_one_picture_and_a_burst_is_not(make_catalog: Any) -> None:
     catalog = make_catalog(4)
     one = np.eye(4, dtype=np.float32)
     facts = [
-        ("2023-05-01T06:30:00", b"A" * 8),
-        ("2023-05-01T06:30:00", b"A" * 8),
-        ("2023-05-01T06:30:05", b"z" * 8),
+        ("06:30:00", b"A" * 8),
+        ("06:30:00", b"A" * 8),
+        ("06:30:05", b"z" * 8),
     ]
     for place, (at, phash) in enumerate(facts):
         catalog.photo([one[place]], camera="Z 9", captured_at=f"2023-05-01T{at}", phash=phash)
