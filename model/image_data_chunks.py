@@ -68,9 +68,10 @@ def _gif_ranges(data: bytes) -> Iterator[tuple[int, int]]:
     # Not the version before it: adding a comment raises that.
     yield 6, at
     for _ in range(MOST_RANGES):
-        start, kind = at, data[at]
-        if kind == 0x3B:
+        # Some files end without their end mark.
+        if at >= len(data) or data[at] == 0x3B:
             return
+        start, kind = at, data[at]
         if kind == 0x21:
             label = data[at + 1]
             at = _after_blocks(data, at + 2)

@@ -18,7 +18,7 @@ _SOS, _EOI, _COM, _APP0, _APP14 = 0xDA, 0xD9, 0xFE, 0xE0, 0xEE
 _APPLICATION = range(0xE0, 0xF0)
 _ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
 # Segments and scans of one file; a progressive one has about ten scans.
-_MOST_SEGMENTS = 4096
+_MOST_SEGMENTS, _MOST_FILL = 4096, 256
 # So much coded data is looked at together: it stays in the processor's cache.
 _LOOK = 1 << 17
 
@@ -66,16 +66,19 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each segment, those of scans with the coded data that follows."""
     at, scans = 2, 0
     for _ in range(_MOST_SEGMENTS):
-        start = at
-        if data[at] != 0xFF:
+        # As decoders do: what is between segments and is no marker is passed over.
+        start = at = data.find(b"\xff", at)
+        if at < 0:
             raise MalformedError
         # A marker may be filled up with 0xFF before it.
         while data[at] == 0xFF:
             at += 1
-            if at - start > 256:
+            if at - start > _MOST_FILL:
                 raise MalformedError
         marker, start = data[at], at - 1
         at += 1
+        if marker == 0x00:
+            continue
         if marker == _EOI:
             if not scans:
                 raise MalformedError
