@@ -275,3 +275,17 @@ def test_a_crash_over_a_damaged_row_says_that_the_catalog_is_damaged(catalog: Pa
     change(catalog, place + 5, 0x40)
     with pytest.raises(KeyError), CatalogStore.open(catalog):
         raise KeyError("a fault of the program")
+
+
+def test_a_damaged_place_is_named_and_is_no_answer(catalog: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with CatalogStore.open(catalog) as store:
+        assert store.photos([1])[1].latitude == 51.515625
+    for place in places(catalog, LATITUDE):
+        caplog.clear()
+        change(catalog, place + 3)
+        with CatalogStore.open(catalog) as store:
+            found = [store.photos([1])[1] for _ in range(2)][1]
+        change(catalog, place + 3)
+        assert (found.latitude, found.longitude, found.camera) == (None, 7.1, "Camera")
+        (said,) = [record.getMessage() for record in caplog.records]
+        assert said.startswith("photo 1 (/archive-of-old/barn/owl.jpg): when or where it was taken")
