@@ -278,7 +278,8 @@ def test_a_page_takes_few_statements_however_many_photos_it_has(server: Server) 
     from birdsearch.search.service.photo_rows import read_photo_rows
 
     counted: list[str] = []
-    engine = server.service.store._reader
+    with server.service.store.reading() as connection:
+        engine = connection.engine
 
     def count(*arguments: Any) -> None:
         counted.append(arguments[2])
