@@ -155,7 +155,7 @@ def test_a_root_is_re_homed_whether_or_not_its_new_place_was_indexed(place: Plac
     assert f"{place.old} is not there" in place.ok(status).stderr
     done = place.ok(roots, "move", place.old, place.new, "--apply").stdout
     assert f"The catalog uses {place.new} from now on" in done
-    assert place.ok(status).stderr == ""
+    assert "is not there" not in place.ok(status).stderr
     rows = json.loads(place.ok(roots, "--format", "json").stdout)
     assert rows == [{"folder": str(place.new), "there": True, "files": 5, "photos_only_here": 5}]
     assert place.paths() == sorted(str(path) for path in place.new.rglob("*.png"))
