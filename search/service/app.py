@@ -6,14 +6,16 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 
 import anyio.to_thread
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
 from birdsearch import __version__
 from birdsearch.search.service import gauges, openapi, problems, security
-from birdsearch.search.service.limits import BodyLimit, HeadAsGet, RangeLimit, RequestLimit
+from birdsearch.search.service.admission import RequestLimit
+from birdsearch.search.service.limits import BodyLimit, HeadAsGet, RangeLimit
 from birdsearch.search.service.metrics import CountRequests
 from birdsearch.search.service.options import ServeOptions
+from birdsearch.search.service.parameters import KnownParameters
 from birdsearch.search.service.routes import (
     clusters,
     duplicates,
@@ -25,6 +27,7 @@ from birdsearch.search.service.routes import (
     sightings,
 )
 from birdsearch.search.service.routes.annotations import router as annotations_router
+from birdsearch.search.service.sessions import Guesses, Sessions
 from birdsearch.search.service.state import Service
 from birdsearch.search.service.static_files import gallery
 
@@ -82,8 +85,10 @@ def create_app(options: ServeOptions) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
+        dependencies=[Depends(KnownParameters())],
     )
     app.state.options = options
+    app.state.sessions, app.state.guesses = sessions, guesses = Sessions(), Guesses()
     problems.install(app, _known_paths)
     for router in _ROUTERS:
         app.include_router(router)
@@ -93,8 +98,10 @@ def create_app(options: ServeOptions) -> FastAPI:
     app.add_middleware(problems.ErrorsAsProblems)
     app.add_middleware(RangeLimit)
     app.add_middleware(RequestLimit, at_once=options.max_requests)
-    app.add_middleware(security.Guard, options=options)
+    app.add_middleware(security.Guard, options=options, sessions=sessions, guesses=guesses)
     app.add_middleware(BodyLimit, max_bytes=options.max_upload_mb * 1_000_000)
+    # Once more, for what fails outside of the app's own handlers.
+    app.add_middleware(problems.ErrorsAsProblems)
     app.add_middleware(CountRequests, metrics=lambda scope: scope["app"].state.service.metrics)
     app.add_middleware(security.SafeHeaders)
     app.add_middleware(HeadAsGet)

@@ -27,13 +27,15 @@ class ConnectionLimits:
         idle_s: Seconds that a connection is kept between requests.
         unread_s: Seconds that an answer may wait to be read on.
         header_bytes: Size of a request line with its headers.
-        at_once: Open connections.
+        header_lines: How many headers a request may have.
+        at_once: Open connections; if there are more, the one that has been waited for longest is closed.
     """
 
     headers_s: float = 10.0
     idle_s: int = 30
     unread_s: float = 60.0
     header_bytes: int = 32 << 10
+    header_lines: int = 100
     at_once: int = 256
 
 
@@ -42,21 +44,65 @@ def protocol(limits: ConnectionLimits) -> Callable[..., asyncio.Protocol]:
     return functools.partial(_Connection, limits)
 
 
+class _Bounded(h11.Connection):
+    """Refuses headers that are too large or too many, also where they arrive at once."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
+        self._limits = limits
+        self.status_of_error = 400
+
+    def next_event(self) -> Any:
+        try:
+            event = super().next_event()
+            if isinstance(event, h11.Request):
+                self._check(event)
+        except h11.RemoteProtocolError as error:
+            self.status_of_error = error.error_status_hint
+            raise
+        return event
+
+    def _check(self, request: h11.Request) -> None:
+        size = len(request.method) + len(request.target)
+        size += sum(len(name) + len(value) + 4 for name, value in request.headers)
+        if size > self._limits.header_bytes or len(request.headers) > self._limits.header_lines:
+            raise h11.RemoteProtocolError("headers too large", error_status_hint=431)
+
+
 class _Connection(H11Protocol):
     # NOTE: uvicorn bounds the size of headers, but waits for their end without end.
 
     def __init__(self, limits: ConnectionLimits, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._limits = limits
+        self.conn = _Bounded(limits)
+        self.heard = self.loop.time()
         self._headers_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._limits.at_once:
+        self.heard = self.loop.time()
+        if len(self.connections) > self._limits.at_once and not self._end_quietest():
             self._refuse(503, "too many connections are open", {"Retry-After": "1"})
             return
         self._watch_headers()
+
+    def _end_quietest(self) -> bool:
+        """Close the connection whose client was silent longest while it was its turn; False if there is none."""
+        waiting = [
+            other
+            for other in self.connections
+            if isinstance(other, _Connection) and other is not self and other.waits_for_client
+        ]
+        if not waiting:
+            return False
+        min(waiting, key=lambda other: other.heard).transport.abort()
+        return True
+
+    @property
+    def waits_for_client(self) -> bool:
+        return self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_timer = _cancelled(self._headers_timer)
@@ -64,6 +110,7 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self.heard = self.loop.time()
         super().data_received(data)
         self._watch_headers()
 
@@ -89,9 +136,11 @@ class _Connection(H11Protocol):
             # An answer is under way: nothing can be said any more.
             self.transport.abort()
             return
-        self._refuse(
-            400, f"this is not an HTTP request, or its headers are too large ({msg.rstrip('.').lower()})"
-        )
+        if isinstance(self.conn, _Bounded) and self.conn.status_of_error == 431:
+            size, lines = self._limits.header_bytes >> 10, self._limits.header_lines
+            self._refuse(431, f"the headers are larger than {size} KB, or more than {lines}")
+            return
+        self._refuse(400, f"this is not an HTTP request ({msg.rstrip('.').lower()})")
 
     def _refuse(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
         """Answer without the app, and close."""

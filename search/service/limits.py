@@ -11,10 +11,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from birdsearch.search.service.problems import ProblemResponse
 
-__all__ = ["BodyLimit", "HeadAsGet", "RangeLimit", "RequestLimit"]
+__all__ = ["BodyLimit", "HeadAsGet", "RangeLimit"]
 
-# A body that stands still for so long is given up, in seconds.
-_BODY_IDLE_S = 30.0
+# A body that stands still for so long is given up, in seconds; so is one that takes longer than that and than it
+# takes at so many bytes a second.
+_BODY_IDLE_S, _SLOWEST_BYTES_PER_S = 30.0, 10_000
+# What takes photos, and what takes lists of thousands of photos; anything else is a few numbers and names.
+_UPLOADS = frozenset({"/api/search", "/api/label"})
+_LONG_JSON = ("/api/search", "/api/label", "/api/annotations", "/api/duplicates", "/api/clusters")
+_SESSION = "/api/session"
+# Anybody may ask for a session, and JSON is read while nothing else is.
+_SESSION_BYTES, _JSON_BYTES, _LONG_JSON_BYTES = 8_000, 64_000, 1_000_000
+_MOST_DIGITS = 18
 # After an early answer the rest of a body is read and dropped for so long and so far, since closing a connection
 # that still receives would throw the answer away before the client has read it.
 _DRAIN_S = 2.0
@@ -26,14 +34,14 @@ _MAX_RANGE_LENGTH = 128
 
 
 class BodyLimit:
-    """Ends a request whose body is too large or stands still, whether it says its length or not.
+    """Ends a request whose body is too large, stands still or comes too slowly.
 
     What is answered before the body has arrived whole closes the connection, so it is outside of all that refuses.
 
     Args:
         app: What reads the bodies.
-        max_bytes: Largest body.
-        idle_s: Seconds that a body may stand still.
+        max_bytes: Largest body of an upload; others may have what they can need.
+        idle_s: Seconds that a body may stand still, and that any may take.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, idle_s: float = _BODY_IDLE_S) -> None:
@@ -48,36 +56,50 @@ class BodyLimit:
             return
         headers = Headers(scope=scope)
         length = headers.get("content-length", "0")
-        body = _Body(receive, send, self._max_bytes, self._idle_s)
+        most, is_upload = self._most_of(scope["path"], headers.get("content-type", ""))
+        body = _Body(receive, send, most, self._idle_s, "" if not is_upload else " (--max-upload-mb)")
         body.is_whole = length == "0" and "transfer-encoding" not in headers
         # Python's int takes more than digits; what is no number, the connection has refused before.
-        too_large = length.isdecimal() and int(length) > self._max_bytes
+        too_large = length.isdecimal() and (len(length) > _MOST_DIGITS or int(length) > most)
         app = ProblemResponse(413, body.too_large) if too_large else self._app
         await app(scope, body.receive, body.send)
+
+    def _most_of(self, path: str, content_type: str) -> tuple[int, bool]:
+        """Largest body of a request, and whether that is what `--max-upload-mb` says."""
+        if content_type.lower().startswith("multipart/") and path in _UPLOADS:
+            return self._max_bytes, True
+        if path == _SESSION:
+            return min(_SESSION_BYTES, self._max_bytes), False
+        most = _LONG_JSON_BYTES if path.startswith(_LONG_JSON) else _JSON_BYTES
+        return min(most, self._max_bytes), False
 
 
 class _Body:
     """The body of one request on its way in, and the answer on its way out."""
 
-    def __init__(self, receive: Receive, send: Send, max_bytes: int, idle_s: float) -> None:
+    def __init__(self, receive: Receive, send: Send, max_bytes: int, idle_s: float, option: str) -> None:
         self._receive = receive
         self._send = send
         self._max_bytes = max_bytes
         self._idle_s = idle_s
+        self._begun = time.monotonic()
         self._received = 0
         self._is_late = False
         self.is_whole = False
-        self.too_large = (
-            f"the body is larger than {max_bytes / 1e6:g} MB, which is the limit (--max-upload-mb)"
-        )
+        size = f"{max_bytes / 1e6:g} MB" if max_bytes >= 1_000_000 else f"{max_bytes / 1e3:g} KB"
+        self.too_large = f"the body is larger than {size}, which is the limit here{option}"
 
     async def receive(self) -> Message:
         if self.is_whole:
             return await self._receive()
+        left = self._begun + self._idle_s + self._received / _SLOWEST_BYTES_PER_S - time.monotonic()
         try:
-            message = await asyncio.wait_for(self._receive(), self._idle_s)
+            # NOTE: `wait_for` of Python 3.11 swallows a cancellation that comes with the message.
+            async with asyncio.timeout(min(self._idle_s, max(0.0, left))):
+                message = await self._receive()
         except TimeoutError:
-            raise HTTPException(408, f"the body stood still for {self._idle_s:g} s") from None
+            late = f"stood still for {self._idle_s:g} s" if left >= self._idle_s else "came too slowly"
+            raise HTTPException(408, f"the body {late}") from None
         self._received += len(message.get("body", b""))
         if self._received > self._max_bytes:
             raise HTTPException(413, self.too_large)
@@ -101,48 +123,13 @@ async def _drain(receive: Receive) -> None:
     end, dropped = time.monotonic() + _DRAIN_S, 0
     while dropped < _DRAIN_BYTES and (left := end - time.monotonic()) > 0:
         try:
-            message = await asyncio.wait_for(receive(), left)
+            async with asyncio.timeout(left):
+                message = await receive()
         except TimeoutError:
             return
         dropped += len(message.get("body", b""))
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             return
-
-
-class RequestLimit:
-    """Answers 503 to what comes while as many requests as allowed are being answered.
-
-    Args:
-        app: What answers.
-        at_once: How many.
-    """
-
-    # Whoever watches the service has to hear that it is alive, most of all when it is busy.
-    _ALWAYS = frozenset({"/healthz", "/readyz", "/metrics"})
-
-    def __init__(self, app: ASGIApp, at_once: int) -> None:
-        self._app = app
-        self._at_once = at_once
-        self._running = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the app if there is room."""
-        if scope["type"] != "http" or scope["path"] in self._ALWAYS:
-            await self._app(scope, receive, send)
-            return
-        if self._running >= self._at_once:
-            busy = ProblemResponse(
-                503,
-                f"{self._at_once} requests are being answered, which is the limit; try again",
-                headers={"Retry-After": "1"},
-            )
-            await busy(scope, receive, send)
-            return
-        self._running += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._running -= 1
 
 
 class RangeLimit:

@@ -10,6 +10,9 @@ from birdsearch.errors import InvalidInputError
 
 __all__ = ["ServeOptions", "is_loopback"]
 
+# Where others can try to guess it.
+_SHORTEST_TOKEN = 16
+
 
 def is_loopback(host: str) -> bool:
     """Say whether a host name or address is this machine alone."""
@@ -70,6 +73,11 @@ class ServeOptions:
             raise InvalidInputError(f"thumbs_mb must be at least 0, got {self.thumbs_mb}")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token):
             raise InvalidInputError("the token must be printable ASCII and not empty")
+        if self.token is not None and len(self.token) < _SHORTEST_TOKEN and not is_loopback(self.host):
+            raise InvalidInputError(
+                f"the token has {len(self.token)} characters and {self.host} can be reached from other machines: "
+                f"it has to have at least {_SHORTEST_TOKEN}; `openssl rand -hex 32` makes one"
+            )
         if self.token is None and not is_loopback(self.host):
             raise InvalidInputError(
                 f"{self.host} can be reached from other machines, so a token is needed: pass --token-file FILE "

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -123,11 +124,14 @@ _DESCRIPTIONS = {
     403: "Not allowed here.",
     404: "There is no such thing.",
     406: "Not available in what the client accepts.",
+    408: "The body did not come in time.",
     409: "Another process writes to the catalog, or the state does not allow it now.",
     413: "The body is larger than the service takes.",
     415: "The body is of a type that the service does not take.",
     416: "The range is outside the file.",
     422: "A value was not accepted.",
+    429: "Too many wrong tokens came from this address.",
+    431: "The headers are too large.",
     500: "The service failed; the reason is in its log.",
     503: "Too many requests at once, or the catalog or its network cannot be used now.",
 }
@@ -135,7 +139,7 @@ _DESCRIPTIONS = {
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route: those statuses and the ones that any route of the API can give."""
-    every = sorted({*statuses, 400, 401, 403, 500, 503})
+    every = sorted({*statuses, 400, 401, 403, 408, 413, 422, 429, 431, 500, 503})
     return {
         status: {
             "description": _DESCRIPTIONS[status],
@@ -249,6 +253,9 @@ class ErrorsAsProblems:
         answer = _Answer(scope, receive, send)
         try:
             await self._app(scope, receive, answer.send)
+        except ClientDisconnect:
+            # Nobody is there to be told.
+            return
         except Exception as error:
             if answer.is_started:
                 # Too late for a status: the connection is closed, which tells the client that it has not all.

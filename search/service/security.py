@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import hmac
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
@@ -14,10 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from birdsearch.search.service.options import ServeOptions, is_loopback
 from birdsearch.search.service.problems import ProblemResponse, responses
+from birdsearch.search.service.sessions import COOKIE, Guesses, Sessions, address_of, cookie_of
 
-__all__ = ["COOKIE", "SAFE_HEADERS", "Guard", "SafeHeaders", "router"]
+__all__ = ["SAFE_HEADERS", "Guard", "SafeHeaders", "router"]
 
-COOKIE = "birdsearch_session"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # What may be asked without a token: it holds nothing of the catalog.
 _OPEN = frozenset({"/healthz", "/readyz", "/api/session"})
@@ -43,9 +42,9 @@ SAFE_HEADERS = {
 }
 
 
-def session_of(token: str) -> str:
-    """What the session cookie holds for a token: made from it, and of no use to find it."""
-    return hmac.new(token.encode(), b"birdsearch session 1", hashlib.sha256).hexdigest()
+# How late a wrong token is answered, in seconds.
+_WRONG_S = 1.0
+_BEARER = {"WWW-Authenticate": 'Bearer realm="birdsearch"'}
 
 
 def _same(given: str, wanted: str) -> bool:
@@ -87,11 +86,15 @@ class Guard:
     Args:
         app: What is guarded.
         options: What the service was started with.
+        sessions: Those of browsers that have shown the token.
+        guesses: Which clients may try a token now.
     """
 
-    def __init__(self, app: ASGIApp, options: ServeOptions) -> None:
+    def __init__(self, app: ASGIApp, options: ServeOptions, sessions: Sessions, guesses: Guesses) -> None:
         self._app = app
         self._token = options.token
+        self._sessions = sessions
+        self._guesses = guesses
         self._hosts = {
             host.lower().strip("[]").rstrip(".") for host in (options.host, *options.allowed_hosts)
         }
@@ -101,10 +104,10 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(scope)
+        refusal = await self._refusal(scope)
         await (self._app if refusal is None else refusal)(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> ProblemResponse | None:
+    async def _refusal(self, scope: Scope) -> ProblemResponse | None:
         headers = Headers(scope=scope)
         host = _host_name(headers.get("host", ""))
         # Else a page of another site could reach this service by a name that resolves to it (DNS rebinding).
@@ -117,22 +120,34 @@ class Guard:
         path = scope["path"]
         if self._token is None or path in _OPEN or _is_static(path):
             return None
-        if self._is_known(headers, self._token):
+        if self._sessions.knows(cookie_of(headers)):
             return None
-        return ProblemResponse(
-            401, "a token is needed", headers={"WWW-Authenticate": 'Bearer realm="birdsearch"'}
-        )
-
-    @staticmethod
-    def _is_known(headers: Headers, token: str) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and _same(given.strip(), token):
-            return True
-        try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return morsel is not None and _same(morsel.value, session_of(token))
+        if scheme.lower() != "bearer":
+            return ProblemResponse(401, "a token is needed", headers=_BEARER)
+        return await refuse_token(self._guesses, scope, given.strip(), self._token)
+
+
+async def refuse_token(guesses: Guesses, scope: Scope, given: str, token: str) -> ProblemResponse | None:
+    """Compare a token that a client shows; a wrong one is answered late.
+
+    Args:
+        guesses: Which clients may try a token now.
+        scope: The request.
+        given: What is shown.
+        token: What is wanted.
+
+    Returns:
+        What to answer, or None for the right token.
+    """
+    with guesses.of(address_of(scope)) as may_try:
+        if not may_try:
+            detail = "too many wrong tokens come from your address; try again"
+            return ProblemResponse(429, detail, headers={"Retry-After": "1"})
+        if _same(given, token):
+            return None
+        await asyncio.sleep(_WRONG_S)
+        return ProblemResponse(401, "this is not the token", headers=_BEARER)
 
 
 def _host_name(host: str) -> str | None:
@@ -152,8 +167,13 @@ def _is_foreign(headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
         return True
     origin = headers.get("origin")
+    if origin is None:
+        return False
     # Only the names and ports are compared: a proxy in front may speak TLS.
-    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+    try:
+        return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+    except ValueError:
+        return True
 
 
 class SessionRequest(BaseModel):
@@ -169,20 +189,20 @@ class SessionRequest(BaseModel):
 router = APIRouter(prefix="/api", tags=["session"])
 
 
-@router.post("/session", status_code=204, responses=responses(422))
-def start_session(request: Request, body: SessionRequest) -> Response:
+@router.post("/session", status_code=204, responses=responses(413))
+async def start_session(request: Request, body: SessionRequest) -> Response:
     """Start a session: the token once, a cookie from then on."""
     token: str | None = request.app.state.options.token
     if token is None:
         return Response(status_code=204)
-    if not _same(body.token, token):
-        return ProblemResponse(
-            401, "this is not the token", headers={"WWW-Authenticate": 'Bearer realm="birdsearch"'}
-        )
+    refusal = await refuse_token(request.app.state.guesses, request.scope, body.token, token)
+    if refusal is not None:
+        return refusal
     response = Response(status_code=204)
+    sessions: Sessions = request.app.state.sessions
     response.set_cookie(
         COOKIE,
-        session_of(token),
+        sessions.start(),
         path="/",
         httponly=True,
         samesite="strict",
@@ -193,8 +213,10 @@ def start_session(request: Request, body: SessionRequest) -> Response:
 
 
 @router.delete("/session", status_code=204, responses=responses())
-def end_session() -> Response:
-    """End the browser's session."""
+async def end_session(request: Request) -> Response:
+    """End the browser's session; its cookie is worth nothing from then on."""
+    sessions: Sessions = request.app.state.sessions
+    sessions.end(cookie_of(request.headers))
     response = Response(status_code=204)
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
     return response

@@ -51,7 +51,7 @@ class WhereModel(BaseModel):
     under: list[_Path] = Field(
         default_factory=list,
         max_length=_MANY,
-        description="Has a file in one of these folders, as paths are shown or absolute.",
+        description="Has a file in one of these folders, as paths are shown.",
     )
     exclude_under: list[_Path] = Field(
         default_factory=list,
@@ -143,6 +143,8 @@ def _folders(service: Service, shown: Sequence[str]) -> tuple[bytes, ...]:
             raise InvalidInputError("under: a path holds a null character")
         root = None
         inside = text
+        if not service.options.show_paths:
+            _check_shown(text, names)
         if not text.startswith("/"):
             name, _, inside = text.partition("/")
             root = next((path for path, known in names.items() if known == name), None)
@@ -156,6 +158,15 @@ def _folders(service: Service, shown: Sequence[str]) -> tuple[bytes, ...]:
             # As bytes, which Path does not take.
             found.add(path if root is None else os.path.join(root, path.lstrip(b"/")))  # noqa: PTH118
     return tuple(sorted(found))
+
+
+def _check_shown(text: str, names: Mapping[bytes, str]) -> None:
+    """Refuse what would tell by its hits where on this machine the indexed folders are."""
+    if text.startswith("/") or ".." in (*text.split("/"), *_ESCAPE.sub(_unescaped, text).split("/")):
+        raise InvalidInputError(
+            f"under {text!r}: this service shows no absolute paths and takes none; name a folder as it is shown, "
+            f"such as {min(names.values(), default='archive')}"
+        )
 
 
 def _unescaped(match: re.Match[str]) -> str:

@@ -176,6 +176,8 @@ def find_duplicates(service: ServiceDep, response: Response, request: FindReques
     """Look for copies in the whole catalog; nothing is moved."""
     service.check_writable()
     asked = request or FindRequest()
+    if asked.keep is not None and "path:" in asked.keep and not service.options.show_paths:
+        raise InvalidInputError("keep: this service does not show absolute paths, and takes no rule for them")
     options = DedupOptions(
         rules=CopyRules(rotations=asked.rotations, min_similarity=asked.min_similarity),
         keep=KeepRules() if asked.keep is None else KeepRules.parse(asked.keep),

@@ -146,7 +146,7 @@ def test_a_method_that_is_not_allowed_is_a_problem(
         b'{"token": 1}',
         b'{"token": "t", "more": 1}',
         b"\xff\xfe",
-        b"[" * 100_000,
+        b"[" * 8_000,
         b"1e999",
     ],
 )

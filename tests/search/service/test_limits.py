@@ -6,12 +6,14 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -19,11 +21,13 @@ import pytest
 from birdsearch.search.service.connections import ConnectionLimits
 
 if TYPE_CHECKING:
+    from birdsearch.search.service.jobs import Task
     from tests.search.service.conftest import RunningServer
 
 MakeServer = Callable[..., "RunningServer"]
 
 MB = 1_000_000
+_TOKEN = "correct horse battery staple"
 STATIC = Path(__file__).parents[3] / "search" / "service" / "static"
 
 
@@ -61,17 +65,41 @@ def _until(what: Callable[[], bool], seconds: float = 10.0) -> None:
 def test_a_body_that_says_it_is_too_large_is_refused_unread(small: RunningServer) -> None:
     head = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with socket.create_connection(small.address, timeout=10) as opened:
-        opened.sendall(head + b"Content-Length: 1000001\r\n\r\n")
+        opened.sendall(head + b"Content-Length: 8001\r\n\r\n")
         answer = b"".join(iter(lambda: opened.recv(65536), b""))
     status, problem = _problem(answer)
     assert status == 413
-    assert "1 MB" in str(problem["detail"])
+    assert "8 KB" in str(problem["detail"])
     assert b"connection: close" in answer.lower()
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "most", "told"),
+    [
+        ("/api/session", "application/json", 8_000, "8 KB"),
+        ("/api/session", "multipart/form-data; boundary=b", 8_000, "8 KB"),
+        ("/api/jobs", "application/json", 64_000, "64 KB"),
+        ("/api/jobs", "multipart/form-data; boundary=b", 64_000, "64 KB"),
+        ("/api/nothing", "application/json", 64_000, "64 KB"),
+        ("/api/annotations", "application/json", MB, "1 MB"),
+        ("/api/search", "application/json", MB, "1 MB"),
+        ("/api/search", "multipart/form-data; boundary=b", 3 * MB, "3 MB"),
+    ],
+)
+def test_each_body_may_be_as_large_as_it_can_have_to_be(
+    make_server: MakeServer, catalog_path: Path, path: str, content_type: str, most: int, told: str
+) -> None:
+    server = make_server(catalog=catalog_path, read_only=True, max_upload_mb=3)
+    headers = {"Content-Type": content_type}
+    assert httpx.post(server.url + path, content=b" " * most, headers=headers).status_code != 413
+    answer = httpx.post(server.url + path, content=b" " * (most + 1), headers=headers)
+    assert answer.status_code == 413
+    assert told in answer.json()["detail"]
 
 
 def test_a_body_of_the_largest_size_is_read(small: RunningServer) -> None:
     start, end = b'{"token": "', b'"}'
-    body = start + b"x" * (MB - len(start) - len(end)) + end
+    body = start + b"x" * (8_000 - len(start) - len(end)) + end
     headers = {"Content-Type": "application/json"}
     answer = httpx.post(f"{small.url}/api/session", content=body, headers=headers)
     assert answer.status_code == 422  # The token is too long, which only who has read it knows.
@@ -161,44 +189,149 @@ def test_a_body_that_stands_still_is_given_up(
 # -- how many at once --------------------------------------------------------------------------------------
 
 
+_SEARCH = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+_SESSION = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
 def test_too_many_requests_at_once_are_told_to_come_again(
+    make_server: MakeServer, catalog_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from birdsearch.search.service.searching import Searcher
+
+    server = make_server(catalog=catalog_path, read_only=True, max_requests=2)
+    going_on, answer_now = threading.Semaphore(0), threading.Event()
+    answers = Searcher._answers
+
+    def held(self: Searcher, asked: Any) -> list[bytes]:
+        going_on.release()
+        answer_now.wait(20)
+        return answers(self, asked)
+
+    monkeypatch.setattr(Searcher, "_answers", held)
+    with ThreadPoolExecutor(2) as pool:
+        asked = {"photo_id": 3, "exact": True}
+        running = [
+            pool.submit(httpx.post, f"{server.url}/api/search", json=asked, timeout=30) for _ in range(2)
+        ]
+        for _ in running:
+            assert going_on.acquire(timeout=20)
+        for refused in (
+            httpx.get(f"{server.url}/api/catalog"),
+            httpx.post(f"{server.url}/api/search", json=asked),
+        ):
+            assert refused.status_code == 503
+            assert int(refused.headers["retry-after"]) >= 1
+            assert refused.headers["content-type"] == "application/problem+json"
+        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        answer_now.set()
+        assert [one.result().status_code for one in running] == [200, 200]
+    assert httpx.get(f"{server.url}/api/catalog").status_code == 200
+
+
+@pytest.mark.parametrize("head", [_SEARCH, _SESSION])
+def test_bodies_that_do_not_come_take_no_place_from_others(
+    make_server: MakeServer, catalog_path: Path, head: bytes
+) -> None:
+    server = make_server(catalog=catalog_path, read_only=True, max_requests=8)
+    with contextlib.ExitStack() as stack:
+        opened = [
+            stack.enter_context(socket.create_connection(server.address, timeout=20)) for _ in range(20)
+        ]
+        for one in opened:
+            one.sendall(head + b"Content-Length: 20\r\n\r\n{")
+        # Those that were begun first are ended for those that came later.
+        _until(lambda: len(select.select(opened, [], [], 0)[0]) >= 12)
+        for one in select.select(opened, [], [], 0)[0]:
+            status, problem = _problem(b"".join(iter(lambda one=one: one.recv(65536), b"")))  # type: ignore[misc]
+            assert status == 408
+            assert "others wait" in str(problem["detail"])
+        with httpx.Client(base_url=server.url, timeout=20) as client:
+            assert client.get("/api/catalog").status_code == 200
+            assert client.post("/api/search", json={"photo_id": 3}).status_code == 200
+            assert client.post("/api/session", json={"token": "t"}).status_code == 204
+            assert client.delete("/api/jobs/1").status_code == 404
+
+
+def test_streams_of_events_take_no_place_from_others(make_server: MakeServer, catalog_path: Path) -> None:
+    server = make_server(catalog=catalog_path, read_only=True, max_requests=8)
+    end = threading.Event()
+
+    def work(task: Task) -> dict[str, object]:
+        while not end.wait(0.01):
+            task.check()
+        return {}
+
+    job = server.service.jobs.start("label", work)
+    stream = b"GET /api/jobs/%d/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %d\r\n\r\n"
+    try:
+        with contextlib.ExitStack() as stack:
+            for client in (1, 1, 1, 1, 1, 1, 2, 2):
+                opened = stack.enter_context(socket.create_connection(server.address, timeout=20))
+                opened.sendall(stream % (job.id, client))
+                assert opened.recv(12) == b"HTTP/1.1 200"
+            for client, told in ((1, b"6 streams of events go to you already"), (3, b"8 requests are being")):
+                with socket.create_connection(server.address, timeout=20) as refused:
+                    refused.sendall(stream % (job.id, client))
+                    answer = b""
+                    while told not in answer and (more := refused.recv(65536)):
+                        answer += more
+                    assert answer.startswith(b"HTTP/1.1 503 ")
+                    assert b"retry-after: " in answer.lower()
+            with httpx.Client(base_url=server.url, timeout=20) as client_of_others:
+                assert client_of_others.get("/api/catalog").status_code == 200
+                # The request that ends them all.
+                assert client_of_others.delete(f"/api/jobs/{job.id}").status_code == 202
+        _until(lambda: server.service.jobs.unfinished(None) is None)
+    finally:
+        end.set()
+
+
+def test_a_body_that_drips_is_given_up(
+    make_server: MakeServer, catalog_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from birdsearch.search.service.limits import BodyLimit
+
+    monkeypatch.setattr(BodyLimit.__init__, "__defaults__", (0.5,))
+    server = make_server(catalog=catalog_path, read_only=True)
+    begun = time.monotonic()
+    with socket.create_connection(server.address, timeout=20) as opened:
+        opened.sendall(_SESSION + b"Content-Length: 1000\r\n\r\n")
+        opened.settimeout(0.05)
+        answer = b""
+        while not answer and time.monotonic() < begun + 15:
+            with contextlib.suppress(TimeoutError):
+                opened.sendall(b" ")
+                answer = opened.recv(65536)
+        opened.settimeout(10)
+        with contextlib.suppress(ConnectionError):
+            answer += b"".join(iter(lambda: opened.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"came too slowly" in answer
+
+
+def test_a_connection_that_is_silent_makes_room_for_another(
     make_server: MakeServer, catalog_path: Path
 ) -> None:
-    server = make_server(catalog=catalog_path, read_only=True, max_requests=2)
-    head = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    body = b'{"token": "t"}'
-
-    with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(socket.create_connection(server.address, timeout=20)) for _ in range(2)]
-        for one in opened:
-            one.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body))
-        _until(lambda: httpx.get(f"{server.url}/api/openapi.json").status_code == 503)
-        answer = httpx.get(f"{server.url}/api/openapi.json")
-        assert answer.status_code == 503
-        assert int(answer.headers["retry-after"]) >= 1
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert httpx.get(f"{server.url}/healthz").status_code == 200
-        for one in opened:
-            one.sendall(body)
-            assert one.recv(65536).startswith(b"HTTP/1.1 204 ")
-    _until(lambda: httpx.get(f"{server.url}/api/openapi.json").status_code == 200)
-
-
-def test_those_who_hang_up_make_room(make_server: MakeServer, catalog_path: Path) -> None:
-    server = make_server(catalog=catalog_path, read_only=True, max_requests=1)
-    head = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
-    for _ in range(3):
-        with socket.create_connection(server.address, timeout=20) as opened:
-            opened.sendall(head)
-            _until(lambda: httpx.get(f"{server.url}/api/openapi.json").status_code == 503)
-        _until(lambda: httpx.get(f"{server.url}/api/openapi.json").status_code == 200)
-
-
-def test_too_many_connections_are_refused(make_server: MakeServer, catalog_path: Path) -> None:
     server = make_server(catalog=catalog_path, read_only=True, limits=ConnectionLimits(at_once=4))
     with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(server.address, timeout=20)) for _ in range(4)]
+        _until(lambda: _answers(server))
+        with contextlib.suppress(ConnectionError):
+            assert silent[0].recv(1) == b""
+
+
+def test_too_many_connections_that_are_answered_are_refused(
+    make_server: MakeServer, catalog_path: Path
+) -> None:
+    server = make_server(
+        catalog=catalog_path, read_only=True, token=_TOKEN, limits=ConnectionLimits(at_once=4)
+    )
+    # A wrong token is answered late.
+    late = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n"
+    with contextlib.ExitStack() as stack:
         for _ in range(4):
-            stack.enter_context(socket.create_connection(server.address, timeout=20))
+            stack.enter_context(socket.create_connection(server.address, timeout=20)).sendall(late)
+        time.sleep(0.2)
         with socket.create_connection(server.address, timeout=20) as one_more:
             answer = b"".join(iter(lambda: one_more.recv(65536), b""))
         status, _ = _problem(answer)
@@ -289,8 +422,26 @@ def test_headers_without_end_are_cut(server: RunningServer, start: bytes) -> Non
                 sent += 4096
         with contextlib.suppress(ConnectionError):
             answer = b"".join(iter(lambda: opened.recv(65536), b""))
-    assert sent < 4 * MB or answer.startswith(b"HTTP/1.1 400 ")
+    assert sent < 4 * MB or answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
     assert _answers(server)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"X-Long: " + b"a" * 60_000,
+        b"\r\n".join(b"X-%d: 1" % n for n in range(101)),
+        b"Cookie: " + b"a" * 33_000,
+    ],
+)
+def test_headers_that_are_too_large_or_too_many_are_refused_also_if_they_come_at_once(
+    server: RunningServer, headers: bytes
+) -> None:
+    answer = server.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n\r\n")
+    status, problem = _problem(answer)
+    assert status == 431
+    assert problem["detail"] == "the headers are larger than 32 KB, or more than 100"
+    assert b"x-content-type-options: nosniff" in answer.lower()
 
 
 def test_an_answer_that_nobody_reads_is_given_up(make_server: MakeServer, catalog_path: Path) -> None:
@@ -324,7 +475,7 @@ def test_one_range_is_sent_alone(server: RunningServer) -> None:
 @pytest.mark.parametrize(
     "ranges",
     [
-        ",".join(f"{start}-{start}" for start in range(0, 8000, 2)),
+        ",".join(f"{start}-{start}" for start in range(0, 5000, 2)),
         ",".join(["0-"] * 8000),
         ",".join(["-1"] * 9000),
         "0-0, " * 20 + "1-1",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +46,12 @@ def test_an_address_that_others_reach_needs_a_token(host: str) -> None:
     with pytest.raises(InvalidInputError, match="token"):
         ServeOptions(catalog=Path("c"), host=host)
     assert ServeOptions(catalog=Path("c"), host=host, token=TOKEN).host == host
+
+
+def test_a_token_that_could_be_guessed_is_refused_where_others_can_try() -> None:
+    with pytest.raises(InvalidInputError, match=r"1 characters .* at least 16; `openssl rand -hex 32`"):
+        ServeOptions(catalog=Path("c"), host="0.0.0.0", token="x")
+    assert ServeOptions(catalog=Path("c"), token="x").token == "x"
 
 
 def test_the_token_is_in_no_repr() -> None:
@@ -148,8 +157,48 @@ def test_a_session_stands_for_the_token(guarded: RunningServer) -> None:
         assert TOKEN not in cookie
         assert "secure" not in cookie.lower()
         assert client.get("/metrics").status_code == 200
+        held = {"Cookie": cookie.partition(";")[0]}
         assert client.delete("/api/session").status_code == 204
         assert client.get("/metrics").status_code == 401
+    # Nor is it of use to whoever has kept it.
+    assert httpx.get(f"{guarded.url}/metrics", headers=held).status_code == 401
+
+
+def test_a_session_is_found_among_other_cookies(guarded: RunningServer) -> None:
+    started = httpx.post(f"{guarded.url}/api/session", json={"token": TOKEN})
+    own = started.headers["set-cookie"].partition(";")[0]
+    for header in (f"a=b; {own}", f'x="; y={{}}; {own} ;z', f"{own};;=", f"other{own}; {own}"):
+        assert httpx.get(f"{guarded.url}/metrics", headers={"Cookie": header}).status_code == 200, header
+    for header in (own.upper(), own.replace("=", " "), own + "x", f"x{own}"):
+        assert httpx.get(f"{guarded.url}/metrics", headers={"Cookie": header}).status_code == 401, header
+
+
+def test_a_cookie_that_takes_long_to_read_is_not_read(guarded: RunningServer) -> None:
+    # `http.cookies` of Python 3.11.7 takes 10 s for this (CVE-2024-7592), and others wait meanwhile.
+    cookie = b'birdsearch_session="' + b"\\" * 30_000 + b'"'
+    answer = httpx.get(f"{guarded.url}/metrics", headers={b"Cookie": cookie}, timeout=5)
+    assert answer.status_code == 401
+
+
+def test_guesses_are_answered_late_and_not_many_at_a_time(guarded: RunningServer) -> None:
+    with httpx.Client(base_url=guarded.url) as client, ThreadPoolExecutor(12) as pool:
+        client.post("/api/session", json={"token": TOKEN})
+        url = guarded.url
+        guesses = [
+            pool.submit(httpx.post, f"{url}/api/session", json={"token": f"guess {n}"}) for n in range(6)
+        ] + [
+            pool.submit(httpx.get, f"{url}/metrics", headers={"Authorization": f"Bearer guess {n}"})
+            for n in range(6)
+        ]
+        # Who has a session is not held up.
+        assert client.get("/metrics").status_code == 200
+        statuses = Counter(one.result().status_code for one in guesses)
+        assert set(statuses) == {401, 429}
+        assert statuses[401] <= 10
+        refused = next(one.result() for one in guesses if one.result().status_code == 429)
+        assert refused.headers["retry-after"] == "1"
+        assert "too many wrong tokens" in refused.json()["detail"]
+    assert httpx.get(f"{url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
 
 
 def test_a_session_behind_tls_is_for_tls_only(guarded: RunningServer) -> None:
@@ -183,6 +232,7 @@ def test_a_session_of_another_token_is_none(
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Origin": ""},
+        {"Origin": "http://["},
         {"Origin": "http://localhost:1"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
@@ -237,6 +287,64 @@ def test_every_response_is_safe_to_show(server: RunningServer, method: str, path
     if path.startswith("/api/"):
         assert answer.headers["cache-control"] == "no-store"
     assert "server" not in answer.headers
+
+
+_WRONG = [
+    b"[",
+    b"http://[",
+    b"//[::1",
+    b"%",
+    b"%zz",
+    b"%00",
+    b"\xff\xfe",
+    b"a" * 3000,
+    b"=;,\"'",
+    b"../../",
+    b"\x01",
+]
+_PLACES = [
+    b"GET /metrics HTTP/1.1\r\nHost: %s",
+    b"GET /metrics HTTP/1.1\r\nHost: localhost:%s",
+    b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nOrigin: %s",
+    b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nOrigin: http://%s",
+    b"DELETE /api/jobs/1 HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: %s",
+    b"GET /api/nothing HTTP/1.1\r\nHost: localhost\r\nCookie: %s",
+    b"GET /api/nothing HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s",
+    b"GET /api/photos/1/thumb?size=%s HTTP/1.1\r\nHost: localhost",
+    b"GET /api/photos/1/thumb?box=%s HTTP/1.1\r\nHost: localhost",
+    b"GET /api/photos?%s HTTP/1.1\r\nHost: localhost",
+    b"GET /api/photos?under=%s HTTP/1.1\r\nHost: localhost",
+    b"GET /api/photos?cursor=%s HTTP/1.1\r\nHost: localhost",
+    b"GET /api/photos/%s HTTP/1.1\r\nHost: localhost",
+    b"GET /%s HTTP/1.1\r\nHost: localhost",
+    b"GET %s HTTP/1.1\r\nHost: localhost",
+    b"GET /api/photos/1/image HTTP/1.1\r\nHost: localhost\r\nRange: %s",
+    b"GET /nothing.css HTTP/1.1\r\nHost: localhost\r\nRange: bytes=%s",
+    b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nContent-Length: %s",
+    b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s",
+    b"GET /api/photos/999/thumb HTTP/1.1\r\nHost: localhost\r\nAccept: %s",
+    b"GET /api/photos/999/thumb HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: %s",
+    b"GET /api/jobs/999/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: %s",
+]
+
+
+@pytest.mark.parametrize("place", _PLACES)
+def test_whatever_a_request_says_wrongly_is_a_problem_that_is_safe_to_show(
+    server: RunningServer, place: bytes
+) -> None:
+    for wrong in _WRONG:
+        answer = server.raw(place % wrong + b"\r\nConnection: close\r\n\r\n")
+        head, _, body = answer.partition(b"\r\n\r\n")
+        status = int(head.split(b" ", 2)[1])
+        if status < 300:
+            # What is wrong is of no account there.
+            assert place.startswith((b"GET /api/photos?", b"DELETE", b"GET /%s", b"POST /api/session")), wrong
+            continue
+        assert 400 <= status < 500, (place, wrong, answer)
+        assert b"content-type: application/problem+json" in head.lower()
+        assert b"x-content-type-options: nosniff" in head.lower()
+        assert b"content-security-policy: default-src 'none'" in head.lower()
+        assert json.loads(body)["status"] == status
 
 
 def test_a_refused_connection_is_safe_to_show_too(server: RunningServer) -> None:

@@ -99,7 +99,7 @@ def test_a_port_that_is_taken_is_an_error(catalog_path: Path) -> None:
 
 
 def test_an_address_of_another_machine_is_an_error(catalog_path: Path) -> None:
-    done = _run("--catalog", str(catalog_path), "--host", "192.0.2.1", BIRDSEARCH_TOKEN="t")
+    done = _run("--catalog", str(catalog_path), "--host", "192.0.2.1", BIRDSEARCH_TOKEN="t" * 16)
     assert done.returncode == 1
     assert "192.0.2.1" in done.stderr
     assert "Traceback" not in done.stderr
@@ -121,10 +121,10 @@ def test_other_machines_are_not_let_in_without_a_token(catalog_path: Path) -> No
 
 def test_the_token_comes_from_a_file_or_the_environment(catalog_path: Path, tmp_path: Path) -> None:
     file = tmp_path / "token"
-    file.write_text("from the file\n")
+    file.write_text("from the file alone\n")
     shared = ("--catalog", str(catalog_path), "--host", "0.0.0.0", "--read-only")
     for arguments, environment, token in (
-        (("--token-file", str(file)), {}, "from the file"),
+        (("--token-file", str(file)), {}, "from the file alone"),
         ((), {"BIRDSEARCH_TOKEN": "from the environment"}, "from the environment"),
     ):
         with _started(*shared, *arguments, **environment) as (_, url):
