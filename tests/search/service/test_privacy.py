@@ -75,7 +75,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "similar": (f"#{{{CONTROL}}}", f"#{{{KITE}}}", f"#{{{CONTROL}}} --elsewhere", "s1"),
     "deployments list": ("",),
     "deployments import": ("{sites}",),
-    "cluster": (CLUSTERS + " --report {out}/report --out {out}/members.csv",),
+    "cluster": (CLUSTERS, CLUSTERS + " --report {out}/report --out {out}/members.csv"),
     "cluster list": ("", "--report {out}/again"),
     "cluster show": (
         "{cluster}",
