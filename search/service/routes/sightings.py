@@ -172,7 +172,10 @@ def _find(
     record = service.model_in_use()
     task.progress("joining photos")
     estimator = service.catalog.label_estimator()
-    found = find_sightings(service.store, record, None, rules, joining, estimator=estimator)
+    exact = service.options.exact_places
+    found = find_sightings(
+        service.store, record, None, rules, joining, exact_places=exact, estimator=estimator
+    )
     if not len(found.frames):
         raise InvalidInputError("there is no photo to look at; index a folder first")
     task.progress("storing what was found")
