@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from birdsearch.indexer.database import DATABASE_NAME
@@ -161,6 +164,40 @@ def test_a_signal_ends_an_index_whose_network_holds_the_interpreter(
     assert (
         f"Error: birdsearch was told to end by {number.name} and had not ended 2 s later; at work: " in said
     )
+
+
+def test_sigterm_ends_a_service_whose_network_holds_the_interpreter(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, make_photo: MakePhoto
+) -> None:
+    process = start("nothing", 60.0)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    new = make_photo(tmp_path / "new.png", 99, size=(8, 8)).read_bytes()
+    program = PROGRAM.replace("batches == 2", "batches == 1")
+    catalog = ("--catalog", str(tmp_path / "catalog"))
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *("native with the lock", "2", "serve", "--port", "0"), *catalog],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as service:
+        assert service.stdout is not None
+        url = re.search(r"http://\S+", service.stdout.readline())
+        assert url is not None
+
+        def ask() -> None:
+            with contextlib.suppress(httpx.HTTPError):
+                httpx.post(f"{url[0]}/api/search", files={"photo": ("new.png", new)}, timeout=60)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        _until_stuck(service)
+        time.sleep(1.5)
+        service.send_signal(signal.SIGTERM)
+        _, said = service.communicate(timeout=60)
+        asking.join(timeout=60)
+    assert service.returncode == -signal.SIGKILL, said
+    assert "Error: birdsearch was told to end by SIGTERM and had not ended 2 s later; at work: serve" in said
 
 
 def test_a_command_that_is_done_and_cannot_exit_is_ended() -> None:
