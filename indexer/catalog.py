@@ -405,6 +405,13 @@ class CatalogStore:
                 found.update((row.digest, row.id) for row in rows)
         return found
 
+    def current_id(self, photo_id: int) -> int:
+        """The id that a photo has now: that of the photo it was merged into, if it was; else its own."""
+        merged = tables.merged_photo.c
+        with self.reading() as connection:
+            found = connection.execute(sa.select(merged.into_id).where(merged.photo_id == photo_id))
+            return int(found.scalar_one_or_none() or photo_id)
+
     def rendering(self, photo_id: int) -> str | None:
         """How a photo was shown when it was embedded; None where that is not known."""
         with self.reading() as connection:

@@ -194,6 +194,8 @@ def photo_name(image: Image.Image) -> str:
 
 
 def _by_id(store: CatalogStore, photo_id: int, box: Box | None) -> ReadPhoto:
+    if abs(photo_id) < 1 << 63:
+        photo_id = store.current_id(photo_id)
     record = store.photos([photo_id]).get(photo_id) if abs(photo_id) < 1 << 63 else None
     if record is None:
         reason = (

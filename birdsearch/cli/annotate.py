@@ -38,9 +38,9 @@ def annotate() -> None:
     birdsearch annotate folders ./by-species   folders named after species
     birdsearch annotate undo                   take the last of these back
 
-    A label belongs to the content of a photo, so it stays when the photo is renamed or moved. Nothing is ever
-    written to a photo, and nothing recorded is ever lost: a new label takes the place of an old one, which
-    --history still shows and `undo` brings back.
+    A label belongs to the picture: it stays when the photo is renamed or moved, or its metadata edited. Nothing
+    is ever written to a photo, and nothing recorded is ever lost: a new label takes the place of an old one,
+    which --history still shows and `undo` brings back.
     """  # noqa: D301 click takes the backspace for a paragraph that is not to be wrapped
 
 

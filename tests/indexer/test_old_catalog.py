@@ -186,6 +186,8 @@ def test_two_old_photos_that_are_one_picture_become_one_and_lose_nothing(old: Ol
     assert old.labels()[3] == before[3] | before[8] == {("Gadwall", "positive"), ("Mallard", "positive")}
     assert old.rows("SELECT id FROM photo WHERE id = 8") == []
     assert old.rows("SELECT into_id FROM merged_photo WHERE photo_id = 8") == [(3,)]
+    # Whoever noted its former id finds it.
+    assert old.ask(["query", "#8", "-k", "3", "--format", "json"])[0]["query"]["photo_id"] == 3
     del members[8]
     assert dict(old.rows("SELECT view_id, cluster_id FROM cluster_member WHERE run_id = 15")) == members
     # Photo 1 is no copy of 10; that 3 is none of itself is not to be remembered.
