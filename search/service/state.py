@@ -28,9 +28,14 @@ from birdsearch.search.service.review_pool import ReviewPool
 from birdsearch.search.service.searching import Searcher
 from birdsearch.search.service.sighting_views import SightingViews
 from birdsearch.search.service.thumbs import ThumbCache, thumbs_folder
+from birdsearch.search.service.turns import Turns
 from birdsearch.search.service.writing import CatalogWriters
 
 __all__ = ["Service", "ServiceDep", "service_of"]
+
+
+# Fewer than there are threads, so that other requests have some.
+_THUMBS_AT_ONCE = 6
 
 
 class Service:
@@ -46,6 +51,7 @@ class Service:
         sensitive: Photos of which the place is not told exactly.
         paths: How paths are shown.
         thumbs: Photos made small.
+        thumb_turns: Held by the requests for them that are being answered; the others wait in order.
         jobs: Long work.
         copies: What the last search for copies found.
         clusters: Clusters as they are shown.
@@ -72,6 +78,7 @@ class Service:
             self.thumbs = closing.enter_context(
                 contextlib.closing(ThumbCache(thumbs_folder(), options.thumbs_mb * 1_000_000))
             )
+            self.thumb_turns = Turns(_THUMBS_AT_ONCE)
             self.jobs = closing.enter_context(contextlib.closing(Jobs(self.paths.known)))
             self.copies = FoundCopies()
             self.clusters = ClusterViews(None if options.exact_places else self.sensitive)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Header, Path, Query, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -21,7 +22,7 @@ from birdsearch.search.service.originals import original_response
 from birdsearch.search.service.photo_files import find_files, opened
 from birdsearch.search.service.photo_lists import list_ids, page_of_ids
 from birdsearch.search.service.photo_rows import read_photo_rows
-from birdsearch.search.service.problems import responses
+from birdsearch.search.service.problems import ProblemResponse, responses
 from birdsearch.search.service.schemas_photos import (
     CatalogAnswer,
     CatalogModel,
@@ -182,8 +183,9 @@ def get_photo(service: ServiceDep, photo_id: _PhotoId) -> Photo:
     },
     response_class=Response,
 )
-def get_thumb(
+async def get_thumb(
     service: ServiceDep,
+    request: Request,
     photo_id: _PhotoId,
     size: Annotated[
         int, Query(description=f"Pixels of the longer side: {', '.join(map(str, SIZES))}. Never enlarged.")
@@ -195,6 +197,16 @@ def get_thumb(
     if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """A photo made small: upright, in sRGB, without metadata."""
+    async with service.thumb_turns.of(request) as is_wanted:
+        if not is_wanted:
+            # Nobody hears it: they scrolled on, and those who still look are not to wait for it.
+            return ProblemResponse(408, "the client has gone")
+        return await run_in_threadpool(_thumb, service, photo_id, size, box, accept, if_none_match)
+
+
+def _thumb(
+    service: Service, photo_id: int, size: int, box: str | None, accept: str | None, if_none_match: str | None
+) -> Response:
     if size not in SIZES:
         raise InvalidInputError(f"size must be one of {', '.join(map(str, SIZES))}, got {size}")
     region = None if box is None else parse_box(box)

@@ -3,6 +3,7 @@
 import { thumbUrl } from "./api.js";
 import { h } from "./dom.js";
 import { gestures } from "./gestures.js";
+import { load } from "./loading.js";
 
 const MOST_ZOOM = 24;
 /** From this zoom on the largest picture that the server gives is fetched. */
@@ -33,7 +34,6 @@ export class Comparison {
   pane(file, name) {
     const img = h("img", { alt: "", decoding: "async", draggable: "false" });
     const element = h("div", { class: "pane", tabindex: "0", role: "img", "aria-label": name, "aria-describedby": "copies-keys" }, img);
-    img.addEventListener("error", () => element.classList.add("broken"));
     const pane = { element, img, file, level: 0 };
     gestures(
       element,
@@ -47,7 +47,7 @@ export class Comparison {
     );
     this.#panes.push(pane);
     this.sizes.observe(element);
-    img.src = thumbUrl(file.photo_id, 640);
+    load(img, thumbUrl(file.photo_id, 640), () => element.classList.add("broken"));
     return element;
   }
 

@@ -1,6 +1,7 @@
 /** Small helpers for the document: elements, icons, messages. Text is always text, never markup. */
 
 import { ICONS } from "./icons.js";
+import { load } from "./loading.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const TOAST_MS = 6000;
@@ -126,9 +127,8 @@ export function picture(url, alt = "", { whole = false, lazy = true, ...attrs } 
     const ratio = img.naturalWidth / img.naturalHeight;
     img.classList.toggle("whole", whole || ratio < 1.15 || ratio > 2.2);
   });
-  img.addEventListener("error", () => well.classList.add("broken"));
-  img.src = url;
   well.append(img);
+  load(img, url, () => well.classList.add("broken"));
   return well;
 }
 

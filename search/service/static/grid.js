@@ -9,6 +9,7 @@
 import { thumbSize, thumbUrl } from "./api.js";
 import { h, icon, picture } from "./dom.js";
 import { date, nameOf, number, verifiedAs } from "./format.js";
+import { giveUp } from "./loading.js";
 import { href } from "./route.js";
 
 const GAP = 6;
@@ -169,8 +170,7 @@ export class PhotoGrid {
     const kept = Math.floor(this.active / this.columns);
     for (const [row, element] of this.#rows) {
       if ((row < from || row > to) && row !== kept) {
-        // Without its address the browser stops loading a picture that is not wanted any more.
-        for (const img of element.querySelectorAll("img")) img.removeAttribute("src");
+        for (const img of element.querySelectorAll("img")) giveUp(img);
         element.remove();
         this.#rows.delete(row);
       }

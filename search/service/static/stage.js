@@ -2,6 +2,7 @@
 
 import { thumbUrl } from "./api.js";
 import { emptyState, h } from "./dom.js";
+import { load, watch } from "./loading.js";
 
 const LARGE = 1280;
 const KEPT = 8;
@@ -49,12 +50,12 @@ export class Stage {
     };
     const gone = () => img.isConnected && this.root.replaceChildren(missing());
     if (img.complete && img.naturalWidth) ready();
-    else if (img.complete) gone();
     else {
       // The thumbnail of the grid is often there already: it stands in until the large one is.
       img.style.backgroundImage = `url("${thumbUrl(photo.id, 320)}")`;
       img.addEventListener("load", ready, { once: true });
-      img.addEventListener("error", gone, { once: true });
+      const see = img.complete ? load : watch;
+      see(img, thumbUrl(photo.id, LARGE), gone);
     }
   }
 

@@ -286,6 +286,25 @@ def test_streams_of_events_take_no_place_from_others(make_server: MakeServer, ca
         end.set()
 
 
+def test_thumbnails_that_nobody_waits_for_any_more_take_no_place_from_others(
+    make_server: MakeServer, catalog_path: Path
+) -> None:
+    server = make_server(catalog=catalog_path, read_only=True, max_requests=8)
+    ids = httpx.get(f"{server.url}/api/photo-ids").json()["ids"]
+    thumb = b"GET /api/photos/%d/thumb?size=1280 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    # As of a page that is scrolled fast: each is given up at once, before it can be there.
+    for photo_id in ids[:30]:
+        with socket.create_connection(server.address, timeout=20) as opened:
+            opened.sendall(thumb % photo_id)
+    with httpx.Client(base_url=server.url, timeout=60) as client, ThreadPoolExecutor(6) as pool:
+        assert client.get("/api/catalog").status_code == 200
+        time.sleep(0.5)  # Not more than between two screens that somebody looks at.
+        shown = pool.map(
+            lambda photo_id: client.get(f"/api/photos/{photo_id}/thumb?size=320").status_code, ids[:12]
+        )
+        assert set(shown) == {200}
+
+
 def test_a_body_that_drips_is_given_up(
     make_server: MakeServer, catalog_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
