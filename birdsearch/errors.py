@@ -16,6 +16,7 @@ __all__ = [
     "InvalidInputError",
     "MissingFilesError",
     "ModelMismatchError",
+    "OldCatalogError",
     "PhotoError",
     "ServiceError",
     "StalledError",
@@ -41,6 +42,10 @@ class CheckpointError(BirdsearchError):
 
 class CatalogError(BirdsearchError):
     """A catalog is missing, damaged, of a newer version, or cannot be used as asked."""
+
+
+class OldCatalogError(CatalogError):
+    """A catalog of an older version that could not be brought up to date."""
 
 
 class CatalogGoneError(CatalogError):

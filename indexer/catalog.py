@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 import sqlalchemy as sa
 
-from birdsearch.errors import CatalogError, CatalogReadOnlyError
+from birdsearch.errors import CatalogError, CatalogLockedError, CatalogReadOnlyError, OldCatalogError
 from birdsearch.indexer import database, tables
 from birdsearch.indexer.catalog_file import CatalogFile
 from birdsearch.indexer.damage import warn_of_damage
@@ -91,9 +91,9 @@ class CatalogStore:
 
         Args:
             path: The catalog's folder.
-            mode: `read` never writes; `write` is for long work, of which one runs at a time; `create` is `write`
-                that makes a new catalog where there is none; `edit` is for what a person changes, at once and also
-                beside long work.
+            mode: `read` writes nothing but what brings an older catalog up to date; `write` is for long work, of
+                which one runs at a time; `create` is `write` that makes a new catalog where there is none; `edit`
+                is for what a person changes, at once and also beside long work.
             purpose: What the writer does, shown to others who find the catalog taken.
 
         Returns:
@@ -113,13 +113,7 @@ class CatalogStore:
                 f"{folder}: there is no catalog here; make one with `birdsearch index FOLDER --catalog {folder}`"
             )
         if mode == "read":
-            store = cls(folder, CatalogFile(file))
-            try:
-                store._check_readable(file)
-            except BaseException:
-                store.close()
-                raise
-            return store
+            return cls._open_for_reading(folder, file)
         if mode == "edit":
             return cls._open_for_edit(folder, file, purpose)
         lock = WriterLock(folder / JOB_LOCK, purpose)
@@ -134,6 +128,27 @@ class CatalogStore:
             store._ensure_uid()
         except BaseException:
             lock.release()
+            raise
+        return store
+
+    @classmethod
+    def _open_for_reading(cls, folder: Path, file: Path) -> CatalogStore:
+        try:
+            return cls._opened(folder, file)
+        except OldCatalogError:
+            # Where it cannot be brought up to date now, that it is old is what there is to say.
+            with contextlib.suppress(CatalogLockedError, CatalogReadOnlyError):
+                cls.open(folder, "write", purpose="birdsearch: bringing the catalog up to date").close()
+                return cls._opened(folder, file)
+            raise
+
+    @classmethod
+    def _opened(cls, folder: Path, file: Path) -> CatalogStore:
+        store = cls(folder, CatalogFile(file))
+        try:
+            store._check_readable(file)
+        except BaseException:
+            store.close()
             raise
         return store
 
@@ -161,7 +176,9 @@ class CatalogStore:
         with database.database_errors(file), self._reader.transaction() as connection:
             version = database.check_version(connection, file)
         if version < SCHEMA_VERSION:
-            raise CatalogError(
+            # An empty file is no old catalog, and is not made one by looking at it.
+            error = OldCatalogError if version else CatalogError
+            raise error(
                 f"{self.path}: the catalog has schema version {version} and this birdsearch needs "
                 f"{SCHEMA_VERSION}; `birdsearch rebuild --catalog {self.path}` brings it up to date"
             )

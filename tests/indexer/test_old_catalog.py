@@ -9,7 +9,7 @@ import sqlite3
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -17,8 +17,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from birdsearch.cli import cli
+from birdsearch.errors import CatalogError, OldCatalogError
 from birdsearch.indexer.annotations import history
 from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.lock import JOB_LOCK, WriterLock
 from birdsearch.indexer.pipeline import IndexOptions, IndexSummary, index_archive
 from birdsearch.indexer.verify import check_catalog
 from birdsearch.model import load_model
@@ -152,6 +154,30 @@ def test_an_old_catalog_answers_as_it_did_before_its_archive_is_read(old: OldArc
     assert [[one[key] for key in kept] for one in now["clusters"]] == [
         [one[key] for key in kept] for one in clusters["clusters"]
     ]
+
+
+def test_an_old_catalog_is_brought_up_to_date_by_the_first_command_that_can(
+    tmp_path: Path, old_model: Model
+) -> None:
+    made = OldArchive(tmp_path, old_model)
+    with (
+        WriterLock(made.catalog / JOB_LOCK, "birdsearch index"),
+        pytest.raises(OldCatalogError, match="has schema version 4"),
+    ):
+        CatalogStore.open(made.catalog)
+    with CatalogStore.open(made.catalog) as store:
+        assert store.counts().photos == 15
+
+
+@pytest.mark.parametrize("mode", ["read", "edit"])
+def test_an_empty_file_is_not_made_a_catalog_by_looking_at_it(
+    tmp_path: Path, mode: Literal["read", "edit"]
+) -> None:
+    file = tmp_path / "birdsearch.sqlite"
+    file.touch()
+    with pytest.raises(CatalogError, match="has schema version 0"):
+        CatalogStore.open(tmp_path, mode)
+    assert file.stat().st_size == 0
 
 
 def test_the_next_run_learns_the_pictures_without_decoding_any(old: OldArchive) -> None:
