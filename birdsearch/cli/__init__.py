@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -22,7 +23,7 @@ from birdsearch.errors import BirdsearchError, StalledError
 if TYPE_CHECKING:
     from birdsearch.cli.watchdog import Watchdog
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "main", "run"]
 
 # Command -> "module:attribute". Each module imports torch, faiss and sqlalchemy inside its functions only.
 COMMANDS = {
@@ -102,41 +103,62 @@ def main() -> NoReturn:
     # together more than a tenth of a second.
     gc.set_threshold(50_000, 20, 20)
     atexit.register(gc.freeze)
-    watchdog = None
-    cut_off = False
+    code, cut_off, watchdog = 130, True, None
     try:
         watchdog = _watchdog()
-        code = cli.main(standalone_mode=False, obj=watchdog)
+        code, cut_off = run(sys.argv[1:], watchdog)
+    except BirdsearchError as error:
+        click.echo(f"Error: {error}", err=True)
+        code, cut_off = 1, False
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+    except Terminated:
+        click.echo("Terminated.", err=True)
+        code = 143
+    _leave(code, watchdog, cut_off=cut_off)
+
+
+def run(arguments: Sequence[str], watchdog: Watchdog | None = None) -> tuple[int, bool]:
+    """Run one command in this process, and say on stderr what went wrong.
+
+    Args:
+        arguments: What stands behind `birdsearch` on the command line.
+        watchdog: What watches this process, if anything does.
+
+    Returns:
+        The exit status, and whether the command was given up: a thread of its may still be at work.
+    """
+    try:
+        code = cli.main(list(arguments), prog_name="birdsearch", standalone_mode=False, obj=watchdog)
     except click.exceptions.Abort as error:
-        code = 130
-        if isinstance(error.__cause__, KeyboardInterrupt):
-            cut_off = True
-            _say_kept("Interrupted.", error.__cause__)
+        is_interrupted = isinstance(error.__cause__, KeyboardInterrupt)
+        if is_interrupted:
+            _say_kept("Interrupted.", arguments, error.__cause__)
+        return 130, is_interrupted
+    except SystemExit as error:
+        code = error.code
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        return error.exit_code, False
     except BirdsearchError as error:
-        cut_off = isinstance(error, StalledError)
         click.echo("\n".join([f"Error: {error}", *_notes(error)]), err=True)
-        code = 1
+        return 1, isinstance(error, StalledError)
     except KeyboardInterrupt as error:
-        cut_off = True
-        _say_kept("Interrupted.", error)
-        code = 130
+        _say_kept("Interrupted.", arguments, error)
+        return 130, True
     except Terminated as error:
-        cut_off = True
-        _say_kept("Terminated.", error)
-        code = 143
+        _say_kept("Terminated.", arguments, error)
+        return 143, True
     except BrokenPipeError:
         # The reader (`| head`) went away; what it wanted it got.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
-        code = 0
+        return 0, False
     except OSError as error:
         if error.errno is None:
             raise
         click.echo(f"Error: {_told(error)}", err=True)
-        code = 1
-    _leave(code if isinstance(code, int) else 0, watchdog, cut_off=cut_off)
+        return 1, False
+    return code if isinstance(code, int) else 0, False
 
 
 def _watchdog() -> Watchdog | None:
@@ -153,12 +175,12 @@ def _watchdog() -> Watchdog | None:
     return None
 
 
-def _notes(error: BaseException) -> list[str]:
+def _notes(error: BaseException | None) -> list[str]:
     return getattr(error, "__notes__", [])
 
 
-def _say_kept(what: str, error: BaseException) -> None:
-    kept = kept_by(sys.argv[1:])
+def _say_kept(what: str, arguments: Sequence[str], error: BaseException | None) -> None:
+    kept = kept_by(list(arguments))
     click.echo(" ".join([what, *(_notes(error) or ([kept] if kept else []))]), err=True)
 
 

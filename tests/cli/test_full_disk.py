@@ -20,7 +20,7 @@ MakePhoto = Callable[..., Path]
 # in a process that may not make any file longer.
 RUN = """
 import contextlib, io, json, os, resource, signal, sys
-from birdsearch.cli import main
+from birdsearch.cli import run
 
 filler, commands = sys.argv[1], json.loads(sys.argv[2])
 if filler == "limit":
@@ -41,12 +41,9 @@ for command in commands:
                 size //= 2
     out, err = io.StringIO(), io.StringIO()
     code, crash = 0, None
-    sys.argv = ["birdsearch", *command]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            main()
-        except SystemExit as error:
-            code = error.code
+            code, _ = run(command)
         except BaseException as error:
             crash = f"{type(error).__name__}: {error}"
     results.append({"command": command, "code": code, "crash": crash, "out": out.getvalue(), "err": err.getvalue()})
