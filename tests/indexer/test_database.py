@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from birdsearch.errors import CatalogError, CatalogLockedError, CatalogReadOnlyError
 from birdsearch.indexer import database, tables
 from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.lock import JOB_LOCK, WriterLock
 from birdsearch.indexer.migrations import MIGRATIONS, SCHEMA_VERSION
 
 
@@ -102,10 +103,15 @@ def test_a_catalog_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
         marks = ", ".join("?" * len(rows[0]))
         old.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
     old.close()
-    with pytest.raises(CatalogError, match=r"schema version 1 .*rebuild"):
+    # Not while somebody else writes; then by whatever opens it, even if only to read.
+    with (
+        WriterLock(folder / JOB_LOCK, "birdsearch index"),
+        pytest.raises(CatalogError, match=r"schema version 1 .*rebuild"),
+    ):
         CatalogStore.open(folder)
-    with CatalogStore.open(folder, "write") as store:
+    with CatalogStore.open(folder) as store:
         assert store.counts().photos == 1
+    with CatalogStore.open(folder, "write") as store:
         assert store.photo_at(b"/archive/a/\xff.jpg") == 1
         assert store.embeddings(1, [2])[2].tolist() == [0.5, -1.0]
         with store.writing() as connection:
