@@ -110,7 +110,7 @@ class Batch:
         ]
         views = self._insert_photos(fresh.values(), ids)
         rows = self._write_files(ids, before, fresh, again)
-        leaders = settle_metadata(cursor, photos)
+        leaders = settle_metadata(cursor, photos | set(self._photo_ids.values()))
         self._embed_again(again, rows, leaders)
         write_changes(self._connection, pairs, photos)
         cursor.executemany(statements.ADD_CHANGE, [(view_id, self._model_id) for view_id in views])

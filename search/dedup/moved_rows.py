@@ -11,6 +11,8 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.batch import stat_values
 from birdsearch.indexer.changes import live_pairs, write_changes
 from birdsearch.indexer.crawl import FoundFile
+from birdsearch.indexer.database import cursor_of
+from birdsearch.indexer.file_metadata import settle_metadata
 
 __all__ = ["mark_missing", "mark_present"]
 
@@ -65,7 +67,8 @@ def _row_at(connection: sa.Connection, path: bytes) -> Any | None:
 
 
 def _update(connection: sa.Connection, row: Any, values: dict[str, Any]) -> None:
-    """Change a file's row, and tell the vector indexes what can be found by that, or no longer can."""
+    """Change a file's row: other metadata may count by that, and the vector indexes may find more or less."""
     before = live_pairs(connection, [row.photo_id])
     connection.execute(sa.update(tables.file).where(tables.file.c.id == row.id).values(values))
+    settle_metadata(cursor_of(connection), [row.photo_id])
     write_changes(connection, before, [row.photo_id])

@@ -82,3 +82,17 @@ def test_a_file_whose_metadata_was_edited_since_it_was_indexed_is_not_moved(arch
     os.utime(archive / "a.jpg", ns=(status.st_atime_ns, status.st_mtime_ns))
     dedup("--apply", code=1)
     assert (archive / "a.jpg").exists()
+
+
+def test_once_a_file_is_moved_its_photo_says_what_the_files_say_that_are_there(archive: Path) -> None:
+    def place() -> float | None:
+        with CatalogStore.open(os.environ["BIRDSEARCH_CATALOG"]) as store:
+            return store.photos([1])[1].latitude
+
+    assert place() == 52
+    dedup("--apply", "--keep", "path:*a.jpg")
+    assert [path.name for path in archive.iterdir()] == ["a.jpg"]
+    assert place() is None
+    done = CliRunner().invoke(cli, ["dedup", "undo"])
+    assert done.exit_code == 0, done.output
+    assert place() == 52
