@@ -18,6 +18,7 @@ from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.changes import live_pairs, write_changes
 from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.database import cursor_of
+from birdsearch.indexer.file_metadata import settle_metadata
 from birdsearch.indexer.reach import is_there
 from birdsearch.indexer.runs import finish_run, start_run
 from birdsearch.model.picture_digest import is_file
@@ -112,6 +113,7 @@ def plan_root_move(
             f"{display_path(target)}: only {len(found)} of {len(present)} files of {display_path(source)} are "
             "there with the same size; nothing was changed"
         )
+    known = _known(store, holder, prefix, present)
     return RootMove(
         root_id=roots[source],
         old=source,
@@ -120,8 +122,10 @@ def plan_root_move(
         prefix=prefix,
         files=len(present),
         found=len(found),
-        compared=_compare(found, target),
-        known=len(_known(store, holder, prefix, present)),
+        compared=_compare(
+            [row for row in found if not _is_edited(row, known.get(prefix + row.path))], target
+        ),
+        known=len(known),
     )
 
 
@@ -193,6 +197,11 @@ def _compare(found: Sequence[Any], folder: bytes) -> int:
     return len(sample)
 
 
+def _is_edited(row: Any, there: Any | None) -> bool:
+    """Whether a file was indexed in the new place and had been edited since it was in the old one."""
+    return there is not None and there.digest != row.digest
+
+
 def _known(store: CatalogStore, holder: int | None, prefix: bytes, rows: Sequence[Any]) -> dict[bytes, Any]:
     """The rows of the root that takes the files, by the path that a file of the old root has there."""
     if holder is None:
@@ -201,7 +210,9 @@ def _known(store: CatalogStore, holder: int | None, prefix: bytes, rows: Sequenc
     wanted = {prefix + row.path for row in rows}
     with store.reading() as connection:
         there = connection.execute(
-            sa.select(file.id, file.path, file.photo_id, file.state).where(file.root_id == holder)
+            sa.select(file.id, file.path, file.photo_id, file.state, file.digest).where(
+                file.root_id == holder
+            )
         )
         return {row.path: row for row in there if row.path in wanted}
 
@@ -255,6 +266,7 @@ def _merge(
         else:
             values = {"state": "missing", "stage": None, "code": None, "reason": None, "run_id": run_id}
             connection.execute(sa.update(file).where(mine).values(values))
+    settle_metadata(cursor_of(connection), photo_ids)
     write_changes(connection, before, photo_ids)
     if (
         connection.execute(sa.select(file.c.id).where(file.c.root_id == move.root_id).limit(1)).first()

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from birdsearch import Catalog
 from birdsearch.cli.annotate import annotate
@@ -248,3 +250,33 @@ def test_what_is_no_move_is_refused_and_changes_nothing(
     (copy / "0/2.png").write_bytes(content)
     refused(MissingFilesError, "2.png: holds other content than the file that was indexed", place.old, copy)
     assert f"{place.old} is not there: 5" in place.ok(status).stderr
+
+
+def test_photos_that_were_edited_and_indexed_in_the_new_place_say_what_they_say_there(
+    tmp_path: Path, tiny_model: Model
+) -> None:
+    place = Place(tmp_path, tiny_model)
+    place.old.mkdir(parents=True)
+    pixels = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).resize((320, 240))
+
+    def write(camera: str, *, has_time: bool) -> None:
+        tags = Image.Exif()
+        # Of one length.
+        tags[271], tags[306 if has_time else 315] = camera, "2023:05:01 06:30:00"
+        picture.save(place.old / "0.jpg", exif=tags)
+
+    write("Nikon", has_time=True)
+    size = (place.old / "0.jpg").stat().st_size
+    place.index(place.old)
+    write("Canon", has_time=False)
+    assert (place.old / "0.jpg").stat().st_size == size
+    place.move()
+    assert place.index(place.new).copies == 1
+    place.ok(roots, "move", place.old, place.new, "--apply")
+    with place.store() as store:
+        photo = store.photos([1])[1]
+    assert (photo.path, photo.camera) == (os.fsencode(place.new / "0.jpg"), "Canon")
+    assert photo.captured_at is None
+    summary = place.index(place.new)
+    assert (summary.unchanged, summary.embedded) == (1, 0)
