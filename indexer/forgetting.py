@@ -11,7 +11,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,7 +21,10 @@ from birdsearch.indexer import tables
 from birdsearch.indexer.annotations import labelled_photos
 from birdsearch.indexer.catalog import CatalogStore, chunks
 from birdsearch.indexer.changes import live_pairs, write_changes
+from birdsearch.indexer.database import cursor_of
+from birdsearch.indexer.file_metadata import settle_metadata
 from birdsearch.indexer.live import live_file
+from birdsearch.indexer.merging import merge_photos
 from birdsearch.indexer.reach import Reach, is_there
 from birdsearch.indexer.runs import finish_run, start_run
 
@@ -66,12 +69,12 @@ class ForgetUndone:
     Attributes:
         undone_run_id: The run that was undone.
         restored: Photos that are back, with their ids.
-        refused: Paths of those that are not, and why.
+        joined: Those of them that had been indexed again meanwhile, by the id that they had since then.
     """
 
     undone_run_id: int
     restored: tuple[int, ...]
-    refused: tuple[tuple[bytes, str], ...] = field(default=())
+    joined: Mapping[int, int]
 
 
 def find_forgettable(
@@ -291,12 +294,14 @@ def _from_json(value: Any) -> Any:
 def undo_forget(store: CatalogStore, run_id: int | None = None) -> ForgetUndone:
     """Bring forgotten photos back, with their ids.
 
+    A photo that was indexed again meanwhile becomes one with what was forgotten of it, and has its former id again.
+
     Args:
         store: A catalog open for writing.
         run_id: The run that forgot them; None for the newest that is not undone.
 
     Returns:
-        What is back. A photo that was indexed again meanwhile is not: it is another one now.
+        What is back.
 
     Raises:
         InvalidInputError: There is nothing to undo.
@@ -314,36 +319,42 @@ def undo_forget(store: CatalogStore, run_id: int | None = None) -> ForgetUndone:
             what = "no photo is forgotten" if run_id is None else f"run {run_id} forgot no photo{hint}"
             raise InvalidInputError(f"there is nothing to undo: {what}")
         undo_id = start_run(connection, _UNDO_COMMAND)
-        restored: list[int] = []
-        refused: list[tuple[bytes, str]] = []
         contents = {entry.photo_id: json.loads(entry.content) for entry in entries}
-        for entry in entries:
-            again = _indexed_again(connection, contents[entry.photo_id])
-            if again is not None:
-                refused.append((entry.path, f"was indexed again meanwhile, as photo {again}"))
-                del contents[entry.photo_id]
-                continue
-            restored.append(entry.photo_id)
-            connection.execute(
-                sa.update(tables.forgotten)
-                .where(row.id == entry.id)
-                .values(undone_run_id=undo_id, content="")
-            )
+        connection.execute(
+            sa.update(tables.forgotten)
+            .where(row.id.in_(sa.select(row.id).where(waiting, row.run_id == chosen)))
+            .values(undone_run_id=undo_id, content="")
+        )
+        again = {}
+        digests = {}
+        for photo_id, content in contents.items():
+            (photo,) = content["photo"]
+            known = _photo_of(connection, _from_json(photo["digest"]))
+            if known is not None:
+                again[photo_id], digests[photo_id] = known, _from_json(photo["digest"])
+                # Its own again once the two are one.
+                photo["digest"] = _to_json(b"forgotten %d" % photo_id)
+        before = live_pairs(connection, again.values())
         for name in _tables():
             table = tables.metadata.tables[name]
             back = [each for content in contents.values() for each in content.get(name, ())]
             _insert(
                 connection, table, [{key: _from_json(value) for key, value in each.items()} for each in back]
             )
-        write_changes(connection, set(), restored)
+        cursor = cursor_of(connection)
+        for photo_id, known in again.items():
+            merge_photos(cursor, photo_id, known, undo_id)
+            cursor.execute("UPDATE photo SET digest = ? WHERE id = ?", (digests[photo_id], photo_id))
+        settle_metadata(cursor, again)
+        write_changes(connection, before, contents)
+        restored = tuple(contents)
         finish_run(connection, undo_id, {"undone_run": chosen, "restored": len(restored)})
-    return ForgetUndone(int(chosen), tuple(restored), tuple(refused))
+    return ForgetUndone(int(chosen), restored, again)
 
 
-def _indexed_again(connection: sa.Connection, content: Rows) -> int | None:
-    (photo,) = content["photo"]
-    digest = tables.photo.c.digest == _from_json(photo["digest"])
-    return connection.execute(sa.select(tables.photo.c.id).where(digest)).scalar_one_or_none()
+def _photo_of(connection: sa.Connection, digest: bytes) -> int | None:
+    photo = tables.photo.c
+    return connection.execute(sa.select(photo.id).where(photo.digest == digest)).scalar_one_or_none()
 
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from birdsearch.cli.annotate_review import warn
 from birdsearch.cli.dedup_review import counted
 from birdsearch.cli.output import catalog_option, emit, format_option, write_json, write_rows
 
@@ -129,23 +127,25 @@ def _summary(found: Forgettable, run_id: int | None) -> None:
 @catalog_option
 @format_option
 def undo(run: int | None, catalog: Path, fmt: str) -> None:
-    """Bring back the photos that RUN forgot, or the last run that did; exit status 1 if some are not back."""
+    """Bring back the photos that RUN forgot, or the last run that did.
+
+    One that was indexed again meanwhile gets back all that was known of it.
+    """
     from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.crawl import display_path
     from birdsearch.indexer.forgetting import undo_forget
 
     with CatalogStore.open(catalog, "write", purpose="forget undo") as store:
         done = undo_forget(store, run)
-    refused = [f"{display_path(path)}: {reason}" for path, reason in done.refused]
-    row: dict[str, object] = {"undone_run": done.undone_run_id, "restored": len(done.restored)}
+    row: dict[str, object] = {
+        "undone_run": done.undone_run_id,
+        "restored": len(done.restored),
+        "joined": len(done.joined),
+    }
     if fmt == "json":
-        write_json(row | {"refused": refused})
+        write_json(row)
     elif fmt == "csv":
-        row["refused"] = len(refused)
         write_rows([row], [(key, key) for key in row], fmt)
     else:
         back = counted(len(done.restored), "photo is", "photos are")
-        emit(f"run {done.undone_run_id}: {back} back{f'; {len(refused)} not' if refused else ''}")
-    warn(refused)
-    if refused:
-        sys.exit(1)
+        joined = f"; {len(done.joined)} had been indexed again meanwhile" if done.joined else ""
+        emit(f"run {done.undone_run_id}: {back} back with all that was known{joined}")

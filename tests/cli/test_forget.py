@@ -21,7 +21,7 @@ from birdsearch.cli.label import label
 from birdsearch.cli.sightings import sightings
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import history, record
+from birdsearch.indexer.annotations import history, labels_in_force, record
 from birdsearch.indexer.catalog import CatalogStore
 from birdsearch.indexer.taxa import new_taxon
 from birdsearch.indexer.vectors import VectorIndex
@@ -144,18 +144,35 @@ def test_ids_of_forgotten_photos_are_never_used_again(place: Place, make_photo: 
     assert place.is_sound()
 
 
-def test_a_photo_that_was_indexed_again_meanwhile_does_not_come_back(
+def test_a_photo_that_was_indexed_again_meanwhile_gets_back_what_was_known_of_it(
     place: Place, make_photo: MakePhoto
 ) -> None:
-    place.delete("b/3.png", "b/5.png")
+    place.ok(label)
+    photo_id = place.id_of("b/1.png")
+    place.delete("b/1.png", "b/5.png")
     place.ok(forget, "--apply")
-    make_photo(place.archive / "b/3.png", 3, size=(320, 240))
+    make_photo(place.archive / "b/again.png", 1, size=(320, 240))
     place.index()
-    result = place.run(forget, "undo")
-    assert result.exit_code == 1
-    assert "b/3.png: was indexed again meanwhile, as photo 7" in result.stderr
-    assert "1 photo is back; 1 not" in result.stdout
+    anew = place.id_of("b/again.png")
+    with CatalogStore.open(place.catalog, "write") as store:
+        assert anew > photo_id
+        newest = (store.whole_views([anew])[anew], new_taxon("Reed owl"), "positive")
+        record(store, [newest], "ada", "t")
+    result = place.ok(forget, "undo")
+    assert "2 photos are back with all that was known; 1 had been indexed again meanwhile" in result.stdout
+    assert place.id_of("b/again.png") == photo_id
+    with CatalogStore.open(place.catalog) as store:
+        assert store.current_id(anew) == photo_id
+        assert [(each.photo_id, each.name) for each in labels_in_force(store)] == [(photo_id, "Reed owl")]
+        assert {each.label.name for each in history(store)} == {"Moss owl", "Fen owl", "Reed owl"}
+        assert len(rejected_pairs(store)) == 3
+        model = store.active_model()
+        assert model is not None
+        vectors = VectorIndex.open(store, model.id, model.embedding_size)
+        assert len(vectors) == 5
     assert place.is_sound()
+    summary = place.index()
+    assert (summary.unchanged, summary.embedded, summary.new) == (6, 0, 0)
 
 
 def test_conditions_choose_what_is_forgotten(place: Place) -> None:
