@@ -47,6 +47,34 @@ class _Room:
         self._taken -= 1
 
 
+class _Place:
+    """A request's place in a room; it is free again once the answer is complete, though nobody has read it yet."""
+
+    def __init__(self, room: _Room, send: Send) -> None:
+        self._room = room
+        self._send = send
+        self._is_taken = False
+
+    @property
+    def is_taken(self) -> bool:
+        return self._is_taken
+
+    def take(self) -> bool:
+        self._is_taken = self._room.enter()
+        return self._is_taken
+
+    def give_back(self) -> None:
+        if self._is_taken:
+            self._is_taken = False
+            self._room.leave()
+
+    async def send(self, message: Message) -> None:
+        # The last piece waits until the client has read what is before it, or sent the body that it announced.
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.give_back()
+        await self._send(message)
+
+
 class _Receiving:
     """Requests whose bodies are on their way; if there are too many, the one that takes longest is ended."""
 
@@ -94,13 +122,14 @@ class RequestLimit:
             await self._with_body(scope, receive, send)
         else:
             room = self._thumbs if _THUMB.fullmatch(scope["path"]) else self._room_of(scope)
-            if not room.enter():
+            place = _Place(room, send)
+            if not place.take():
                 await _busy(room)(scope, receive, send)
                 return
             try:
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, place.send)
             finally:
-                room.leave()
+                place.give_back()
 
     def _room_of(self, scope: Scope) -> _Room:
         return self._sessions if scope["path"] == _SESSION else self._answering
@@ -127,25 +156,30 @@ class RequestLimit:
     async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         receiving = self._receiving_sessions if scope["path"] == _SESSION else self._receiving
         room, request = self._room_of(scope), object()
-        is_inside = is_started = False
+        place = _Place(room, send)
+        is_started = False
 
         async def received() -> Message:
-            nonlocal is_inside
             message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body", False) and not is_inside:
+            if message["type"] == "http.request" and not message.get("more_body", False) and not is_started:
                 receiving.leave(request)
-                if not room.enter():
+                if not place.is_taken and not place.take():
                     raise HTTPException(503, _busy_detail(room), headers={"Retry-After": "1"})
-                is_inside = True
             return message
 
         async def sent(message: Message) -> None:
             nonlocal is_started
-            is_started = True
-            await send(message)
+            if not is_started:
+                is_started = True
+                # It is answered: what is left of its body is read by whoever sends the answer, and not for long.
+                receiving.leave(request)
+                if not clock.expired():
+                    clock.reschedule(None)
+            await place.send(message)
 
+        clock = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(None) as clock:
+            async with clock:
                 receiving.enter(request, clock)
                 await self._app(scope, received, sent)
         except TimeoutError:
@@ -155,8 +189,7 @@ class RequestLimit:
             await ProblemResponse(408, late)(scope, receive, send)
         finally:
             receiving.leave(request)
-            if is_inside:
-                room.leave()
+            place.give_back()
 
 
 def _has_body(scope: Scope) -> bool:

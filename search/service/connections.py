@@ -18,6 +18,10 @@ from birdsearch.search.service.security import SAFE_HEADERS
 __all__ = ["ConnectionLimits", "protocol"]
 
 
+# Characters of what is said of bytes that are no request.
+_LONGEST_REASON = 200
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
     """What one connection, and all of them together, may take.
@@ -28,6 +32,7 @@ class ConnectionLimits:
         unread_s: Seconds that an answer may wait to be read on.
         header_bytes: Size of a request line with its headers.
         header_lines: How many headers a request may have.
+        ahead_bytes: What a client may send ahead, of requests that wait for the answer to an earlier one.
         at_once: Open connections; if there are more, the one that has been waited for longest is closed.
     """
 
@@ -36,6 +41,7 @@ class ConnectionLimits:
     unread_s: float = 60.0
     header_bytes: int = 32 << 10
     header_lines: int = 100
+    ahead_bytes: int = 512 << 10
     at_once: int = 256
 
 
@@ -50,7 +56,7 @@ class _Bounded(h11.Connection):
     def __init__(self, limits: ConnectionLimits) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
         self._limits = limits
-        self.status_of_error = 400
+        self.status_of_error, self.reason = 400, ""
 
     def next_event(self) -> Any:
         try:
@@ -58,7 +64,7 @@ class _Bounded(h11.Connection):
             if isinstance(event, h11.Request):
                 self._check(event)
         except h11.RemoteProtocolError as error:
-            self.status_of_error = error.error_status_hint
+            self.status_of_error, self.reason = error.error_status_hint, str(error)[:_LONGEST_REASON]
             raise
         return event
 
@@ -67,6 +73,10 @@ class _Bounded(h11.Connection):
         size += sum(len(name) + len(value) + 4 for name, value in request.headers)
         if size > self._limits.header_bytes or len(request.headers) > self._limits.header_lines:
             raise h11.RemoteProtocolError("headers too large", error_status_hint=431)
+        names = {name for name, _ in request.headers}
+        # A proxy in front may believe the one and h11 the other: where the next request begins is anybody's guess.
+        if {b"content-length", b"transfer-encoding"} <= names:
+            raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
 
 
 class _Connection(H11Protocol):
@@ -89,7 +99,7 @@ class _Connection(H11Protocol):
         self._watch_headers()
 
     def _end_quietest(self) -> bool:
-        """Close the connection whose client was silent longest while it was its turn; False if there is none."""
+        """Close the connection whose client was idle longest while it was its turn; False if there is none."""
         waiting = [
             other
             for other in self.connections
@@ -102,7 +112,9 @@ class _Connection(H11Protocol):
 
     @property
     def waits_for_client(self) -> bool:
-        return self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing()
+        is_unread = self._unread_timer is not None
+        is_waiting = is_unread or self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        return is_waiting and not self.transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_timer = _cancelled(self._headers_timer)
@@ -112,6 +124,9 @@ class _Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         self.heard = self.loop.time()
         super().data_received(data)
+        # NOTE: uvicorn stops reading while it answers, but reads on when the app looks whether its client is there.
+        if len(self.conn.trailing_data[0]) > self._limits.ahead_bytes:
+            self.transport.abort()
         self._watch_headers()
 
     def on_response_complete(self) -> None:
@@ -136,11 +151,12 @@ class _Connection(H11Protocol):
             # An answer is under way: nothing can be said any more.
             self.transport.abort()
             return
+        reason = self.conn.reason if isinstance(self.conn, _Bounded) else ""
         if isinstance(self.conn, _Bounded) and self.conn.status_of_error == 431:
             size, lines = self._limits.header_bytes >> 10, self._limits.header_lines
             self._refuse(431, f"the headers are larger than {size} KB, or more than {lines}")
             return
-        self._refuse(400, f"this is not an HTTP request ({msg.rstrip('.').lower()})")
+        self._refuse(400, f"this is not an HTTP request: {reason or msg}")
 
     def _refuse(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
         """Answer without the app, and close."""
@@ -159,6 +175,7 @@ class _Connection(H11Protocol):
         self._unread_timer = self.loop.call_later(self._limits.unread_s, self.transport.abort)
 
     def resume_writing(self) -> None:
+        self.heard = self.loop.time()
         self._unread_timer = _cancelled(self._unread_timer)
         super().resume_writing()
 

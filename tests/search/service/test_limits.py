@@ -252,6 +252,67 @@ def test_bodies_that_do_not_come_take_no_place_from_others(
             assert client.delete("/api/jobs/1").status_code == 404
 
 
+@pytest.mark.parametrize("path", [b"/app.css", b"/api/session", b"/api/catalog"])
+def test_bodies_that_no_route_reads_take_no_place_from_others(
+    make_server: MakeServer, catalog_path: Path, path: bytes
+) -> None:
+    server = make_server(catalog=catalog_path, read_only=True, max_requests=4)
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            opened = stack.enter_context(socket.create_connection(server.address, timeout=20))
+            opened.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")
+            # The head of the answer is there, and the service waits for the body.
+            assert opened.recv(9) == b"HTTP/1.1 "
+        with httpx.Client(base_url=server.url, timeout=20) as client:
+            assert client.get("/app.js").status_code == 200
+            assert client.get("/api/catalog").status_code == 200
+            assert client.post("/api/session", json={"token": "t"}).status_code == 204
+
+
+def test_answers_before_the_body_is_there_fail_nothing(
+    make_server: MakeServer, catalog_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(catalog=catalog_path, read_only=True, max_requests=4)
+    head = b"POST /app.css HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            opened = stack.enter_context(socket.create_connection(server.address, timeout=20))
+            opened.sendall(head)
+            assert opened.recv(12) == b"HTTP/1.1 405"
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_answers_that_nobody_reads_take_no_place_from_others(
+    make_server: MakeServer, catalog_path: Path
+) -> None:
+    limits = ConnectionLimits(at_once=6)
+    server = make_server(catalog=catalog_path, read_only=True, max_requests=2, limits=limits)
+    request = b"GET /api/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        for _ in range(6):
+            opened = stack.enter_context(socket.socket())
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            opened.connect(server.address)
+            opened.sendall(request * 100)
+        time.sleep(0.5)
+        # Those that were not read for longest are closed for these.
+        for path in ("/healthz", "/api/catalog"):
+            _until(lambda path=path: httpx.get(server.url + path).status_code == 200)  # type: ignore[misc]
+
+
+def test_a_client_that_sends_ahead_without_end_is_cut(make_server: MakeServer, catalog_path: Path) -> None:
+    server = make_server(catalog=catalog_path, read_only=True, limits=ConnectionLimits(ahead_bytes=10_000))
+    request = b"GET /app.css HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(server.address, timeout=20) as opened:
+        opened.sendall(request * 100)
+        assert [_status(opened) for _ in range(100)] == [200] * 100
+    with socket.create_connection(server.address, timeout=20) as opened, contextlib.suppress(ConnectionError):
+        opened.sendall(request * 2000)
+        answers = b"".join(iter(lambda: opened.recv(65536), b""))
+        assert answers.count(b"HTTP/1.1 200") < 2000
+    assert _answers(server)
+
+
 def test_streams_of_events_take_no_place_from_others(make_server: MakeServer, catalog_path: Path) -> None:
     server = make_server(catalog=catalog_path, read_only=True, max_requests=8)
     end = threading.Event()
@@ -461,6 +522,16 @@ def test_headers_that_are_too_large_or_too_many_are_refused_also_if_they_come_at
     assert status == 431
     assert problem["detail"] == "the headers are larger than 32 KB, or more than 100"
     assert b"x-content-type-options: nosniff" in answer.lower()
+
+
+def test_a_length_beside_chunks_is_refused(server: RunningServer) -> None:
+    head = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    both = b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = server.raw(head + both + b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    status, problem = _problem(answer)
+    assert status == 400
+    assert "both Content-Length and Transfer-Encoding" in str(problem["detail"])
 
 
 def test_an_answer_that_nobody_reads_is_given_up(make_server: MakeServer, catalog_path: Path) -> None:
