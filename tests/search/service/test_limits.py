@@ -305,7 +305,9 @@ def test_a_client_that_sends_ahead_without_end_is_cut(make_server: MakeServer, c
     request = b"GET /app.css HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with socket.create_connection(server.address, timeout=20) as opened:
         opened.sendall(request * 100)
-        assert [_status(opened) for _ in range(100)] == [200] * 100
+        received = b""
+        while received.count(b"HTTP/1.1 200") < 100:
+            received += opened.recv(1 << 20)
     with socket.create_connection(server.address, timeout=20) as opened, contextlib.suppress(ConnectionError):
         opened.sendall(request * 2000)
         answers = b"".join(iter(lambda: opened.recv(65536), b""))
