@@ -53,7 +53,6 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
         search = None if model is None else snapshot_state(store, model.id)
     for line in away:
         click.echo(f"Warning: {line}", err=True)
-    _say_sqlite(sqlite_note())
     folders = [display_path(path) for _, path in roots]
     if fmt == "json":
         known = {"name": model.name, "sha256": model.sha256, "classes": len(model.classes)} if model else None

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
+from birdsearch.cli import cli
 from birdsearch.errors import CatalogLockedError
 from birdsearch.indexer import catalog as catalog_module
 from birdsearch.indexer import tables
@@ -20,6 +22,7 @@ from birdsearch.indexer.lock import TURN_LOCK, WriterLock
 KILLED = """
 import os, sys
 import sqlalchemy as sa
+from click.testing import CliRunner
 from birdsearch.indexer import tables
 from birdsearch.indexer.catalog import CatalogStore
 store = CatalogStore.open(sys.argv[1], "write")
@@ -88,3 +91,19 @@ def test_a_version_that_needs_turns_is_told(version: tuple[int, int, int], is_to
     assert (note is not None) == is_told
     if note:
         assert ".".join(map(str, version)) in note
+
+
+def test_check_says_what_is_to_be_known_of_sqlite_and_status_only_to_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("birdsearch.indexer.database.sqlite_note", lambda: "of this version")
+    CatalogStore.open(tmp_path / "catalog", "create").close()
+    shown = {
+        asked: CliRunner().invoke(cli, [*asked.split(), "--catalog", str(tmp_path / "catalog")]).output
+        for asked in ("check", "status", "status --format json")
+    }
+    assert {asked: "of this version" in output for asked, output in shown.items()} == {
+        "check": True,
+        "status": False,
+        "status --format json": True,
+    }
