@@ -33,6 +33,9 @@ from birdsearch.search.service.writing import CatalogWriters
 
 __all__ = ["Service", "ServiceDep", "service_of"]
 
+# Seconds that the first look at all photos gets to end when the service does.
+_LAST_S = 5.0
+
 
 # Fewer than there are threads, so that other requests have some.
 _THUMBS_AT_ONCE = 6
@@ -171,7 +174,7 @@ class Service:
     def close(self) -> None:
         """Close everything; the service cannot be used afterwards."""
         self.stop()
-        self._preparing.join()
+        self._preparing.join(_LAST_S)
         self._closing.close()
 
 
