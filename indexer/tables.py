@@ -6,7 +6,7 @@ another photo.
 
 An index called `<table>_twice` holds the values of a table a second time, on other pages. SQLite writes both in one
 transaction, and `PRAGMA integrity_check` compares them: a byte that changed on the disk is found in one of them.
-A migration that adds a column makes that index anew, unless it comes before `m012_checksums`, which is to have it.
+A migration that adds a column makes that index anew, unless it comes before `m007_checksums`, which is to have it.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from birdsearch.indexer.migrations import (
     m003_order,
     m004_speed,
     m005_identity,
-    m007_archive,
-    m012_checksums,
+    m006_archive,
+    m007_checksums,
 )
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION"]
@@ -23,8 +23,8 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
     m003_order.STATEMENTS,
     m004_speed.STATEMENTS,
     m005_identity.STATEMENTS,
-    m007_archive.STATEMENTS,
-    m012_checksums.STATEMENTS,
+    m006_archive.STATEMENTS,
+    m007_checksums.STATEMENTS,
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)
