@@ -74,8 +74,11 @@ def test_a_picture_that_left_the_page_is_not_asked_for_again(gallery: Gallery, o
     assert asked
     page.goto(gallery.at("copies"))
     page.locator(".grid").wait_for(state="detached")
-    # What was under way when the page was left may still come in, however slow the machine is.
-    page.wait_for_timeout(2000)
-    seen = len([url for url in asked if "size=160" not in url])
-    page.wait_for_timeout(4000)
+    # What was under way when the page was left still comes in, on a slow machine for seconds.
+    seen = -1
+    while seen < (now := len([url for url in asked if "size=160" not in url])):
+        seen = now
+        page.wait_for_timeout(3000)
+    # Longer than there is between two of the first tries.
+    page.wait_for_timeout(6000)
     assert len([url for url in asked if "size=160" not in url]) == seen
