@@ -84,7 +84,7 @@ class Batch:
         self.embedded = 0
 
     def write(self) -> None:
-        """Write the files, with the photos that are new, and tell the vector indexes."""
+        """Write the rows of the files and of new photos, and log the changes that vector indexes follow."""
         cursor = self._cursor
         ids = statements.NextIds(cursor)
         before = self._files_before()

@@ -40,7 +40,7 @@ T = TypeVar("T")
 # SQLite's limit on the variables of one statement is far above; beyond this size nothing is gained.
 _CHUNK = 500
 
-# What a value that nobody wrote makes a program raise.
+# Exceptions that a damaged value in the catalog can cause.
 _OF_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 # How long an edit waits for the edit before it, and a transaction for the one before it, in seconds.
 _EDIT_WAIT_S, _TURN_WAIT_S = 5.0, 30.0
@@ -157,15 +157,15 @@ class CatalogStore:
         lock = WriterLock(folder / EDIT_LOCK, purpose, _EDIT_WAIT_S)
         lock.acquire()
         try:
-            if database.is_older(file):
-                # To bring it up to date is no edit: nobody else may be at work.
+            try:
+                cls._opened(folder, file).close()
+            except OldCatalogError:
+                # To bring it up to date is no edit: no other process may be writing.
                 cls.open(folder, "write", purpose=purpose).close()
-            store = cls(folder, CatalogFile(file), database.open_writer(file), lock, purpose)
-            store._check_readable(file)
+            return cls(folder, CatalogFile(file), database.open_writer(file), lock, purpose)
         except BaseException:
             lock.release()
             raise
-        return store
 
     @staticmethod
     def exists(path: str | os.PathLike[str]) -> bool:

@@ -64,7 +64,7 @@ class CatalogFile:
 
     @property
     def is_alone(self) -> bool:
-        """Whether nobody has it open for writing and nothing is left in its write-ahead log."""
+        """Whether no process has it open for writing and its write-ahead log is empty."""
         try:
             if self._beside("-wal").stat().st_size:
                 return False

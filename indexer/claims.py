@@ -86,8 +86,8 @@ class Claims:
         if known:
             ((photo_id, reading, rendering),) = known
             same_file = self._rows(_SAME_FILE, photo_id, digests.file)
-            is_asked = task.reading is not None and not is_current(task.reading, None)
-            if same_file and is_current(same_file[0][0], None) and not is_asked:
+            is_asked = task.reading is not None and not is_current(task.reading)
+            if same_file and is_current(same_file[0][0]) and not is_asked:
                 return Verdict.skip()
             return Verdict.see(reading, rendering)
         if self._is_unread(task, digests):

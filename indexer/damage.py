@@ -36,7 +36,7 @@ def warn_of_damage(connection: sa.Connection, view_ids: Sequence[int]) -> None:
 
 
 def damage_warning(connection: sa.Connection, view_ids: Sequence[int]) -> str:
-    """Return what to tell a person about damaged vectors: which photos, and what mends them.
+    """Return a warning about damaged vectors: which photos they are of, and how to repair them.
 
     Args:
         connection: An open transaction.

@@ -210,13 +210,6 @@ def check_version(connection: sa.Connection, path: Path) -> int:
     return int(version)
 
 
-def is_older(path: Path) -> bool:
-    """Whether a catalog has to be brought up to date before this birdsearch can use it."""
-    with database_errors(path), contextlib.closing(connect(path, "read")) as connection:
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return 0 < version < SCHEMA_VERSION
-
-
 def migrate(engine: sa.Engine, path: Path) -> None:
     """Bring a catalog to the current schema, each version in a transaction of its own.
 

@@ -21,7 +21,7 @@ JOB_LOCK = "lock"
 EDIT_LOCK = "lock-edit"
 """Held for what a person changes: moments, also while a job runs."""
 TURN_LOCK = "lock-turn"
-"""Held for one transaction that writes, whoever's it is, and for folding the write-ahead log back."""
+"""Held for one write transaction of any process, and while the write-ahead log is folded back."""
 
 # Between two looks whether a lock is free, in seconds; the first look again is early, the later ones are less so.
 _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.002, 0.05

@@ -25,12 +25,10 @@ _SPOOL_BYTES = 32 << 20
 # Files that are looked up in the catalog together.
 _SCAN_BATCH = 500
 _KNOWN = """
-    SELECT file.path, file.id, photo_id, state, code, transient, file.size, mtime_ns, ctime_ns,
-        file.reading, photo.format, EXISTS (
-            SELECT 1 FROM view JOIN embedding ON embedding.view_id = view.id
-            WHERE view.photo_id = file.photo_id AND view.kind = 'whole' AND embedding.model_id = ?
-        )
-    FROM file LEFT JOIN photo ON photo.id = file.photo_id WHERE root_id = ? AND path IN ({})
+    SELECT path, id, photo_id, state, code, transient, size, mtime_ns, ctime_ns, reading, EXISTS (
+        SELECT 1 FROM view JOIN embedding ON embedding.view_id = view.id
+        WHERE view.photo_id = file.photo_id AND view.kind = 'whole' AND embedding.model_id = ?
+    ) FROM file WHERE root_id = ? AND path IN ({})
 """
 _THERE = "SELECT root_id, id, photo_id FROM file WHERE state != 'missing' ORDER BY id"
 # A root that lost more than this share of its files is taken for a half-mounted disk.
@@ -312,15 +310,13 @@ class _Scan:
             if known is None:
                 tasks.append(FileTask(scope.root_id, scope.path, item, None, None))
                 continue
-            _, file_id, photo_id, state, code, transient, *status, reading, photo_format, embedded = known
+            _, file_id, photo_id, state, code, transient, *status, reading, embedded = known
             plan.seen.add(file_id)
             same = status == [item.size, item.mtime_ns, item.ctime_ns]
-            if same and state == "present" and embedded and is_current(reading, photo_format):
+            if same and state == "present" and embedded and is_current(reading):
                 plan.unchanged += 1
             elif (
-                same
-                and state == "error"
-                and not (transient or self._retry_failed or not is_current(reading, None))
+                same and state == "error" and not (transient or self._retry_failed or not is_current(reading))
             ):
                 plan.failed_before[code] += 1
             else:

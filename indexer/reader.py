@@ -1,4 +1,4 @@
-"""Transactions that read a catalog: of the file that was opened, whoever may write to it."""
+"""Read transactions on the catalog file that was opened, whether or not this account may write to it."""
 
 from __future__ import annotations
 

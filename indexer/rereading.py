@@ -6,8 +6,8 @@ so that a run that was cut short goes on. Reading again always takes the digests
 only decoded and embedded where `embeds_again` says so, or where the photo is to be shown in another way than it was
 embedded.
 
-To have photos read again: raise `READING_VERSION` and add a line to its history; say in `is_current` which photos
-the new reading has nothing new for, and in `embeds_again` which ones it makes other pixels of.
+To have photos read again: raise `READING_VERSION` and add a line to its history; say in `embeds_again` which photos
+the new reading makes other pixels of.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ History:
 """
 
 
-def is_current(reading: int, photo_format: str | None) -> bool:  # noqa: ARG001
+def is_current(reading: int) -> bool:
     """Whether a file need not be read again as long as it is unchanged, be it indexed or not readable.
 
     Args:
         reading: The reading that it was last read by.
-        photo_format: Format of its photo, such as `RAW`; None where that is not known.
     """
     return reading >= READING_VERSION
 

@@ -41,12 +41,12 @@ class Watchdog:
         self.at_work = at_work
         self._done = threading.Event()
         theirs, self._pipe = os.pipe()
-        # Signs of life are dropped, not waited for, where nobody reads them.
+        # Non-blocking: a watchdog that does not read must not hold up the command.
         os.set_blocking(self._pipe, False)
         arguments = [sys.executable, "-I", "-S", str(_PROGRAM), str(os.getpid()), str(limit_s), str(grace_s)]
         actions = [
             (os.POSIX_SPAWN_DUP2, theirs, 0),
-            # It keeps nothing open that somebody waits for the end of, but where its message goes.
+            # It keeps only stderr open: a reader of stdout waits until every copy of it is closed.
             (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
         ]
         try:
