@@ -155,7 +155,7 @@ class GroupMaker:
         photo_ids = [photo_id for group in members for photo_id in group]
         facts = _photo_facts(self._store, photo_ids)
         self._labelled = labelled_among(self._store, photo_ids)
-        made = (self._group(group, facts) for group in members)
+        made = (self._group(part, facts) for group in members for part in self._exposures(group, facts))
         return sorted(
             (group for group in made if group is not None), key=lambda each: (each.kept.path, each.kept.links)
         )
@@ -173,7 +173,13 @@ class GroupMaker:
             lines.append(f"{first}{more} left out: {reason}")
         return lines
 
-    def _group(self, photo_ids: Sequence[int], facts: dict[int, Any]) -> CopyGroup | None:
+    def _exposures(self, photo_ids: Sequence[int], facts: dict[int, Any]) -> list[list[list[StoredFile]]]:
+        """The files of a group of photos, each with all its paths; frames that show exactly the same are parted.
+
+        They are one photo, as the black frames of a camera trap are, and no copies: their names have different
+        numbers of one series, and their metadata different times. A file without a number is of the frame whose
+        time it tells.
+        """
         # A file by its device and inode: every path to it is one file.
         paths: dict[object, list[StoredFile]] = {}
         for photo_id in photo_ids:
@@ -182,6 +188,21 @@ class GroupMaker:
                 if identity is not None:
                     paths.setdefault(identity, []).append(file)
         found = sorted(paths.values(), key=lambda each: each[0].path)
+        times = [_metadata(each[0], facts[each[0].photo_id])["captured_at"] for each in found]
+        numbers: dict[tuple[int, bytes], dict[str, set[bytes]]] = {}
+        for each, time in zip(found, times, strict=True):
+            told = self._files.number(each[0])
+            if told is not None and time is not None:
+                series = numbers.setdefault((each[0].photo_id, told[0]), {})
+                series.setdefault(time, set()).add(told[1])
+        # A frame keeps its number where its clock is corrected, so the times of one frame share one.
+        apart = {photo_id for (photo_id, _), at in numbers.items() if not set.intersection(*at.values())}
+        parts: dict[object, list[list[StoredFile]]] = {}
+        for each, time in zip(found, times, strict=True):
+            parts.setdefault(time if each[0].photo_id in apart else None, []).append(each)
+        return list(parts.values())
+
+    def _group(self, found: Sequence[list[StoredFile]], facts: dict[int, Any]) -> CopyGroup | None:
         if len(found) < 2:
             return None
         judged = [self._facts(each, facts[each[0].photo_id]) for each in found]

@@ -275,11 +275,16 @@ class FileTable:
         """The numbers that the names of a photo's files begin with, by what the name is without them."""
         numbers: dict[bytes, set[bytes]] = {}
         for file in self._files[photo_id]:
-            name = name_facts(os.path.basename(file.path), self._sides[photo_id]).base
-            match = _NUMBERED.match(name.lower())
-            if match is not None:
-                numbers.setdefault(_DIGIT.sub(b"0", match[0]), set()).add(match[0])
+            told = self.number(file)
+            if told is not None:
+                numbers.setdefault(told[0], set()).add(told[1])
         return numbers
+
+    def number(self, file: StoredFile) -> tuple[bytes, bytes] | None:
+        """The series and the number in the name of a file of a photo that was read; None if there is no number."""
+        name = name_facts(os.path.basename(file.path), self._sides[file.photo_id]).base
+        match = _NUMBERED.match(name.lower())
+        return None if match is None else (_DIGIT.sub(b"0", match[0]), match[0])
 
     def _stems(self, photo_id: int) -> set[bytes]:
         return {os.path.splitext(file.path)[0].lower() for file in self._files[photo_id]}

@@ -96,3 +96,27 @@ def test_once_a_file_is_moved_its_photo_says_what_the_files_say_that_are_there(a
     done = CliRunner().invoke(cli, ["dedup", "undo"])
     assert done.exit_code == 0, done.output
     assert place() == 52
+
+
+def test_frames_that_show_exactly_the_same_are_no_copies(
+    tmp_path: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a trail camera whose flash failed: black frames, each with a number and a time of its own."""
+    folder = tmp_path / "trap"
+    folder.mkdir()
+    for number in (7, 8):
+        tags = Image.Exif()
+        tags[271], tags[272] = "Nikon", "D90"
+        tags.get_ifd(0x8769)[36867] = f"2023:05:01 06:30:{number:02d}"
+        Image.new("RGB", (64, 48)).save(folder / f"RCNX227{number}.jpg", exif=tags)
+    shutil.copy2(folder / "RCNX2278.jpg", folder / "RCNX2278 (1).jpg")
+    shutil.copy2(folder / "RCNX2277.jpg", folder / "best.jpg")
+    monkeypatch.setenv("BIRDSEARCH_CATALOG", str(tmp_path / "catalog"))
+    with CatalogStore.open(tmp_path / "catalog", "create") as store:
+        index_archive(store, tiny_model, [folder], IndexOptions(workers=1))
+    groups = [{name(file) for file in (group["kept"], *group["others"])} for group in dedup()]
+    assert groups == [{"RCNX2277.jpg", "best.jpg"}, {"RCNX2278.jpg", "RCNX2278 (1).jpg"}]
+    dedup("--apply")
+    left = {path.name for path in folder.iterdir()}
+    assert left & {"RCNX2277.jpg", "best.jpg"}
+    assert left & {"RCNX2278.jpg", "RCNX2278 (1).jpg"}
