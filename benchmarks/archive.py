@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 from timing import machine, spread
 
-from birdsearch.config import Settings
+from birdsearch.settings import Settings
 
 _BIN = Path(sys.executable).parent
 _FAST = ("--batch-size", "8", "--channels-last", "--fast-matmul")
@@ -69,10 +69,10 @@ class _Commands:
 
 def _alone(photos: list[Path], weights: Path) -> tuple[float, float]:
     """Photos a second of decoding alone and of the network alone."""
-    from birdsearch.model.photo import load_photo
+    from birdsearch.model.images.photo import load_photo
+    from birdsearch.model.images.scaling import Need
+    from birdsearch.model.inference import load_model
     from birdsearch.model.preprocess import resize_loaded
-    from birdsearch.model.runtime import load_model
-    from birdsearch.model.scaling import Need
 
     model = load_model(weights, runtime="auto")
 
@@ -165,7 +165,7 @@ def main(folder: Path, scratch: Path, runs: int = 1) -> None:
     """Time 32 photos of 20 to 45 megapixels and 400 small ones, made here from rendered photos."""
     from large_photos import make_photos
 
-    from birdsearch.data.archive import write_archive
+    from birdsearch.data.synthetic.archive import write_archive
     from birdsearch.model.weights import resolve_weights
 
     write_archive(scratch / "rendered", seed=6, photos=64)

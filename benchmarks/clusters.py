@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.vectors import normalised
-from birdsearch.model.runtime import load_model
+from birdsearch.indexer.vectors.index import normalised
+from birdsearch.model.inference import load_model
 from birdsearch.search.clusters.vectors import METHODS, cluster_vectors
 
 _LEAST = (3, 5, 10)

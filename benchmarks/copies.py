@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-from birdsearch.data.truth import TRUTH_FILE, read_truth
+from birdsearch.data.synthetic.truth import TRUTH_FILE, read_truth
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.decode import decode_photo
-from birdsearch.indexer.vectors import normalised
+from birdsearch.indexer.vectors.index import normalised
 from birdsearch.model import load_model
-from birdsearch.model.photo import PhotoLimits
+from birdsearch.model.images.decode import decode_photo
+from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.search.dedup.copies import (
     CopyRules,
     candidate_pairs,

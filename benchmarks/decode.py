@@ -21,10 +21,10 @@ import numpy as np
 from PIL import Image
 from timing import interleaved, report
 
-from birdsearch.indexer.decode import decode_photo, digest_file
-from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeTask
-from birdsearch.model.photo import PhotoLimits
-from birdsearch.model.scaling import DECODE_MODES
+from birdsearch.model.images.decode import decode_photo, digest_file
+from birdsearch.model.images.photo import PhotoLimits
+from birdsearch.model.images.scaling import DECODE_MODES
+from birdsearch.model.images.worker.pool import Decoded, DecodePool, DecodeTask
 
 _SIZE = (256, 256)
 _SUFFIXES = {".jpg", ".jpeg"}

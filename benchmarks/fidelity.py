@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.decode import DecodedPhoto, decode_photo
-from birdsearch.indexer.vectors import normalised
+from birdsearch.indexer.vectors.index import normalised
 from birdsearch.model import load_model
-from birdsearch.model.photo import SUFFIXES
-from birdsearch.model.runtime import Model
-from birdsearch.model.scaling import DECODE_MODES
+from birdsearch.model.images.decode import DecodedPhoto, decode_photo
+from birdsearch.model.images.photo import SUFFIXES
+from birdsearch.model.images.scaling import DECODE_MODES
+from birdsearch.model.inference import Model
 
 _BATCH = 32
 _SHOWN = 3

@@ -43,7 +43,7 @@ _BUSY_LOOP = "while True: pass"
 _ENGINE = """
 import sys
 import numpy as np
-import birdsearch.model.engines as engines
+import birdsearch.model.runtimes.engines as engines
 from birdsearch.model import load_model
 engines.cores = lambda: 16
 sys.setswitchinterval(1e-6)

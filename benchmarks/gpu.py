@@ -25,17 +25,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from timing import Spread, interleaved, machine, spread
 
-from birdsearch.config import Settings
 from birdsearch.model.checkpoint import read_checkpoint, save_checkpoint
 from birdsearch.model.config import variant
-from birdsearch.model.cuda_engine import CHUNK, CudaEngine
-from birdsearch.model.engines import installed_runtimes
-from birdsearch.model.exports import check_pictures
+from birdsearch.model.inference import load_model
 from birdsearch.model.preprocess import normalise
-from birdsearch.model.rates import least_cosine
-from birdsearch.model.runtime import load_model
-from birdsearch.model.torch_engine import TorchEngine
+from birdsearch.model.runtimes.cuda import CHUNK, CudaEngine
+from birdsearch.model.runtimes.engines import installed_runtimes
+from birdsearch.model.runtimes.exports import check_pictures
+from birdsearch.model.runtimes.rates import least_cosine
+from birdsearch.model.runtimes.torch import TorchEngine
 from birdsearch.model.xcit import XCiT
+from birdsearch.settings import Settings
 
 import torch  # isort: skip  (after the runtime, which sets up its threads)
 
@@ -243,9 +243,9 @@ def _decoding(photos: Path) -> float:
 
 
 def _decode(path: Path) -> int:
-    from birdsearch.model.photo import load_photo
+    from birdsearch.model.images.photo import load_photo
+    from birdsearch.model.images.scaling import Need
     from birdsearch.model.preprocess import resize_loaded
-    from birdsearch.model.scaling import Need
 
     loaded = load_photo(path.read_bytes(), need=Need((256, 256)))
     return resize_loaded(loaded, (256, 256), exact=False).size[0]

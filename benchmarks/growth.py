@@ -78,14 +78,15 @@ def make_archive(folder: Path, count: int, *, flat: bool) -> None:
 
 def indexed(count: int, scratch: Path, options: argparse.Namespace) -> dict[str, float]:
     """Index an archive once, then scan it again as a command."""
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.pipeline import IndexOptions, index_archive
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.options import IndexOptions
+    from birdsearch.indexer.pipeline import index_archive
 
     archive, catalog = scratch / "archive", scratch / "catalog"
     make_archive(archive, count, flat=options.flat)
     model: Any = NullNetwork(options.side)
     if options.weights:
-        from birdsearch.model.runtime import load_model
+        from birdsearch.model.inference import load_model
 
         model = load_model(options.weights)
     before = _cpu()
@@ -120,7 +121,7 @@ def indexed(count: int, scratch: Path, options: argparse.Namespace) -> dict[str,
 
 def written(count: int, scratch: Path, options: argparse.Namespace) -> dict[str, float]:
     """Write rows as a run does, without reading files."""
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.indexer.pipeline import _save_vectors
     from birdsearch.indexer.plan import make_plan
     from birdsearch.indexer.writer import CatalogWriter
@@ -161,10 +162,10 @@ def written(count: int, scratch: Path, options: argparse.Namespace) -> dict[str,
 
 def _batches(root_id: int, count: int, size: int = 250) -> Iterator[list[Any]]:
     from birdsearch.indexer.crawl import FoundFile
-    from birdsearch.indexer.decode import DecodedPhoto, FileDigests
-    from birdsearch.indexer.exif import read_exif
     from birdsearch.indexer.outcomes import EmbeddedFile
     from birdsearch.indexer.plan import FileTask
+    from birdsearch.model.images.decode import DecodedPhoto, FileDigests
+    from birdsearch.model.images.exif import read_exif
 
     generator = np.random.default_rng(0)
     none, pixels = read_exif(None), np.zeros((0, 0, 3), np.uint8)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from made_catalog import PHOTOS, SPECIES, VERIFIED_EVERY, fill
 
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.predict import label_catalog
 

@@ -11,13 +11,13 @@ import numpy as np
 import sqlalchemy as sa
 from made_photos import add_photos
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import record
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.taxa import new_taxon
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import record
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import new_taxon
 from birdsearch.model.checkpoint import save_checkpoint
 from birdsearch.model.config import RgbStats, variant
-from birdsearch.model.runtime import load_model
+from birdsearch.model.inference import load_model
 from birdsearch.model.xcit import XCiT
 
 __all__ = ["PHOTOS", "SPECIES", "VERIFIED_EVERY", "fill"]
@@ -46,7 +46,7 @@ def fill(store: CatalogStore, weights: Path) -> None:
     seconds = places // _EVENT * 600 + places % _EVENT
     taken = (np.datetime64("2020-01-01T00:00:00") + seconds.astype("timedelta64[s]")).astype(str)
     with store.writing() as connection:
-        connection.execute(sa.insert(tables.root).values(id=1, path=b"/nowhere", added_at="2024-01-01"))
+        connection.execute(sa.insert(schema.root).values(id=1, path=b"/nowhere", added_at="2024-01-01"))
         add_photos(connection, vectors, 1, taken.tolist())
     items = [
         (place + 1, new_taxon(names[species[place // _EVENT]]), "positive")

@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 from timing import interleaved, machine, spread
 
-from birdsearch.config import Settings
 from birdsearch.model.checkpoint import save_checkpoint
 from birdsearch.model.config import RgbStats, variant
-from birdsearch.model.engines import installed_runtimes
-from birdsearch.model.exports import check_pictures
+from birdsearch.model.inference import load_model
 from birdsearch.model.preprocess import normalise
-from birdsearch.model.rates import least_cosine
-from birdsearch.model.runtime import load_model
-from birdsearch.model.runtimes import RUNTIMES
+from birdsearch.model.runtimes.engines import installed_runtimes
+from birdsearch.model.runtimes.exports import check_pictures
+from birdsearch.model.runtimes.rates import least_cosine
+from birdsearch.model.runtimes.table import RUNTIMES
 from birdsearch.model.xcit import XCiT
+from birdsearch.settings import Settings
 
 import torch  # isort: skip  (after the runtime, which sets up its threads)
 

@@ -17,8 +17,8 @@ from made_catalog import PHOTOS, fill
 from PIL import Image
 from timing import interleaved, report
 
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.vectors import VectorIndex
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.vectors.index import VectorIndex
 
 _BIN = Path(sys.executable).parent
 

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from birdsearch.indexer.vectors import normalised
+from birdsearch.indexer.vectors.index import normalised
 from birdsearch.model.checkpoint import save_checkpoint
 from birdsearch.model.config import RgbStats, variant
-from birdsearch.model.runtime import Model, load_model
+from birdsearch.model.inference import Model, load_model
 from birdsearch.model.xcit import XCiT
 from birdsearch.search.evaluation.metrics_retrieval import retrieval_scores
 from birdsearch.search.evaluation.metrics_sampling import estimate

@@ -85,7 +85,7 @@ def _true_recall(unit: NDArray[np.float32], places: NDArray[np.int64], cosines: 
 def measure(count: int, dim: int, graph_only: bool) -> dict[str, float]:
     """Do everything once, in this process."""
     from birdsearch.search.clusters.vectors import cluster_vectors
-    from birdsearch.search.graph import knn_graph, near_pairs
+    from birdsearch.search.query.knn_graph import knn_graph, near_pairs
 
     unit, truth, bursts = made(count, dim, 0)
     found: dict[str, float] = {"vectors": count, "before_mb": _peak_mb()}

@@ -156,8 +156,8 @@ def _photos(folder: Path, count: int, first: int, size: tuple[int, int]) -> Path
 
 def _made(place: Path) -> tuple[Path, Path]:
     """The catalog and its weights."""
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.vectors import VectorIndex
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.vectors.index import VectorIndex
 
     (place / "models").mkdir(parents=True)
     catalog, weights = place / "catalog", place / "models" / "xcit_nano12_p16_bench.pt"
@@ -180,8 +180,8 @@ def _during_index(
     server: Server, options: argparse.Namespace, place: Path, weights: Path, environment: dict[str, str]
 ) -> dict[str, Any]:
     """Searches while photos are added, each compared with all pairs; then all of them once more."""
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.embeddings import unit_vectors
+    from birdsearch.indexer.catalog.embeddings import unit_vectors
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.model import load_model
 
     more = _photos(place / "more", _MORE, 10_000, (320, 240))

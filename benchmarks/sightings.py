@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from birdsearch.data.truth import Truth, read_truth
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.data.synthetic.truth import Truth, read_truth
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.evaluation.metrics_pairs import pair_scores
 from birdsearch.search.labels.calibration import Calibration
 from birdsearch.search.labels.estimator import LabelEstimator
@@ -51,7 +51,7 @@ def _report(folder: Path, catalog: Path) -> None:
         if record is None:
             raise SystemExit(f"{catalog} holds no photo")
         with store.reading() as connection:
-            ids = np.array(connection.execute(sa.select(tables.photo.c.id)).scalars().all())
+            ids = np.array(connection.execute(sa.select(schema.photo.c.id)).scalars().all())
         frames = read_frames(store, ids)
         rows = _truth_of(store, frames.photo_ids.tolist(), known)
         print(f"{folder}: {len(rows)} photos")
@@ -78,11 +78,11 @@ def _report(folder: Path, catalog: Path) -> None:
         found = find_sightings(store, record, estimator=estimator)
         _print_sightings("verified and predicted, deployments", rows, found)
         with store.writing() as connection:
-            connection.execute(sa.delete(tables.annotation))
-            connection.execute(sa.delete(tables.prediction))
+            connection.execute(sa.delete(schema.annotation))
+            connection.execute(sa.delete(schema.prediction))
         _print_sightings("look alone, deployments", rows, find_sightings(store, record))
         with store.writing() as connection:
-            connection.execute(sa.delete(tables.deployment))
+            connection.execute(sa.delete(schema.deployment))
         _print_sightings("look alone", rows, find_sightings(store, record))
         within = find_sightings(store, record, rules=SightingRules(gap_s=0))
         _print_sightings("events alone", rows, within)

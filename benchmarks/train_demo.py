@@ -26,11 +26,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.data.plumage import COLOURS, PATTERNS
 from birdsearch.data.synthetic import Species, World, training_sample
+from birdsearch.data.synthetic.plumage import COLOURS, PATTERNS
 from birdsearch.model.checkpoint import save_checkpoint
 from birdsearch.model.config import RgbStats, variant
-from birdsearch.model.runtime import load_model
+from birdsearch.model.inference import load_model
 from birdsearch.model.xcit import XCiT
 
 import torch  # isort: skip  (after the runtime, which sets up its threads)

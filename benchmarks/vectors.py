@@ -42,13 +42,13 @@ def make_catalog(path: Path, unit: NDArray[np.float32]) -> None:
     """A catalog of photos that have these vectors, one each, written as `index` writes them."""
     import sqlalchemy as sa
 
-    from birdsearch.indexer import tables
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog import schema
+    from birdsearch.indexer.catalog.store import CatalogStore
 
     dim = unit.shape[1]
     with CatalogStore.open(path, "create") as store, store.writing() as connection:
         connection.execute(
-            sa.insert(tables.model).values(
+            sa.insert(schema.model).values(
                 id=1,
                 name="made up",
                 network="none",
@@ -60,8 +60,8 @@ def make_catalog(path: Path, unit: NDArray[np.float32]) -> None:
                 head_bias=b"",
             )
         )
-        connection.execute(sa.insert(tables.meta).values(key="model", value="1"))
-        connection.execute(sa.insert(tables.root).values(id=1, path=b"/photos", added_at="now"))
+        connection.execute(sa.insert(schema.meta).values(key="model", value="1"))
+        connection.execute(sa.insert(schema.root).values(id=1, path=b"/photos", added_at="now"))
         add_photos(connection, unit, 1)
 
 
@@ -75,8 +75,8 @@ def _peak_mb() -> float:
 
 def build(path: Path, dim: int) -> dict[str, float]:
     """Build and save the index of a catalog, in this process."""
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.vectors import VectorIndex
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.vectors.index import VectorIndex
 
     before = _peak_mb()
     with CatalogStore.open(path, "write") as store:
@@ -161,9 +161,9 @@ def measure(
     path: Path, unit: NDArray[np.float32], truth: NDArray[np.int64], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Everything about one size; the last vectors are the queries and what is added."""
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.vectors import VectorIndex
-    from birdsearch.search.knn import nearest
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.vectors.index import VectorIndex
+    from birdsearch.search.query.knn import nearest
 
     count = len(unit) - _QUERIES - _ADDED
     stored, queries, more = unit[:count], unit[count : count + _QUERIES], unit[count + _QUERIES :]

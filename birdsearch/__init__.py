@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from birdsearch.version import __version__
+
 if TYPE_CHECKING:
     from birdsearch.client import Client
-    from birdsearch.search.engine import Catalog
+    from birdsearch.search.catalog import Catalog
 
 __all__ = ["Catalog", "Client", "__version__"]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
     if name == "Catalog":
-        from birdsearch.search.engine import Catalog
+        from birdsearch.search.catalog import Catalog
 
         return Catalog
     if name == "Client":

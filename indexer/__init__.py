@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.pipeline import IndexOptions, IndexSummary, index_archive
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.options import IndexOptions
+    from birdsearch.indexer.pipeline import IndexSummary, index_archive
 
 __all__ = ["CatalogStore", "IndexOptions", "IndexSummary", "index_archive"]
 
 _HOMES = {
-    "CatalogStore": "catalog",
-    "IndexOptions": "pipeline",
+    "CatalogStore": "catalog.store",
+    "IndexOptions": "options",
     "IndexSummary": "pipeline",
     "index_archive": "pipeline",
 }

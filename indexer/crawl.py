@@ -31,7 +31,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from birdsearch.errors import InvalidInputError, MissingFilesError
-from birdsearch.model.formats import SUFFIXES, UNREAD_SUFFIXES
+from birdsearch.model.images.formats import SUFFIXES, UNREAD_SUFFIXES
 
 __all__ = ["CrawlItem", "CrawlProblem", "FoundFile", "IgnoredFile", "crawl", "display_path"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from birdsearch.indexer.records import FailureRecord
+from birdsearch.indexer.catalog.records import FailureRecord
 
 __all__ = ["FailureGroup", "advice", "group_failures"]
 

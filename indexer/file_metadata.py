@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from birdsearch.indexer import statements
-from birdsearch.indexer.catalog import chunks
-from birdsearch.indexer.exif import CAPTURE_FIELDS, Capture
+from birdsearch.indexer.catalog import statements
+from birdsearch.indexer.catalog.store import chunks
+from birdsearch.model.images.exif import CAPTURE_FIELDS, Capture
 
 __all__ = ["encode_metadata", "photo_metadata", "settle_metadata"]
 

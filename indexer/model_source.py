@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from birdsearch.indexer.records import ModelRecord
+from birdsearch.indexer.catalog.records import ModelRecord
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 __all__ = ["LoadingModel", "ModelSource", "input_size_of"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.decode import DecodedPhoto, FileDigests, SeenPhoto
-from birdsearch.indexer.exif import Capture
 from birdsearch.indexer.plan import FileTask
+from birdsearch.model.images.decode import DecodedPhoto, FileDigests, SeenPhoto
+from birdsearch.model.images.exif import Capture
 
 __all__ = ["EmbeddedFile", "FailedFile", "KnownFile", "Outcome"]
 

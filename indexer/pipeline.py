@@ -8,7 +8,6 @@ loses, and the next one does again, what was embedded since the last of them (`C
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -16,68 +15,27 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Protocol
 
-from birdsearch.config import STALL_S
-from birdsearch.errors import CatalogError, InvalidInputError, ModelMismatchError
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.decoders import usual_decoders
-from birdsearch.indexer.embeddings import drop_damaged_vectors
+from birdsearch.errors import CatalogError, ModelMismatchError
+from birdsearch.indexer.catalog.embeddings import drop_damaged_vectors
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.roots import absent_roots, refuse_emptied, resolve_roots
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.model_source import LoadingModel, ModelSource
+from birdsearch.indexer.options import IndexOptions
 from birdsearch.indexer.plan import Plan, make_plan
-from birdsearch.indexer.records import ModelRecord
-from birdsearch.indexer.roots import absent_roots, refuse_emptied, resolve_roots
 from birdsearch.indexer.stages import IndexTimings, Stages, StagesClock
-from birdsearch.indexer.vectors import VectorIndex
+from birdsearch.indexer.vectors.index import VectorIndex
 from birdsearch.indexer.watch import Watch
 from birdsearch.indexer.writer import CatalogWriter
-from birdsearch.model.photo import PhotoLimits
-from birdsearch.model.runtimes import RUNTIMES
-from birdsearch.model.scaling import check_mode
+from birdsearch.model.runtimes.table import RUNTIMES
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
-__all__ = ["IndexOptions", "IndexProgress", "IndexSummary", "index_archive"]
+__all__ = ["IndexProgress", "IndexSummary", "index_archive"]
 
 
 _KEPT = "what is committed is kept, and the next run goes on from there; "
-
-
-@dataclass(frozen=True, slots=True)
-class IndexOptions:
-    """How to index.
-
-    Attributes:
-        workers: Decoder processes.
-        batch_size: Photos through the network at a time.
-        follow_links: Enter links that leave a root.
-        retry_failed: Read again what could not be read before, though it has not changed.
-        confirm_missing: Believe it when a root is absent, empty, or has lost most of its files.
-        reembed: Accept another model than the catalog's: photos are embedded again with it.
-        limits: What a photo may cost.
-        decode: How photos are decoded: one of `birdsearch.model.scaling.DECODE_MODES`.
-        stall_s: How long a stage may give no sign of life before the run is given up, in seconds; 0 for as long as
-            it likes.
-    """
-
-    workers: int = field(default_factory=usual_decoders)
-    batch_size: int = 32
-    follow_links: bool = False
-    retry_failed: bool = False
-    confirm_missing: bool = False
-    reembed: bool = False
-    limits: PhotoLimits = field(default_factory=PhotoLimits)
-    decode: str = "scaled"
-    stall_s: float = STALL_S
-
-    def __post_init__(self) -> None:
-        check_mode(self.decode)
-        for name in ("workers", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InvalidInputError(f"{name} is {getattr(self, name)}; it has to be at least 1")
-        if not 0 <= self.stall_s < math.inf:
-            raise InvalidInputError(
-                f"stall_s is {self.stall_s}; it has to be a number of seconds, or 0 for no limit"
-            )
 
 
 class IndexProgress(Protocol):

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from birdsearch.errors import MissingFilesError
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.connection import cursor_of
+from birdsearch.indexer.catalog.roots import Scope, register_roots
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.crawl import CrawlProblem, FoundFile, IgnoredFile, crawl, display_path
-from birdsearch.indexer.database import cursor_of
 from birdsearch.indexer.rereading import is_current
-from birdsearch.indexer.roots import Scope, register_roots
 
 __all__ = ["FileTask", "IdSet", "Plan", "Unseen", "is_most", "make_plan", "most_is_gone"]
 

@@ -12,8 +12,8 @@ the new reading makes other pixels of.
 
 from __future__ import annotations
 
-from birdsearch.indexer.decode import SeenPhoto
-from birdsearch.model.rendering import has_profile
+from birdsearch.model.images.decode import SeenPhoto
+from birdsearch.model.images.rendering import has_profile
 
 __all__ = ["READING_VERSION", "embeds_again", "is_current"]
 

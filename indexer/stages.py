@@ -21,19 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.claims import Claims
-from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeResult, DecodeTask, Known
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.in_flight import Claims
 from birdsearch.indexer.model_source import LoadingModel, input_size_of
 from birdsearch.indexer.outcomes import EmbeddedFile, FailedFile, KnownFile, Outcome
 from birdsearch.indexer.plan import FileTask, Plan
-from birdsearch.indexer.records import ModelRecord
 from birdsearch.indexer.watch import RunStopped, Watch
 from birdsearch.indexer.writer import CatalogWriter
+from birdsearch.model.images.worker.pool import Decoded, DecodePool, DecodeResult, DecodeTask, Known
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.pipeline import IndexOptions
-    from birdsearch.model.runtime import Model
+    from birdsearch.indexer.options import IndexOptions
+    from birdsearch.model.inference import Model
 
 __all__ = ["COMMIT_PHOTOS", "COMMIT_SECONDS", "IndexTimings", "Stages", "StagesClock"]
 

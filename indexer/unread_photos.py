@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.merging import merge_photos, merged_ids
+from birdsearch.indexer.catalog.merging import merge_photos, merged_ids
+from birdsearch.indexer.catalog.vector_bytes import decode_vectors
 from birdsearch.indexer.outcomes import EmbeddedFile, KnownFile
 from birdsearch.indexer.rereading import READING_VERSION
-from birdsearch.indexer.vector_bytes import decode_vectors
 
 __all__ = ["UnreadPhotos", "has_unread"]
 

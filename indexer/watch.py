@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from birdsearch.config import STALL_S
 from birdsearch.errors import StalledError
+from birdsearch.settings import STALL_S
 
 __all__ = ["STOP_S", "RunStopped", "Watch"]
 

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from birdsearch.model.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
     from birdsearch.model.config import VARIANTS, RgbStats, XCiTConfig, variant
     from birdsearch.model.features import feature_picture
-    from birdsearch.model.photo import PhotoLimits, open_photo, read_photo
-    from birdsearch.model.rates import Rate
-    from birdsearch.model.runtime import Inference, Model, load_model, measure_runtimes
-    from birdsearch.model.runtimes import RUNTIMES, RuntimeSpec
-    from birdsearch.model.species import Taxon, Taxonomy
+    from birdsearch.model.images.photo import PhotoLimits, open_photo, read_photo
+    from birdsearch.model.inference import Inference, Model, load_model, measure_runtimes
+    from birdsearch.model.runtimes.rates import Rate
+    from birdsearch.model.runtimes.table import RUNTIMES, RuntimeSpec
+    from birdsearch.model.taxonomy import Taxon, Taxonomy
     from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, WeightsEntry, resolve_weights
     from birdsearch.model.xcit import XCiT
 
@@ -53,11 +53,11 @@ _HOMES = {
     "checkpoint": ("Checkpoint", "read_checkpoint", "save_checkpoint"),
     "config": ("VARIANTS", "RgbStats", "XCiTConfig", "variant"),
     "features": ("feature_picture",),
-    "photo": ("PhotoLimits", "open_photo", "read_photo"),
-    "rates": ("Rate",),
-    "runtime": ("Inference", "Model", "load_model", "measure_runtimes"),
-    "runtimes": ("RUNTIMES", "RuntimeSpec"),
-    "species": ("Taxon", "Taxonomy"),
+    "images.photo": ("PhotoLimits", "open_photo", "read_photo"),
+    "runtimes.rates": ("Rate",),
+    "inference": ("Inference", "Model", "load_model", "measure_runtimes"),
+    "runtimes.table": ("RUNTIMES", "RuntimeSpec"),
+    "taxonomy": ("Taxon", "Taxonomy"),
     "weights": ("DEFAULT_WEIGHTS", "WEIGHTS", "WeightsEntry", "resolve_weights"),
     "xcit": ("XCiT",),
 }

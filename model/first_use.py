@@ -11,8 +11,8 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from birdsearch.config import STALL_S
 from birdsearch.errors import StalledError
+from birdsearch.settings import STALL_S
 
 __all__ = ["first_use"]
 

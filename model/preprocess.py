@@ -14,8 +14,8 @@ from PIL import Image
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.model.config import RgbStats
-from birdsearch.model.photo import LoadedPhoto
-from birdsearch.model.scaling import reduced_by, sharpened
+from birdsearch.model.images.photo import LoadedPhoto
+from birdsearch.model.images.scaling import reduced_by, sharpened
 
 __all__ = ["normalise", "preprocessing_id", "resize", "resize_loaded"]
 

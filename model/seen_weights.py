@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from birdsearch.config import Settings
 from birdsearch.errors import WeightsError
-from birdsearch.model.exports import write_cached
+from birdsearch.model.runtimes.exports import write_cached
+from birdsearch.settings import Settings
 
 __all__ = ["refuse_changed"]
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
-from birdsearch import __version__
-from birdsearch.config import Settings
 from birdsearch.errors import WeightsError
+from birdsearch.settings import Settings
+from birdsearch.version import __version__
 
 __all__ = [
     "DEFAULT_WEIGHTS",

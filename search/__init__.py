@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from birdsearch.search.catalog import Catalog
     from birdsearch.search.clusters.catalog import cluster_catalog
     from birdsearch.search.clusters.state import ClusterState
     from birdsearch.search.clusters.vectors import Clustering, cluster_vectors
@@ -13,11 +14,10 @@ if TYPE_CHECKING:
     from birdsearch.search.dedup.find import DedupOptions, DedupResult, find_copies
     from birdsearch.search.dedup.keep import KeepRules
     from birdsearch.search.dedup.quarantine import apply_groups
-    from birdsearch.search.engine import Catalog
-    from birdsearch.search.filters import Where
+    from birdsearch.search.export.sheet import write_sheet
     from birdsearch.search.labels.checklist import Checklist
-    from birdsearch.search.results import Hit, LabelEstimate, LabelEvidence, QueryPhoto, QueryResult, Voter
-    from birdsearch.search.sheet import write_sheet
+    from birdsearch.search.query.filters import Where
+    from birdsearch.search.query.hits import Hit, LabelEstimate, LabelEvidence, QueryPhoto, QueryResult, Voter
     from birdsearch.search.sightings.events import EventRules
     from birdsearch.search.sightings.find import FoundSightings, find_sightings
     from birdsearch.search.sightings.parts import SightingRules
@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Catalog": "engine",
+    "Catalog": "catalog",
     "Checklist": "labels.checklist",
     "ClusterState": "clusters.state",
     "Clustering": "clusters.vectors",
@@ -61,22 +61,22 @@ _HOMES = {
     "DedupResult": "dedup.find",
     "EventRules": "sightings.events",
     "FoundSightings": "sightings.find",
-    "Hit": "results",
+    "Hit": "query.hits",
     "KeepRules": "dedup.keep",
-    "LabelEstimate": "results",
-    "LabelEvidence": "results",
-    "QueryPhoto": "results",
-    "QueryResult": "results",
+    "LabelEstimate": "query.hits",
+    "LabelEvidence": "query.hits",
+    "QueryPhoto": "query.hits",
+    "QueryResult": "query.hits",
     "SightingRules": "sightings.parts",
-    "Voter": "results",
-    "Where": "filters",
+    "Voter": "query.hits",
+    "Where": "query.filters",
     "apply_groups": "dedup.quarantine",
     "cluster_catalog": "clusters.catalog",
     "cluster_vectors": "clusters.vectors",
     "find_copies": "dedup.find",
     "find_sightings": "sightings.find",
     "similar": "sightings.similar",
-    "write_sheet": "sheet",
+    "write_sheet": "export.sheet",
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 # The networks of the tests are small: a second thread costs more than it gives, most of all on busy machines.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

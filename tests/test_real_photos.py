@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from birdsearch import Catalog
 from birdsearch.indexer.crawl import display_path
 from birdsearch.model import Model, load_model
-from birdsearch.model.color import ADOBE_RGB, DISPLAY_P3, matrix_profile
+from birdsearch.model.images.color import ADOBE_RGB, DISPLAY_P3, matrix_profile
 
 pytestmark = pytest.mark.photos
 

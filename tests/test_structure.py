@@ -73,7 +73,7 @@ def _loaded_by(statement: str) -> list[str]:
     [
         "import birdsearch",
         "import birdsearch.cli",
-        "import birdsearch.errors, birdsearch.config, birdsearch.model",
+        "import birdsearch.errors, birdsearch.settings, birdsearch.model",
         "import birdsearch.indexer, birdsearch.search, birdsearch.data",
         "import birdsearch.cli.index, birdsearch.cli.query, birdsearch.cli.catalog, birdsearch.cli.model",
     ],

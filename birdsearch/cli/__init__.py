@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from birdsearch import __version__
 from birdsearch.cli.interruption import Terminated, kept_by
 from birdsearch.errors import BirdsearchError, StalledError
+from birdsearch.version import __version__
 
 if TYPE_CHECKING:
     from birdsearch.cli.watchdog import Watchdog
@@ -166,7 +166,7 @@ def _watchdog() -> Watchdog | None:
     if len(sys.argv) < 2 or {"--help", "-h", "--version"} & set(sys.argv):
         return None
     from birdsearch.cli.watchdog import Watchdog
-    from birdsearch.config import Settings
+    from birdsearch.settings import Settings
 
     limit_s = Settings.from_environment().stall_s
     # Where there can be none, the command goes on without it.

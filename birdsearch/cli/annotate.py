@@ -21,8 +21,8 @@ from birdsearch.cli.recording import (
 )
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.model.species import Taxonomy
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.model.taxonomy import Taxonomy
     from birdsearch.search.annotate.photos import NameMatcher, Proposals
 
 __all__ = ["annotate"]
@@ -88,7 +88,7 @@ def hits(photo: str, k: int, min_similarity: float, **options: Any) -> None:
     """
     from birdsearch.indexer.crawl import display_path
     from birdsearch.search.annotate.photos import from_hits
-    from birdsearch.search.engine import Catalog
+    from birdsearch.search.catalog import Catalog
 
     def propose(store: CatalogStore, taxonomy: Taxonomy) -> Proposals:
         named = named_taxon(taxonomy, options)
@@ -176,7 +176,7 @@ def keywords(folders: tuple[Path, ...], **options: Any) -> None:
 
 
 def _matcher(taxonomy: Taxonomy, *, allow_new: bool) -> NameMatcher:
-    from birdsearch.indexer.taxa import new_taxon
+    from birdsearch.indexer.catalog.taxa import new_taxon
     from birdsearch.search.annotate.photos import NameMatcher
 
     return NameMatcher(taxonomy, new_taxon if allow_new else None)

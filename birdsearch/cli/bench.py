@@ -40,9 +40,9 @@ def bench(catalog: Path, k: int, queries: int, lists: bool, fmt: str) -> None:
     measured to suffice when the vector index was written. The catalog is only read.
     """
     from birdsearch.errors import CatalogError
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.vectors import VectorIndex
-    from birdsearch.search.effort import measure_search
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.vectors.index import VectorIndex
+    from birdsearch.search.query.recall_benchmark import measure_search
 
     with CatalogStore.open(catalog) as store:
         record = store.active_model()

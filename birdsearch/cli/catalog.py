@@ -16,8 +16,8 @@ from birdsearch.cli.output import catalog_option, emit, format_option, printable
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from birdsearch.indexer.records import FailureRecord
-    from birdsearch.indexer.vectors import SnapshotState
+    from birdsearch.indexer.catalog.records import FailureRecord
+    from birdsearch.indexer.vectors.index import SnapshotState
 
 __all__ = ["check", "rebuild", "status"]
 
@@ -35,12 +35,12 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
 
     With --failures, files that failed for one reason are one line; json and csv list every file.
     """
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.connection import sqlite_note
+    from birdsearch.indexer.catalog.roots import absent_roots, root_states
+    from birdsearch.indexer.catalog.runs import vector_settings
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.indexer.crawl import display_path
-    from birdsearch.indexer.database import sqlite_note
-    from birdsearch.indexer.roots import absent_roots, root_states
-    from birdsearch.indexer.runs import vector_settings
-    from birdsearch.indexer.vectors import snapshot_state
+    from birdsearch.indexer.vectors.index import snapshot_state
 
     with CatalogStore.open(catalog) as store:
         if failures:
@@ -148,9 +148,9 @@ def check(catalog: Path, files: bool, fmt: str) -> None:
     """Verify the database, every stored vector and the vector index; exit 1 if anything is wrong."""
     from tqdm import tqdm
 
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.database import sqlite_note
-    from birdsearch.indexer.verify import check_catalog
+    from birdsearch.indexer.catalog.connection import sqlite_note
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.catalog.verify import check_catalog
 
     _say_sqlite(sqlite_note())
     bar: tqdm[None] = tqdm(desc="checking", unit=" items", disable=not sys.stderr.isatty(), leave=False)
@@ -182,8 +182,8 @@ def _advance(bar: tqdm[None], done: int) -> None:
 @catalog_option
 def rebuild(catalog: Path) -> None:
     """Make the vector index anew from the stored vectors; drop vectors that are damaged."""
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.verify import rebuild_catalog
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.catalog.verify import rebuild_catalog
 
     with CatalogStore.open(catalog, "write", purpose="birdsearch rebuild") as store:
         report = rebuild_catalog(store)

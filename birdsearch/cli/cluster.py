@@ -18,7 +18,7 @@ from birdsearch.cli.output import Column, catalog_option, format_option, write_j
 from birdsearch.cli.where import build_where, exact_places_option, told_by, where_options
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.clusters.report import ClusterRow, Overview
 
 __all__ = ["cluster"]
@@ -120,7 +120,7 @@ def cluster(
     if ctx.invoked_subcommand is not None:
         _refuse_options(ctx)
         return
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.clusters.catalog import cluster_catalog
     from birdsearch.search.clusters.report import overview
 
@@ -198,7 +198,7 @@ def _bar() -> Iterator[Callable[[str, int, int], None] | None]:
 @format_option
 def list_clusters(report: Path | None, out: Path | None, exact_places: bool, catalog: Path, fmt: str) -> None:
     """Show the clusters as the last run or edit left them, with the labels that photos have now."""
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.clusters.report import overview
     from birdsearch.search.clusters.state import require_state
 
@@ -233,10 +233,10 @@ def show(
 ) -> None:
     """Show the photos of the cluster ID, the strongest first; "outliers" shows those of none."""
     from birdsearch.errors import InvalidInputError
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.clusters.files import write_cluster_sheet
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.clusters.report import member_rows, overview
     from birdsearch.search.clusters.state import require_state
+    from birdsearch.search.export.cluster_files import write_cluster_sheet
 
     if cluster_id != _OUTLIERS and not (cluster_id.isascii() and cluster_id.isdigit()):
         raise click.UsageError(f"{cluster_id!r} is no cluster id")
@@ -368,7 +368,7 @@ def _short(value: object) -> str:
 
 
 def _write_files(store: CatalogStore, found: Overview, report: Path | None, out: Path | None) -> None:
-    from birdsearch.search.clusters.files import write_members, write_report
+    from birdsearch.search.export.cluster_files import write_members, write_report
 
     if out is not None:
         write_members(out, found)

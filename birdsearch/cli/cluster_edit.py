@@ -11,8 +11,8 @@ from birdsearch.cli.output import catalog_option, emit
 from birdsearch.cli.recording import Recording, named_taxon, record_labels, recording_options
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.model.species import Taxonomy
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.model.taxonomy import Taxonomy
     from birdsearch.search.annotate.photos import Proposals
     from birdsearch.search.clusters.state import ClusterState
 
@@ -27,7 +27,7 @@ _PURPOSE = "birdsearch cluster"
 @catalog_option
 def name(cluster_id: int, name: str, catalog: Path) -> None:
     """Name the cluster ID; "" takes its name away. A name stays with its cluster from run to run."""
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.clusters.edit import name_cluster
 
     with CatalogStore.open(catalog, "edit", purpose=_PURPOSE) as store:
@@ -41,7 +41,7 @@ def name(cluster_id: int, name: str, catalog: Path) -> None:
 @catalog_option
 def merge(cluster_ids: tuple[int, ...], catalog: Path) -> None:
     """Put the members of all clusters into the first, which stays."""
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.clusters.edit import merge_clusters
 
     with CatalogStore.open(catalog, "edit", purpose=_PURPOSE) as store:
@@ -64,7 +64,7 @@ def split(cluster_id: int, into: int | None, photos: tuple[str, ...], catalog: P
 
     The largest part keeps the id and the name. Events are not cut by k-means.
     """
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.clusters.edit import photo_list, split_cluster, split_photos
 
     if photos and into is not None:
@@ -82,7 +82,7 @@ def split(cluster_id: int, into: int | None, photos: tuple[str, ...], catalog: P
 @catalog_option
 def undo(catalog: Path) -> None:
     """Take the last clustering, naming, merge or split back. Labels stay: `birdsearch annotate undo`."""
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.clusters.edit import undo_edit
 
     with CatalogStore.open(catalog, "edit", purpose=_PURPOSE) as store:

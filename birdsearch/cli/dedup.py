@@ -26,10 +26,10 @@ from birdsearch.cli.output import Column, catalog_option, emit, format_option, w
 from birdsearch.cli.where import build_where, told_by, where_options
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.dedup.find import CopyFile, CopyGroup, DedupOptions, DedupResult
     from birdsearch.search.dedup.quarantine import ApplyReport
-    from birdsearch.search.filters import Where
+    from birdsearch.search.query.filters import Where
 
 __all__ = ["dedup"]
 
@@ -134,7 +134,7 @@ def _dedup(
     fmt: str,
     **conditions: Any,
 ) -> None:
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.dedup.copies import CopyRules
     from birdsearch.search.dedup.find import DedupOptions
     from birdsearch.search.dedup.keep import KeepRules
@@ -189,7 +189,7 @@ def _find(store: CatalogStore, options: DedupOptions, where: Where, sheet: Path 
     warn(result.warnings)
     if sheet is not None:
         # Before anything is moved: the page is there to look at it, and shows the files where they were.
-        from birdsearch.search.dedup.sheet import write_copies_sheet
+        from birdsearch.search.export.copies_page import write_copies_sheet
 
         write_copies_sheet(sheet, result.groups)
         click.echo(f"Wrote {sheet}.", err=True)

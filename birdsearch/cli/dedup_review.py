@@ -93,7 +93,7 @@ def undo(run: int | None, catalog: Path, fmt: str) -> None:
 
     A file is put back only if it is as it was, and never over another one; exit status 1 if some were not.
     """
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.indexer.crawl import display_path
     from birdsearch.search.dedup.quarantine import undo as put_back
 
@@ -148,7 +148,7 @@ def reject(photos: tuple[str, ...], forget: bool, who: str, catalog: Path) -> No
     apart are still never in one group.
     """
     from birdsearch.errors import InvalidInputError
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.annotate.photos import find_stored
     from birdsearch.search.dedup.distinct import reject as remember
     from birdsearch.search.dedup.distinct import unreject
@@ -171,7 +171,7 @@ def reject(photos: tuple[str, ...], forget: bool, who: str, catalog: Path) -> No
 @format_option
 def list_rejected(catalog: Path, fmt: str) -> None:
     """List the pairs of photos that somebody said are no copies."""
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.dedup.distinct import rejected_pairs
 
     with CatalogStore.open(catalog) as store:

@@ -16,7 +16,7 @@ from birdsearch.cli.demo_scores import can_cluster, looked_at, scores
 from birdsearch.cli.output import Column, write_rows
 
 if TYPE_CHECKING:
-    from birdsearch.data.truth import Truth
+    from birdsearch.data.synthetic.truth import Truth
 
 __all__ = ["demo"]
 
@@ -43,7 +43,7 @@ def demo(folder: Path, weights: Path | None, photos: int, seed: int, workers: in
     Each step is shown as the command that a person would type. What is in DIR/archive/truth.csv is only used
     for the scores at the end.
     """
-    from birdsearch.data.truth import read_truth
+    from birdsearch.data.synthetic.truth import read_truth
 
     archive, catalog = folder / "archive", folder / "catalog"
     if not (archive / "truth.csv").exists():

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from birdsearch.data.truth import Truth
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.data.synthetic.truth import Truth
+    from birdsearch.indexer.catalog.store import CatalogStore
 
 __all__ = ["can_cluster", "looked_at", "scores"]
 
@@ -35,8 +35,8 @@ def scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[st
     """
     import numpy as np
 
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.vectors import normalised
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.vectors.index import normalised
     from birdsearch.search.evaluation.scores import recall_at_k, top1
 
     frames = [row for row in truth if row.kind == "photo"]
@@ -84,7 +84,7 @@ def _views(store: CatalogStore, archive: Path, frames: Sequence[Truth]) -> list[
 
 def _label_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[str, object]]:
     """Labels of the frames that nobody verified, of species that somebody verified elsewhere."""
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.labels.predict import last_predictions
 
     frames = [row for row in truth if row.kind == "photo"]
@@ -114,8 +114,8 @@ def _order_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[
 
     import sqlalchemy as sa
 
-    from birdsearch.indexer import tables
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog import schema
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.clusters.state import current_state
     from birdsearch.search.dedup.find import find_copies
     from birdsearch.search.evaluation.metrics_pairs import pair_scores
@@ -125,10 +125,10 @@ def _order_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[
         record = store.active_model()
         paths = {os.path.realpath(archive / row.path): row for row in whole}
         ids = {path: store.photo_at(os.fsencode(path)) for path in paths}
-        run = tables.run.c
+        run = schema.run.c
         with store.reading() as connection:
             newest = sa.select(sa.func.max(run.id)).where(run.command == "sightings", run.outcome == "done")
-            event = tables.event.c
+            event = schema.event.c
             joined = {
                 row.photo_id: row
                 for row in connection.execute(

@@ -12,7 +12,7 @@ from birdsearch.cli.output import Column, catalog_option, format_option, write_r
 from birdsearch.cli.where import exact_places_option, told_by
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.sightings.deployments import Deployment
     from birdsearch.search.sightings.frames import Frames
 
@@ -60,7 +60,7 @@ def deployments(context: click.Context, level: int | None, catalog: Path) -> Non
         return
     if context.invoked_subcommand is not None:
         raise click.UsageError("--from-folders stands alone")
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.sightings.deployments import deployments_from_folders, store_deployments
 
     with CatalogStore.open(catalog, "edit", purpose="birdsearch deployments") as store:
@@ -82,7 +82,7 @@ def import_table(table: Path, catalog: Path, fmt: str) -> None:
     relative folder is looked for in the indexed ones; one that does not exist is said. Times are those of the
     camera's clock, unless they tell an offset from UTC.
     """
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.sightings.deployments import missing_folders, parse_deployments, store_deployments
 
     text = text_of(table)
@@ -107,7 +107,7 @@ def list_all(exact_places: bool, catalog: Path, fmt: str) -> None:
     Where a photo of a site would tell where a sensitive species is, the positions of the site's deployments are
     coarsened.
     """
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
 
     with CatalogStore.open(catalog) as store:
         _list(store, fmt, exact_places=exact_places)
@@ -118,7 +118,7 @@ def list_all(exact_places: bool, catalog: Path, fmt: str) -> None:
 @catalog_option
 def remove(names: tuple[str, ...], catalog: Path) -> None:
     """Forget deployments. Photos and stored events stay as they are, without their deployment."""
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.sightings.deployments import remove_deployments
 
     with CatalogStore.open(catalog, "edit", purpose="birdsearch deployments") as store:
@@ -130,18 +130,18 @@ def _all_frames(store: CatalogStore) -> Frames:
     import numpy as np
     import sqlalchemy as sa
 
-    from birdsearch.indexer import tables
+    from birdsearch.indexer.catalog import schema
     from birdsearch.search.sightings.frames import read_frames
 
     with store.reading() as connection:
-        ids = connection.execute(sa.select(tables.photo.c.id)).scalars().all()
+        ids = connection.execute(sa.select(schema.photo.c.id)).scalars().all()
     return read_frames(store, np.array(ids, dtype=np.int64))
 
 
 def _list(store: CatalogStore, fmt: str, *, exact_places: bool) -> None:
     import numpy as np
 
-    from birdsearch.search.places import hidden_sites
+    from birdsearch.search.query.location_privacy.coarsening import hidden_sites
     from birdsearch.search.sightings.deployed import assign
     from birdsearch.search.sightings.deployments import read_deployments
 
@@ -164,7 +164,7 @@ def _list(store: CatalogStore, fmt: str, *, exact_places: bool) -> None:
 
 def _row(one: Deployment, photos: int, *, is_coarse: bool) -> dict[str, object]:
     from birdsearch.indexer.crawl import display_path
-    from birdsearch.search.places import coarse_place
+    from birdsearch.search.query.location_privacy.coarsening import coarse_place
 
     latitude, longitude = one.latitude, one.longitude
     if is_coarse:

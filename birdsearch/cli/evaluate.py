@@ -13,7 +13,7 @@ from birdsearch.cli.labelling import model_in_use
 from birdsearch.cli.output import catalog_option, emit, format_option, printable, table, write_json
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.evaluation.evaluate import Labelled
     from birdsearch.search.evaluation.report import Report
     from birdsearch.search.labels.space import LabelSpace
@@ -61,7 +61,7 @@ def evaluate(
     """
     from tqdm import tqdm
 
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.evaluation.evaluate import evaluate as measure
     from birdsearch.search.evaluation.tables import build_report
 
@@ -74,7 +74,7 @@ def evaluate(
     built = build_report(found, provenance, seed=seed)
     _print(built, fmt)
     if report is not None:
-        from birdsearch.search.evaluation.report import write_report
+        from birdsearch.search.export.evaluation_report import write_report
 
         for path in write_report(built, report):
             click.echo(f"wrote {path}", err=True)
@@ -83,8 +83,8 @@ def evaluate(
 def _read(
     store: CatalogStore, split: str, queries_under: tuple[str, ...], probe: bool, seed: int
 ) -> tuple[Labelled, LabelSpace, dict[str, str]]:
-    from birdsearch import __version__
     from birdsearch.search.evaluation.data import read_labelled
+    from birdsearch.version import __version__
 
     record = model_in_use(store)
     data, space = read_labelled(store, record, split, queries_under, with_probe=probe, seed=seed)
@@ -103,7 +103,7 @@ def _read(
 
 
 def _print(built: Report, fmt: str) -> None:
-    from birdsearch.search.evaluation.report import report_dict
+    from birdsearch.search.export.evaluation_report import report_dict
 
     if fmt == "json":
         write_json(report_dict(built))

@@ -11,7 +11,7 @@ from birdsearch.cli.dedup_review import counted
 from birdsearch.cli.output import catalog_option, emit, format_option, write_json, write_rows
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.forgetting import Forgettable
+    from birdsearch.indexer.catalog.forgetting import Forgettable
 
 __all__ = ["forget"]
 
@@ -58,9 +58,9 @@ def forget(
         ):
             raise click.UsageError(f"options of `{ctx.invoked_subcommand}` go after its name")
         return
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.forgetting import find_forgettable
-    from birdsearch.indexer.forgetting import forget as take_out
+    from birdsearch.indexer.catalog.forgetting import find_forgettable
+    from birdsearch.indexer.catalog.forgetting import forget as take_out
+    from birdsearch.indexer.catalog.store import CatalogStore
 
     opening = CatalogStore.open(catalog, "write", purpose="forget") if apply else CatalogStore.open(catalog)
     with opening as store:
@@ -131,8 +131,8 @@ def undo(run: int | None, catalog: Path, fmt: str) -> None:
 
     One that was indexed again meanwhile gets back all that was known of it.
     """
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.forgetting import undo_forget
+    from birdsearch.indexer.catalog.forgetting import undo_forget
+    from birdsearch.indexer.catalog.store import CatalogStore
 
     with CatalogStore.open(catalog, "write", purpose="forget undo") as store:
         done = undo_forget(store, run)

@@ -17,9 +17,9 @@ from birdsearch.cli.running import runtime_option
 
 if TYPE_CHECKING:
     from birdsearch.cli.watchdog import Watchdog
-    from birdsearch.config import Settings
+    from birdsearch.indexer.catalog.records import FailureRecord
     from birdsearch.indexer.pipeline import IndexSummary
-    from birdsearch.indexer.records import FailureRecord
+    from birdsearch.settings import Settings
 
 __all__ = ["index"]
 
@@ -77,10 +77,10 @@ def index(
     Run it again whenever photos were added, moved or edited: what is known is not read again. A photo that
     cannot be read is recorded with its reason and the run goes on. Photos are never changed.
     """
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.roots import resolve_roots
+    from birdsearch.indexer.catalog.roots import resolve_roots
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.model.weights import DEFAULT_WEIGHTS, resolve_weights
-    from birdsearch.search.engine import Catalog
+    from birdsearch.search.catalog import Catalog
 
     if weights is not None and model_name is not None:
         raise click.UsageError("--weights and --model exclude each other")

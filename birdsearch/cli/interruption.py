@@ -73,7 +73,7 @@ def _counted(count: int, what: str) -> str:
 
 def _photos(catalog: Path) -> int | None:
     """How many photos the catalog holds; None if that cannot be said."""
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
 
     try:
         if not CatalogStore.exists(catalog):

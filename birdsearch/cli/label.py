@@ -30,12 +30,13 @@ from birdsearch.cli.where import build_where, told_by, where_options
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.filters import Where
+    from birdsearch.indexer.catalog.records import Prediction
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.labels.calibration import Calibration
     from birdsearch.search.labels.checklist import Checklist
     from birdsearch.search.labels.estimator import LabelEstimator
-    from birdsearch.search.labels.predict import LabelSummary, Prediction
+    from birdsearch.search.labels.predict import LabelSummary
+    from birdsearch.search.query.filters import Where
 
 __all__ = ["label", "mislabelled"]
 
@@ -95,7 +96,7 @@ def label(
     the photos that the estimate is fitted on, and nothing is labelled: photos that the network was trained on
     should not be among them.
     """
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
 
     if fit and suggest is not None:
         raise click.UsageError("--fit and --suggest are two things; ask for one")
@@ -207,7 +208,7 @@ def _flagged(summary: LabelSummary, source: str) -> str:
 
 
 def _in_order(ranks: dict[str, int]) -> list[str]:
-    from birdsearch.indexer.taxa import RANKS
+    from birdsearch.indexer.catalog.taxa import RANKS
     from birdsearch.search.labels.space import ROOT
 
     return [rank for rank in (*RANKS, ROOT) if rank in ranks]
@@ -275,7 +276,7 @@ def mislabelled(catalog: Path, least: float, fmt: str) -> None:
 
     Each is judged without its own say and that of its copies and its event.
     """
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.labels.predict import mislabelled as doubts
 
     with CatalogStore.open(catalog) as store:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.records import ModelRecord
+    from birdsearch.indexer.catalog.records import ModelRecord
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.labels.checklist import Checklist
 
 __all__ = ["NOT_CALIBRATED", "checklist_option", "confidence_option", "model_in_use", "read_checklist"]

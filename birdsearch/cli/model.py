@@ -13,9 +13,9 @@ from birdsearch.cli.output import format_option, write_rows
 from birdsearch.cli.progress import download_bar
 
 if TYPE_CHECKING:
-    from birdsearch.config import Settings
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
     from birdsearch.model.weights import WeightsEntry
+    from birdsearch.settings import Settings
 
 __all__ = ["model"]
 
@@ -60,8 +60,8 @@ def _list_networks(fmt: str) -> None:
 
 
 def _list_weights(fmt: str) -> None:
-    from birdsearch.config import Settings
     from birdsearch.model.weights import WEIGHTS
+    from birdsearch.settings import Settings
 
     settings = Settings.from_environment()
     rows: list[dict[str, object]] = [
@@ -95,7 +95,7 @@ def _list_weights(fmt: str) -> None:
 @format_option
 def info(name_or_file: str | None, fmt: str) -> None:
     """Show what a weights file holds; the default is the default model's."""
-    from birdsearch.model.species import Taxonomy
+    from birdsearch.model.taxonomy import Taxonomy
 
     loaded = _load_local(name_or_file)
     resolution = Taxonomy.load().resolve(loaded.classes)
@@ -129,9 +129,9 @@ def info(name_or_file: str | None, fmt: str) -> None:
 @click.argument("name", required=False)
 def pull(name: str | None) -> None:
     """Download published weights into the cache, unless they are on this machine."""
-    from birdsearch.config import Settings
     from birdsearch.errors import WeightsError
     from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, canonical_name, resolve_weights
+    from birdsearch.settings import Settings
 
     known = canonical_name(name or DEFAULT_WEIGHTS)
     if known is None:
@@ -166,7 +166,7 @@ def bench(name_or_file: str | None, device: str, fmt: str) -> None:
     torch; a runtime that falls short of what its arithmetic allows is never used.
     """
     from birdsearch.model import DEFAULT_WEIGHTS, RUNTIMES, measure_runtimes
-    from birdsearch.model.rates import fastest
+    from birdsearch.model.runtimes.rates import fastest
 
     rates = measure_runtimes(name_or_file or DEFAULT_WEIGHTS, device=device)
     slowest = next(rate.median for rate in rates if rate.runtime == "torch")
@@ -209,14 +209,14 @@ def features(photo: Path, weights: Path | None, name: str | None, out: Path) -> 
     import numpy as np
 
     from birdsearch.model.features import feature_picture
-    from birdsearch.model.photo import open_photo_file
+    from birdsearch.model.images.photo import open_photo_file
     from birdsearch.model.weights import DEFAULT_WEIGHTS
 
     if weights is not None and name is not None:
         raise click.UsageError("--weights and --model exclude each other")
     image = open_photo_file(photo)
 
-    from birdsearch.model.runtime import load_model
+    from birdsearch.model.inference import load_model
 
     with download_bar(name or DEFAULT_WEIGHTS) as progress:
         loaded = load_model(weights or name or DEFAULT_WEIGHTS, progress=progress)
@@ -234,14 +234,14 @@ def features(photo: Path, weights: Path | None, name: str | None, out: Path) -> 
 
 def _load_local(name_or_file: str | None) -> Model:
     """Load weights that are on this machine, the default model's unless others are named."""
-    from birdsearch.config import Settings
     from birdsearch.model.weights import DEFAULT_WEIGHTS, resolve_weights
+    from birdsearch.settings import Settings
 
     settings = Settings.from_environment()
     # Looked for before torch is imported, so that the answer to a wrong name comes at once.
     resolve_weights(name_or_file or DEFAULT_WEIGHTS, settings, download=False)
 
-    from birdsearch.model.runtime import load_model
+    from birdsearch.model.inference import load_model
 
     return load_model(name_or_file or DEFAULT_WEIGHTS, settings=settings, download=False)
 

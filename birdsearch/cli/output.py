@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from birdsearch.search.spreadsheet import csv_cell
+from birdsearch.search.export.spreadsheet import csv_cell
 
 __all__ = ["Column", "catalog_option", "emit", "format_option", "printable", "write_json", "write_rows"]
 
@@ -28,7 +28,7 @@ _NARROWEST = 8
 
 
 def _default_catalog() -> Path:
-    from birdsearch.config import Settings
+    from birdsearch.settings import Settings
 
     return Settings.from_environment().catalog
 

@@ -35,7 +35,7 @@ def probe() -> None:
 @format_option
 def fit(catalog: Path, strength: float | None, fmt: str) -> None:
     """Fit a probe to all verified labels and put it in use; the one before is kept."""
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.labels.probe import train_probe
 
     with CatalogStore.open(catalog, "write", purpose="birdsearch probe fit") as store:
@@ -51,7 +51,7 @@ def fit(catalog: Path, strength: float | None, fmt: str) -> None:
 @format_option
 def info(catalog: Path, list_all: bool, fmt: str) -> None:
     """Show the probe in use: its classes, and how right it was on labels that it had not seen."""
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.labels.probe import probe_records
 
     with CatalogStore.open(catalog) as store:
@@ -86,7 +86,7 @@ def info(catalog: Path, list_all: bool, fmt: str) -> None:
 def drop(catalog: Path) -> None:
     """Go back to the network alone. The probe is kept, but no longer in use."""
     from birdsearch.errors import InvalidInputError
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.labels.probe import drop_probe
 
     with CatalogStore.open(catalog, "write", purpose="birdsearch probe drop") as store:

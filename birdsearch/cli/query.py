@@ -22,11 +22,11 @@ from birdsearch.cli.running import runtime_option
 from birdsearch.cli.where import build_where, told_by, where_options
 
 if TYPE_CHECKING:
-    from birdsearch.config import Settings
     from birdsearch.errors import PhotoError
-    from birdsearch.search.filters import Where
-    from birdsearch.search.inputs import Photo
-    from birdsearch.search.results import Hit, QueryResult
+    from birdsearch.search.query.filters import Where
+    from birdsearch.search.query.hits import Hit, QueryResult
+    from birdsearch.search.query.inputs import Photo
+    from birdsearch.settings import Settings
 
 __all__ = ["query"]
 
@@ -107,10 +107,10 @@ def query(
     the hits and are applied before the search. A checklist flags the labels of PHOTO by its time and place, and
     each hit's label by those of the hit. Places that would tell where a sensitive species is are coarsened.
     """
-    from birdsearch.indexer.roots import absent_roots
-    from birdsearch.search.engine import Catalog
-    from birdsearch.search.inputs import parse_box
-    from birdsearch.search.places import with_coarse_places
+    from birdsearch.indexer.catalog.roots import absent_roots
+    from birdsearch.search.catalog import Catalog
+    from birdsearch.search.query.inputs import parse_box
+    from birdsearch.search.query.location_privacy.coarsening import with_coarse_places
 
     where = build_where(**conditions)
     region = None if box is None else parse_box(box)
@@ -147,7 +147,7 @@ def query(
         )
     _print(results, fmt, _nothing(k, where), is_flagged=checklist is not None)
     if sheet is not None and results:
-        from birdsearch.search.sheet import write_sheet
+        from birdsearch.search.export.sheet import write_sheet
 
         write_sheet(sheet, results)
         click.echo(f"wrote {sheet}", err=True)

@@ -15,9 +15,9 @@ from birdsearch.cli.annotate_review import photo_paths, text_of, warn
 from birdsearch.cli.output import Column, catalog_option, emit, format_option, write_json, write_rows
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.annotations import AnnotationSummary
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.model.species import Taxon, Taxonomy
+    from birdsearch.indexer.catalog.annotations import AnnotationSummary
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.model.taxonomy import Taxon, Taxonomy
     from birdsearch.search.annotate.photos import Matched, Problem, Proposals
 
 __all__ = [
@@ -123,7 +123,7 @@ naming_options = _with_options(
 def named_taxon(taxonomy: Taxonomy, options: Mapping[str, Any]) -> Matched:
     """The taxon that the options of `naming_options` name."""
     from birdsearch.errors import InvalidInputError
-    from birdsearch.indexer.taxa import new_taxon
+    from birdsearch.indexer.catalog.taxa import new_taxon
     from birdsearch.search.annotate.photos import Matched, NameMatcher
 
     details = [name for name in ("scientific_name", "family", "order") if options[name]]
@@ -151,9 +151,9 @@ def record_labels(
 ) -> None:
     """Record what a source says, or only show it, and print what came of it."""
     from birdsearch.errors import InvalidInputError
-    from birdsearch.indexer.annotations import preview, record
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.taxa import add_taxa, catalog_taxonomy, extended, parse_taxa
+    from birdsearch.indexer.catalog.annotations import preview, record
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.catalog.taxa import add_taxa, catalog_taxonomy, extended, parse_taxa
 
     text = None if session.taxonomy is None else text_of(session.taxonomy)
     taxa = () if text is None else parse_taxa(text, str(session.taxonomy))

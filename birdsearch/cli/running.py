@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from birdsearch.model.runtimes import AUTO, RUNTIMES
+from birdsearch.model.runtimes.table import AUTO, RUNTIMES
 
 if TYPE_CHECKING:
-    from birdsearch.config import Settings
+    from birdsearch.settings import Settings
 
 __all__ = ["runtime_option"]
 
@@ -19,7 +19,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def _settings(_ctx: click.Context, _param: click.Parameter, runtime: str | None) -> Settings:
-    from birdsearch.config import Settings
+    from birdsearch.settings import Settings
 
     found = Settings.from_environment()
     return found if runtime is None else dataclasses.replace(found, runtime=runtime)

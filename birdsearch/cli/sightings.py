@@ -15,10 +15,10 @@ import click
 from birdsearch.cli.labelling import NOT_CALIBRATED, confidence_option, model_in_use
 from birdsearch.cli.output import Column, catalog_option, format_option, write_json, write_rows
 from birdsearch.cli.where import build_where, told_by, where_options
-from birdsearch.search.spreadsheet import csv_cell
+from birdsearch.search.export.spreadsheet import csv_cell
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.sightings.find import FoundSightings
 
 __all__ = ["sightings", "similar"]
@@ -185,7 +185,7 @@ def sightings(
 def _opened(catalog: Path, *, dry_run: bool) -> Iterator[CatalogStore]:
     """The catalog, for writing where that is wanted and possible."""
     from birdsearch.errors import CatalogReadOnlyError
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
 
     if not dry_run:
         try:
@@ -310,7 +310,7 @@ def similar(
     PHOTO is a file, or "#12" for the photo of the catalog with this id; SIGHTING is a number such as s12 that
     `birdsearch sightings` shows, asked by the mean of its photos.
     """
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.sightings.similar import similar as find_similar
 
     where = build_where(**conditions)

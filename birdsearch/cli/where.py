@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.search.filters import Where
-    from birdsearch.search.places import SensitivePhotos
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.search.query.filters import Where
+    from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
 
 __all__ = ["build_where", "exact_places_option", "told_by", "where_options"]
 
@@ -76,7 +76,7 @@ def build_where(
     Raises:
         InvalidInputError: A value is outside its limits.
     """
-    from birdsearch.search.filters import Where, parse_bbox, parse_near
+    from birdsearch.search.query.filters import Where, parse_bbox, parse_near
 
     return Where(
         since=since,
@@ -93,6 +93,6 @@ def build_where(
 
 def told_by(store: CatalogStore, *, exact_places: bool) -> SensitivePhotos | None:
     """What says of which photos the places are told coarsely; None to tell all exactly."""
-    from birdsearch.search.places import SensitivePhotos
+    from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
 
     return None if exact_places else SensitivePhotos(store)

@@ -19,8 +19,8 @@ from birdsearch.client.records import (
     Taxon,
 )
 from birdsearch.client.requests import Body, box_json, where_json
-from birdsearch.indexer.records import Box
-from birdsearch.search.filters import Where
+from birdsearch.indexer.catalog.records import Box
+from birdsearch.search.query.filters import Where
 
 __all__ = ["PhotoCalls"]
 

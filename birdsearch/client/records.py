@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from birdsearch.search.results import LabelEstimate, LabelEvidence
+from birdsearch.search.query.hits import LabelEstimate, LabelEvidence
 
 __all__ = [
     "CatalogInfo",

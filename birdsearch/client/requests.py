@@ -14,12 +14,12 @@ from typing import Any
 from PIL import Image
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.catalog.records import Box
 from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.records import Box
-from birdsearch.model.photo import PhotoLimits, upright_rgb
-from birdsearch.search.filters import Where
-from birdsearch.search.inputs import Photo, id_or_path, photo_name, read_file, region_of
-from birdsearch.search.results import QueryPhoto
+from birdsearch.model.images.photo import PhotoLimits, upright_rgb
+from birdsearch.search.query.filters import Where
+from birdsearch.search.query.hits import QueryPhoto
+from birdsearch.search.query.inputs import Photo, id_or_path, photo_name, read_file, region_of
 
 __all__ = ["Body", "box_json", "photo_body", "where_json"]
 

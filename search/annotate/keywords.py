@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from birdsearch.model.species import Taxon
+from birdsearch.model.taxonomy import Taxon
 from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched
 from birdsearch.search.annotate.proposals import UnusableError
 

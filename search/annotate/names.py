@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.model.name_marks import NameReading, read_name
-from birdsearch.model.species import Taxon, Taxonomy, name_key
+from birdsearch.model.taxonomy import Taxon, Taxonomy, name_key
 
 __all__ = ["Matched", "NameMatcher", "Unmatched", "match_name"]
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from birdsearch.errors import InvalidInputError, PhotoError
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.crawl import display_path
-from birdsearch.model.photo import PhotoLimits
-from birdsearch.model.species import Taxonomy
+from birdsearch.model.images.photo import PhotoLimits
+from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.annotate.keywords import keyword_labels
 from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched, match_name
 from birdsearch.search.annotate.proposals import (
@@ -31,10 +31,10 @@ from birdsearch.search.annotate.proposals import (
 )
 from birdsearch.search.annotate.sources import KeywordError, file_keywords, folder_name, sidecar_keywords
 from birdsearch.search.annotate.tables import from_table
-from birdsearch.search.inputs import find_photo
+from birdsearch.search.query.inputs import find_photo
 
 if TYPE_CHECKING:
-    from birdsearch.search.engine import Catalog
+    from birdsearch.search.catalog import Catalog
 
 __all__ = [
     "Matched",

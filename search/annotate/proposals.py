@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import AnnotationItem
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import AnnotationItem
+from birdsearch.indexer.catalog.live import live_file
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.live import live_file
-from birdsearch.model.species import Taxon
+from birdsearch.model.taxonomy import Taxon
 
 __all__ = [
     "Claim",
@@ -175,11 +175,11 @@ def live_files(store: CatalogStore, folders: Sequence[Folder], problems: list[Pr
 
     A folder without any is a problem.
     """
-    file, root = tables.file.c, tables.root.c
+    file, root = schema.file.c, schema.root.c
     with store.reading() as connection:
         rows = connection.execute(
             sa.select(root.path.label("root"), file.path, file.photo_id)
-            .join(tables.root, root.id == file.root_id)
+            .join(schema.root, root.id == file.root_id)
             .where(live_file)
         ).all()
     files = sorted(

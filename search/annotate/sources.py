@@ -13,7 +13,7 @@ from xml.parsers import expat
 
 from PIL import Image, IptcImagePlugin, UnidentifiedImageError
 
-from birdsearch.model.photo import pillow_is_quiet
+from birdsearch.model.images.photo import pillow_is_quiet
 
 __all__ = [
     "KeywordError",

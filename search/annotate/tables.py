@@ -11,9 +11,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import VERDICTS
-from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import VERDICTS
+from birdsearch.indexer.catalog.store import CatalogStore, chunks
 from birdsearch.indexer.crawl import display_path
 from birdsearch.search.annotate.label_table import NAME_COLUMNS, TableColumns, TableRow, read_table
 from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched
@@ -269,11 +269,11 @@ class _PhotoFinder:
 
 def _files_at(store: CatalogStore, paths: Iterable[bytes]) -> dict[bytes, tuple[int | None, str]]:
     """What the catalog knows of absolute paths: the photo, or why there is none; others are left out."""
-    file = tables.file.c
+    file = schema.file.c
     found: dict[bytes, tuple[int | None, str]] = {}
     names = sorted(paths)
     with store.reading() as connection:
-        roots = connection.execute(sa.select(tables.root.c.id, tables.root.c.path)).all()
+        roots = connection.execute(sa.select(schema.root.c.id, schema.root.c.path)).all()
         for root in roots:
             prefix = joined(root.path, b"")
             below = [name[len(prefix) :] for name in names if name.startswith(prefix)]

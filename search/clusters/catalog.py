@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, chunks, now
-from birdsearch.indexer.embeddings import unit_vectors
-from birdsearch.indexer.runs import finish_run, recorded_failure, start_run
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.embeddings import unit_vectors
+from birdsearch.indexer.catalog.runs import finish_run, recorded_failure, start_run
+from birdsearch.indexer.catalog.store import CatalogStore, chunks, now
 from birdsearch.search.clusters.state import (
     OUTLIER,
     ClusterState,
@@ -25,8 +25,8 @@ from birdsearch.search.clusters.state import (
     save_members,
     state_of,
 )
-from birdsearch.search.filters import Where, allowed_views
-from birdsearch.search.groups import Kinship, kinship
+from birdsearch.search.labels.vote_groups import Kinship, kinship
+from birdsearch.search.query.filters import Where, allowed_views
 
 __all__ = [
     "NEW",
@@ -182,7 +182,7 @@ def cluster_catalog(
 
 def _whole(store: CatalogStore, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Those that are views of the whole frame."""
-    view = tables.view.c
+    view = schema.view.c
     kept: list[int] = []
     with store.reading() as connection:
         for ids in chunks(view_ids.tolist()):
@@ -194,13 +194,13 @@ def _whole(store: CatalogStore, view_ids: NDArray[np.int64]) -> NDArray[np.int64
 
 def view_facts(store: CatalogStore, view_ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], list[bytes]]:
     """Sharpness of the photo of each view, (N,) float64, -inf where unknown; and its content hash."""
-    view, photo = tables.view.c, tables.photo.c
+    view, photo = schema.view.c, schema.photo.c
     found: dict[int, tuple[float | None, bytes]] = {}
     with store.reading() as connection:
         for ids in chunks(view_ids.tolist()):
             for row in connection.execute(
                 sa.select(view.id, photo.sharpness, photo.digest)
-                .join(tables.photo, photo.id == view.photo_id)
+                .join(schema.photo, photo.id == view.photo_id)
                 .where(view.id.in_(ids))
             ):
                 found[row.id] = (row.sharpness, row.digest)
@@ -307,10 +307,10 @@ def _last_clusters(
     found = np.where(np.isin(view_ids, former.view_ids), _looked_up(former, view_ids), found)
     if clustering_of(store, former).parameters.get("is_whole_catalog", True):
         return found
-    member, run = tables.cluster_member.c, tables.run.c
+    member, run = schema.cluster_member.c, schema.run.c
     newest = (
         sa.select(member.view_id, sa.func.max(member.run_id).label("run_id"))
-        .join(tables.run, run.id == member.run_id)
+        .join(schema.run, run.id == member.run_id)
         .where(run.outcome == "done")
         .group_by(member.view_id)
         .subquery()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.vectors import normalised
+from birdsearch.indexer.vectors.index import normalised
 
 __all__ = ["Fit", "agreement", "compact", "far_out", "fit", "settled", "small_strength", "whitened"]
 

@@ -1,7 +1,7 @@
 """Clusters corrected by hand: named, merged, split, labelled, and taken back.
 
 Every edit but a label makes a new state that is based on the one in force; `undo_edit` makes an older state current
-again by a new one, too. Labels go to `birdsearch.indexer.annotations`, which has its own history and undo.
+again by a new one, too. Labels go to `birdsearch.indexer.catalog.annotations`, which has its own history and undo.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError, PhotoError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.runs import finish_run, start_run
 from birdsearch.search.annotate.photos import Matched, Proposals, find_stored
 from birdsearch.search.annotate.proposals import Claim, settled
 from birdsearch.search.clusters.catalog import (
@@ -123,7 +123,7 @@ def merge_clusters(store: CatalogStore, cluster_ids: Sequence[int]) -> ClusterSt
     name = next((base.names[each] for each in (first, *others) if each in base.names), None)
     if name is not None:
         names[first] = name
-    member = tables.cluster_member.c
+    member = schema.cluster_member.c
     moved = sa.case((member.cluster_id.in_(others), first), else_=member.cluster_id)
     edit = _Edit("merge", {"into": first, "from": others}, names)
     return _save(store, base, edit, cluster=moved)
@@ -212,11 +212,11 @@ def undo_edit(store: CatalogStore) -> ClusterState:
     """
     current = require_state(store)
     base = _restored(store, current)
-    run, state = tables.run.c, tables.cluster_run.c
+    run, state = schema.run.c, schema.cluster_run.c
     with store.reading() as connection:
         older = connection.execute(
             sa.select(sa.func.max(run.id))
-            .join(tables.cluster_run, state.run_id == run.id)
+            .join(schema.cluster_run, state.run_id == run.id)
             .where(run.outcome == "done", run.id < base.run_id)
         ).scalar_one()
     if older is None:
@@ -257,7 +257,7 @@ def _save(
     Raises:
         InvalidInputError: Another state was written meanwhile.
     """
-    table, member = tables.cluster_member, tables.cluster_member.c
+    table, member = schema.cluster_member, schema.cluster_member.c
     with store.writing() as connection:
         if newest_run(connection) != (base.run_id if current is None else current):
             raise InvalidInputError(
@@ -295,9 +295,9 @@ def _save(
 
 
 def _save_names(connection: sa.Connection, cluster_ids: Sequence[int], names: Mapping[int, str]) -> None:
-    cluster = tables.cluster.c
+    cluster = schema.cluster.c
     connection.execute(
-        sa.update(tables.cluster).where(cluster.id == sa.bindparam("key")).values(name=sa.bindparam("value")),
+        sa.update(schema.cluster).where(cluster.id == sa.bindparam("key")).values(name=sa.bindparam("value")),
         [{"key": key, "value": names.get(key)} for key in sorted({*cluster_ids, *names})],
     )
 

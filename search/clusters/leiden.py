@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import BirdsearchError
-from birdsearch.indexer.vectors import normalised
-from birdsearch.search.graph import KnnGraph
+from birdsearch.indexer.vectors.index import normalised
+from birdsearch.search.query.knn_graph import KnnGraph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def require_cluster_extra() -> None:
 
 
 def smoothed(unit: NDArray[np.float32], graph: KnnGraph, k: int, alpha: float) -> NDArray[np.float32]:
-    """Every vector moved towards its k nearest, as `birdsearch.search.refine` does, from a graph that is there.
+    """Move every vector towards its k nearest in a graph, as `query_expansion` does.
 
     Args:
         unit: (N, C) float32, unit-norm and centred, so that two strangers have a cosine of about 0.

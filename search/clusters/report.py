@@ -12,15 +12,15 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import VerifiedLabel, labels_in_force
-from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import VerifiedLabel, labels_in_force
+from birdsearch.indexer.catalog.store import CatalogStore, chunks
 from birdsearch.indexer.crawl import display_path
 from birdsearch.search.clusters.catalog import member_kinship, view_facts
 from birdsearch.search.clusters.sites import SiteCheck, check_sites
 from birdsearch.search.clusters.state import OUTLIER, ClusterState, clustering_of
 from birdsearch.search.labels.predict import last_predictions
-from birdsearch.search.places import SensitivePhotos, without_names
+from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos, without_names
 
 __all__ = ["ClusterRow", "Members", "Overview", "member_rows", "overview", "picks"]
 
@@ -305,7 +305,7 @@ def _sites(
     deployed = _deployments(store, files)
     if deployed:
         return "deployment", deployed if coarse_by is None else without_names(deployed, coarse_by)
-    photo = tables.photo.c
+    photo = schema.photo.c
     cameras: dict[int, str] = {}
     with store.reading() as connection:
         for ids in chunks(sorted(files)):
@@ -325,16 +325,16 @@ def _sites(
 
 
 def _deployments(store: CatalogStore, files: Mapping[int, bytes]) -> dict[int, str]:
-    event, run, deployment = tables.event.c, tables.run.c, tables.deployment.c
+    event, run, deployment = schema.event.c, schema.run.c, schema.deployment.c
     with store.reading() as connection:
         newest = connection.execute(
             sa.select(sa.func.max(event.run_id))
-            .join(tables.run, run.id == event.run_id)
+            .join(schema.run, run.id == event.run_id)
             .where(run.outcome == "done", event.deployment_id.is_not(None))
         ).scalar_one()
         rows = connection.execute(
             sa.select(event.photo_id, deployment.name)
-            .join(tables.deployment, deployment.id == event.deployment_id)
+            .join(schema.deployment, deployment.id == event.deployment_id)
             .where(event.run_id == newest)
         ).all()
     return {row.photo_id: row.name for row in rows if row.photo_id in files}

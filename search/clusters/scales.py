@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from birdsearch.search.clusters.choice import fit
 from birdsearch.search.clusters.leiden import Merges, community_graph, leiden, smoothed, ward
-from birdsearch.search.graph import KnnGraph, Progress, knn_graph
+from birdsearch.search.query.knn_graph import KnnGraph, Progress, knn_graph
 
 __all__ = ["Partition", "Space", "best_of", "leiden_profile", "make_space", "micro_clusters", "ward_profile"]
 

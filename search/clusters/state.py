@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError, InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, chunks
-from birdsearch.indexer.live import live_view
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.live import live_view
+from birdsearch.indexer.catalog.store import CatalogStore, chunks
 
 __all__ = [
     "OUTLIER",
@@ -129,10 +129,10 @@ def current_run(store: CatalogStore) -> int | None:
 
 def newest_run(connection: sa.Connection) -> int | None:
     """Return what `current_run` does, in a transaction that is open."""
-    run, state = tables.run.c, tables.cluster_run.c
+    run, state = schema.run.c, schema.cluster_run.c
     newest: int | None = connection.execute(
         sa.select(sa.func.max(run.id))
-        .join(tables.cluster_run, state.run_id == run.id)
+        .join(schema.cluster_run, state.run_id == run.id)
         .where(run.outcome == "done")
     ).scalar_one()
     return newest
@@ -163,12 +163,12 @@ def state_of(store: CatalogStore, run_id: int) -> ClusterState:
         InvalidInputError: The run made none.
         CatalogError: What is stored of it cannot be read.
     """
-    member = tables.cluster_member.c
+    member = schema.cluster_member.c
     with store.reading() as connection:
         head = connection.execute(
-            sa.select(tables.cluster_run, tables.run.c.command, tables.run.c.started_at)
-            .join(tables.run, tables.run.c.id == tables.cluster_run.c.run_id)
-            .where(tables.cluster_run.c.run_id == run_id)
+            sa.select(schema.cluster_run, schema.run.c.command, schema.run.c.started_at)
+            .join(schema.run, schema.run.c.id == schema.cluster_run.c.run_id)
+            .where(schema.cluster_run.c.run_id == run_id)
         ).one_or_none()
         rows = connection.execute(
             sa.select(member.view_id, sa.func.coalesce(member.cluster_id, OUTLIER), member.strength)
@@ -207,11 +207,11 @@ def list_states(store: CatalogStore, most: int = 100) -> list[StateSummary]:
         store: An open catalog.
         most: How many.
     """
-    run, head, member = tables.run.c, tables.cluster_run.c, tables.cluster_member.c
+    run, head, member = schema.run.c, schema.cluster_run.c, schema.cluster_member.c
     with store.reading() as connection:
         heads = connection.execute(
             sa.select(run.id, run.started_at, head.method, head.based_on)
-            .join(tables.cluster_run, head.run_id == run.id)
+            .join(schema.cluster_run, head.run_id == run.id)
             .where(run.outcome == "done")
             .order_by(run.id.desc())
             .limit(most)
@@ -250,7 +250,7 @@ def clustering_of(store: CatalogStore, state: ClusterState) -> ClusterState:
 
 def clustering_run(store: CatalogStore, state: ClusterState) -> int:
     """The run of the clustering that a state goes back to."""
-    head = tables.cluster_run.c
+    head = schema.cluster_run.c
     run_id, before = state.run_id, state.based_on
     with store.reading() as connection:
         while before is not None:
@@ -267,7 +267,7 @@ def new_clusters(connection: sa.Connection, run_id: int, count: int) -> list[int
     return [
         int(
             connection.execute(
-                sa.insert(tables.cluster).values(run_id=run_id).returning(tables.cluster.c.id)
+                sa.insert(schema.cluster).values(run_id=run_id).returning(schema.cluster.c.id)
             ).scalar_one()
         )
         for _ in range(count)
@@ -276,7 +276,7 @@ def new_clusters(connection: sa.Connection, run_id: int, count: int) -> list[int
 
 def names_of(connection: sa.Connection, cluster_ids: Sequence[int]) -> dict[int, str]:
     """The names that clusters have now, of those that have one."""
-    cluster = tables.cluster.c
+    cluster = schema.cluster.c
     names: dict[int, str] = {}
     for ids in chunks(cluster_ids):
         rows = connection.execute(
@@ -298,7 +298,7 @@ def save_head(
     """Write the `cluster_run` row of a state."""
     stored = {**parameters, "names": {str(key): names[key] for key in sorted(names)}}
     connection.execute(
-        sa.insert(tables.cluster_run).values(
+        sa.insert(schema.cluster_run).values(
             run_id=run_id,
             model_id=model_id,
             method=method,
@@ -342,4 +342,4 @@ def save_members(
                 view_ids[part].tolist(), cluster_ids[part].tolist(), strengths[part].tolist(), strict=True
             )
         ]
-        connection.execute(sa.insert(tables.cluster_member), rows)
+        connection.execute(sa.insert(schema.cluster_member), rows)

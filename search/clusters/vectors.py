@@ -23,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.vectors import normalised
-from birdsearch.search.background import background_cosine
+from birdsearch.indexer.vectors.index import normalised
 from birdsearch.search.clusters.choice import (
     agreement,
     compact,
@@ -44,7 +43,8 @@ from birdsearch.search.clusters.scales import (
     micro_clusters,
     ward_profile,
 )
-from birdsearch.search.graph import Progress
+from birdsearch.search.query.background import background_cosine
+from birdsearch.search.query.knn_graph import Progress
 
 __all__ = ["METHODS", "Clustering", "cluster_vectors"]
 
@@ -188,7 +188,7 @@ def _check(unit: NDArray[np.float32], method: str, k: int | None, groups: NDArra
     # Written so that NaN fails too.
     if not ((np.abs(norms - 1.0) < 1e-3) | (norms == 0.0)).all():
         raise InvalidInputError(
-            "embeddings must be finite and unit-norm; see `birdsearch.indexer.vectors.normalised`"
+            "embeddings must be finite and unit-norm; see `birdsearch.indexer.vectors.index.normalised`"
         )
     if method == "hdbscan" and len(unit) > _HDBSCAN_MOST:
         raise InvalidInputError(

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterable
 
-from birdsearch.model.formats import SUFFIXES, UNREAD_SUFFIXES
+from birdsearch.model.images.formats import SUFFIXES, UNREAD_SUFFIXES
 from birdsearch.search.annotate.sources import KeywordError, file_keywords, sidecar_keywords
 from birdsearch.search.dedup.moves import MoveError
 

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, now
-from birdsearch.indexer.runs import finish_run, start_run
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.store import CatalogStore, now
 
 __all__ = ["DistinctPair", "is_rejected", "reject", "rejected_pairs", "unreject"]
 
@@ -34,7 +34,7 @@ class DistinctPair:
 
 def rejected_pairs(store: CatalogStore) -> list[DistinctPair]:
     """The pairs that were rejected, in order of the photos' ids, the smaller id first."""
-    row = tables.distinct_pair.c
+    row = schema.distinct_pair.c
     with store.reading() as connection:
         return [
             DistinctPair(*found)
@@ -46,7 +46,7 @@ def rejected_pairs(store: CatalogStore) -> list[DistinctPair]:
 
 def is_rejected(store: CatalogStore, one_id: int, other_id: int) -> bool:
     """Whether a person said that two photos are no copies of each other."""
-    row = tables.distinct_pair.c
+    row = schema.distinct_pair.c
     first, second = sorted((one_id, other_id))
     wanted = sa.select(row.first_id).where(row.first_id == first, row.second_id == second)
     with store.reading() as connection:
@@ -72,7 +72,7 @@ def reject(store: CatalogStore, photo_ids: Sequence[int], who: str) -> int:
         run_id = start_run(connection, _COMMAND)
         added = 0
         for first, second in pairs:
-            insert = sqlite.insert(tables.distinct_pair).values(
+            insert = sqlite.insert(schema.distinct_pair).values(
                 first_id=first, second_id=second, who=who, at=now(), run_id=run_id
             )
             added += connection.execute(insert.on_conflict_do_nothing()).rowcount
@@ -94,13 +94,13 @@ def unreject(store: CatalogStore, photo_ids: Sequence[int]) -> int:
         InvalidInputError: As `reject`.
     """
     pairs = _pairs(store, photo_ids)
-    row = tables.distinct_pair.c
+    row = schema.distinct_pair.c
     with store.writing() as connection:
         run_id = start_run(connection, _UNDO_COMMAND)
         removed = 0
         for first, second in pairs:
             removed += connection.execute(
-                sa.delete(tables.distinct_pair).where(row.first_id == first, row.second_id == second)
+                sa.delete(schema.distinct_pair).where(row.first_id == first, row.second_id == second)
             ).rowcount
         finish_run(connection, run_id, {"pairs": removed})
     return removed

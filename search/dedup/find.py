@@ -29,14 +29,14 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.roots import absent_roots
+from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.decoders import usual_decoders
-from birdsearch.indexer.records import ModelRecord
-from birdsearch.indexer.roots import absent_roots
-from birdsearch.indexer.runs import finish_run, start_run
-from birdsearch.model.photo import PhotoLimits
+from birdsearch.model.images.photo import PhotoLimits
+from birdsearch.model.images.worker.pool import usual_decoders
 from birdsearch.search.dedup.copies import (
     CopyPair,
     CopyRules,
@@ -59,7 +59,7 @@ from birdsearch.search.dedup.photos import (
     two_exposures,
     without,
 )
-from birdsearch.search.filters import Folder, Where
+from birdsearch.search.query.filters import Folder, Where
 
 __all__ = ["CopyFile", "CopyGroup", "DedupOptions", "DedupResult", "Role", "find_copies"]
 
@@ -234,7 +234,7 @@ def _comparable(
 
 
 def _is_cut_short(store: CatalogStore) -> bool:
-    row = tables.quarantine.c
+    row = schema.quarantine.c
     with store.reading() as connection:
         return (
             connection.execute(sa.select(row.id).where(row.state == "planned").limit(1)).first() is not None

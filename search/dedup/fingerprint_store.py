@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from birdsearch.errors import CatalogError, CatalogLockedError, CatalogReadOnlyError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, chunks
-from birdsearch.indexer.decode import DecodedPhoto
-from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeTask, Failed, Verdict
-from birdsearch.model.photo import PhotoLimits
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.store import CatalogStore, chunks
+from birdsearch.model.images.decode import DecodedPhoto
+from birdsearch.model.images.photo import PhotoLimits
+from birdsearch.model.images.worker.pool import Decoded, DecodePool, DecodeTask, Failed, Verdict
 from birdsearch.search.dedup.fingerprint import FINGERPRINT_VERSION, Fingerprint, fingerprint
 
 __all__ = ["FingerprintStore", "StoredFile"]
@@ -68,7 +68,7 @@ class FingerprintStore:
         if found is None:
             content = self._own.get(photo_id)
             if content is None:
-                table = tables.fingerprint.c
+                table = schema.fingerprint.c
                 with self._store.reading() as connection:
                     content = connection.execute(
                         sa.select(table.content).where(table.photo_id == photo_id)
@@ -121,13 +121,13 @@ class FingerprintStore:
 
     def _without(self, photo_ids: Sequence[int]) -> dict[int, bytes]:
         """Digests of the photos that have no whole fingerprint of this version, by photo id."""
-        photo, table = tables.photo.c, tables.fingerprint.c
+        photo, table = schema.photo.c, schema.fingerprint.c
         found: dict[int, bytes] = {}
         with self._store.reading() as connection:
             for some in chunks([each for each in photo_ids if each not in self._own]):
                 rows = connection.execute(
                     sa.select(photo.id, photo.digest, table.version, table.content)
-                    .outerjoin(tables.fingerprint, table.photo_id == photo.id)
+                    .outerjoin(schema.fingerprint, table.photo_id == photo.id)
                     .where(photo.id.in_(some))
                     .order_by(photo.digest)
                 )
@@ -187,7 +187,7 @@ class FingerprintStore:
                 store = opened.enter_context(CatalogStore.open(store.path, "edit", purpose="fingerprints"))
                 store.check_is(self._store)
             with store.writing() as connection:
-                connection.execute(sa.insert(tables.fingerprint).prefix_with("OR REPLACE"), rows)
+                connection.execute(sa.insert(schema.fingerprint).prefix_with("OR REPLACE"), rows)
 
 
 def _is_whole(version: int | None, content: bytes | None) -> bool:

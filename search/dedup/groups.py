@@ -14,11 +14,11 @@ from typing import Any, Literal, NamedTuple
 import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labelled_photos
-from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import labelled_photos
+from birdsearch.indexer.catalog.store import CatalogStore, chunks
 from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.exif import CAPTURE_FIELDS
+from birdsearch.model.images.exif import CAPTURE_FIELDS
 from birdsearch.search.dedup.companions import FolderNames, keywords_of
 from birdsearch.search.dedup.fingerprint_store import StoredFile
 from birdsearch.search.dedup.keep import FileFacts, KeepRules, choose
@@ -47,7 +47,7 @@ class CopyFile:
         photo_id: Its photo.
         path: Absolute path.
         links: Other paths of the same file.
-        digest: Digest of the file, or its SHA-256; see `birdsearch.model.picture_digest.is_file`.
+        digest: Digest of the file, or its SHA-256; see `birdsearch.model.images.digest.is_file`.
         size: Bytes.
         width: Pixels, upright.
         height: Pixels, upright.
@@ -361,7 +361,7 @@ def _photo_facts(store: CatalogStore, photo_ids: Iterable[int]) -> dict[int, Any
     facts: dict[int, Any] = {}
     with store.reading() as connection:
         for some in chunks(list(photo_ids)):
-            for row in connection.execute(sa.select(tables.photo).where(tables.photo.c.id.in_(some))):
+            for row in connection.execute(sa.select(schema.photo).where(schema.photo.c.id.in_(some))):
                 facts[row.id] = row
     return facts
 
@@ -372,7 +372,7 @@ def labelled_among(store: CatalogStore, photo_ids: Sequence[int]) -> frozenset[i
     with store.reading() as connection:
         for some in chunks(photo_ids):
             rows = connection.execute(
-                labelled_photos(with_lost=False).where(tables.view.c.photo_id.in_(some))
+                labelled_photos(with_lost=False).where(schema.view.c.photo_id.in_(some))
             )
             found.update(row.photo_id for row in rows)
     return frozenset(found)

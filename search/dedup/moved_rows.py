@@ -7,11 +7,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.batch import stat_values
-from birdsearch.indexer.changes import live_pairs, write_changes
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.batch import stat_values
+from birdsearch.indexer.catalog.changes import live_pairs, write_changes
+from birdsearch.indexer.catalog.connection import cursor_of
 from birdsearch.indexer.crawl import FoundFile
-from birdsearch.indexer.database import cursor_of
 from birdsearch.indexer.file_metadata import settle_metadata
 
 __all__ = ["mark_missing", "mark_present"]
@@ -53,13 +53,13 @@ def mark_present(connection: sa.Connection, run_id: int, photo_id: int, path: by
 
 def _row_at(connection: sa.Connection, path: bytes) -> Any | None:
     """The row of a file, of the innermost root that has one."""
-    file = tables.file.c
-    roots = connection.execute(sa.select(tables.root.c.id, tables.root.c.path)).all()
+    file = schema.file.c
+    roots = connection.execute(sa.select(schema.root.c.id, schema.root.c.path)).all()
     for root in sorted(roots, key=lambda each: len(each.path), reverse=True):
         prefix = root.path.rstrip(b"/") + b"/"
         if path.startswith(prefix):
             row = connection.execute(
-                sa.select(tables.file).where(file.root_id == root.id, file.path == path[len(prefix) :])
+                sa.select(schema.file).where(file.root_id == root.id, file.path == path[len(prefix) :])
             ).one_or_none()
             if row is not None:
                 return row
@@ -69,6 +69,6 @@ def _row_at(connection: sa.Connection, path: bytes) -> Any | None:
 def _update(connection: sa.Connection, row: Any, values: dict[str, Any]) -> None:
     """Change a file's row: other metadata may count by that, and the vector indexes may find more or less."""
     before = live_pairs(connection, [row.photo_id])
-    connection.execute(sa.update(tables.file).where(tables.file.c.id == row.id).values(values))
+    connection.execute(sa.update(schema.file).where(schema.file.c.id == row.id).values(values))
     settle_metadata(cursor_of(connection), [row.photo_id])
     write_changes(connection, before, [row.photo_id])

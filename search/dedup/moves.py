@@ -17,7 +17,7 @@ from pathlib import Path
 
 from birdsearch.errors import BirdsearchError, InvalidInputError
 from birdsearch.indexer.crawl import IGNORE_FILE, display_path
-from birdsearch.model.picture_digest import is_file
+from birdsearch.model.images.digest import is_file
 
 __all__ = [
     "MoveError",

@@ -13,14 +13,14 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, chunks
-from birdsearch.indexer.embeddings import unit_vectors
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.embeddings import unit_vectors
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.store import CatalogStore, chunks
 from birdsearch.indexer.reach import Reach
-from birdsearch.indexer.records import ModelRecord
 from birdsearch.search.dedup.fingerprint_store import StoredFile
 from birdsearch.search.file_names import name_facts
-from birdsearch.search.filters import Folder, Where, allowed_views, photos_of
+from birdsearch.search.query.filters import Folder, Where, allowed_views, photos_of
 
 __all__ = [
     "FileTable",
@@ -42,7 +42,7 @@ _PAIR_FORMATS = frozenset(("RAW", "HEIF"))
 
 # A file whose content was read and that was there when it was last looked at.
 _present = sa.and_(
-    tables.file.c.state == "present", tables.file.c.photo_id.is_not(None), tables.file.c.size > 0
+    schema.file.c.state == "present", schema.file.c.photo_id.is_not(None), schema.file.c.size > 0
 )
 
 
@@ -117,7 +117,7 @@ class PhotoArrays:
     @classmethod
     def read(cls, store: CatalogStore, record: ModelRecord, where: Where) -> PhotoArrays:
         """Read the photos that have a present file and meet the conditions."""
-        photo, file = tables.photo.c, tables.file.c
+        photo, file = schema.photo.c, schema.file.c
         ids, hashes, has_hash = [], [], []
         with store.reading() as connection:
             for row in connection.execute(
@@ -137,7 +137,7 @@ class PhotoArrays:
         return photos
 
     def _read_vectors(self, store: CatalogStore, record: ModelRecord) -> None:
-        view = tables.view.c
+        view = schema.view.c
         with store.reading() as connection:
             rows = connection.execute(
                 sa.select(view.id, view.photo_id)
@@ -168,7 +168,7 @@ class PhotoArrays:
 
     def with_several_files(self, store: CatalogStore) -> NDArray[np.int64]:
         """Ids of the photos that have more than one present file, in order of their content hashes."""
-        file = tables.file.c
+        file = schema.file.c
         with store.reading() as connection:
             found = np.array(
                 connection.execute(
@@ -202,7 +202,7 @@ class FileTable:
 
     def read(self, photo_ids: Iterable[int]) -> None:
         """Read the files of some photos."""
-        file, root, photo = tables.file.c, tables.root.c, tables.photo.c
+        file, root, photo = schema.file.c, schema.root.c, schema.photo.c
         wanted = [photo_id for photo_id in photo_ids if photo_id not in self._files]
         with self._store.reading() as connection:
             for some in chunks(wanted):
@@ -218,8 +218,8 @@ class FileTable:
                         file.capture,
                         *(photo.format, photo.width, photo.height),
                     )
-                    .join(tables.root, root.id == file.root_id)
-                    .join(tables.photo, photo.id == file.photo_id)
+                    .join(schema.root, root.id == file.root_id)
+                    .join(schema.photo, photo.id == file.photo_id)
                     .where(file.photo_id.in_(some), _present)
                 ):
                     path = os.path.join(row.root, row.path)
@@ -292,11 +292,11 @@ class FileTable:
 
 def new_photos(store: CatalogStore) -> NDArray[np.int64]:
     """Photos with a file that the newest `index` run that added any added, or found changed or moved."""
-    file, run = tables.file.c, tables.run.c
+    file, run = schema.file.c, schema.run.c
     with store.reading() as connection:
         newest = connection.execute(
             sa.select(sa.func.max(file.run_id))
-            .join(tables.run, run.id == file.run_id)
+            .join(schema.run, run.id == file.run_id)
             .where(_present, run.command == "index")
         ).scalar_one()
         found = connection.execute(sa.select(file.photo_id).where(_present, file.run_id == newest)).scalars()
@@ -307,7 +307,7 @@ def two_exposures(
     store: CatalogStore, photos: PhotoArrays, pairs: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which pairs of places are two exposures, and which may be; see `compare_exposures`."""
-    photo = tables.photo.c
+    photo = schema.photo.c
     used = np.unique(pairs)
     cameras: dict[str, int] = {}
     serials: dict[str, int] = {}
@@ -374,7 +374,7 @@ def without(pairs: NDArray[np.int64], excluded: NDArray[np.int64], count: int) -
 
 def reaching(pairs: NDArray[np.int64], wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The pairs that hang together, by way of pairs, with one of the places that are wanted, (N,) bool."""
-    from birdsearch.search.groups import join_groups
+    from birdsearch.search.labels.vote_groups import join_groups
 
     labels = np.arange(len(wanted), dtype=np.int64)
     join_groups(labels, pairs[:, 0], pairs[:, 1])

@@ -26,10 +26,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from birdsearch.errors import CatalogError, InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.runs import finish_run, start_run
 from birdsearch.search.dedup.companions import companions_of
 from birdsearch.search.dedup.distinct import is_rejected
 from birdsearch.search.dedup.groups import CopyFile, CopyGroup
@@ -322,7 +322,7 @@ def undo(
         CatalogReadOnlyError: The catalog was opened for reading.
     """
     recovered = recover(store)
-    row = tables.quarantine.c
+    row = schema.quarantine.c
     with store.writing() as connection:
         undone = _run_to_undo(connection, run_id)
         rows = read_rows(connection, row.run_id == undone, row.state == "moved")
@@ -354,7 +354,7 @@ def undo(
 
 
 def _run_to_undo(connection: sa.Connection, run_id: int | None) -> int:
-    row = tables.quarantine.c
+    row = schema.quarantine.c
     newest = connection.execute(sa.select(sa.func.max(row.run_id)).where(row.state == "moved")).scalar_one()
     if run_id is None:
         if newest is None:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import sqlalchemy as sa
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.crawl import display_path
 from birdsearch.search.dedup.moved_rows import mark_missing, mark_present
 from birdsearch.search.dedup.moves import MoveError, holds, move_file, prune, verify
@@ -50,14 +50,14 @@ def add_row(connection: sa.Connection, row: QuarantineRow) -> QuarantineRow:
     """Write a row, and return it with its id."""
     values = asdict(row)
     del values["id"]
-    statement = sa.insert(tables.quarantine).values(values).returning(tables.quarantine.c.id)
+    statement = sa.insert(schema.quarantine).values(values).returning(schema.quarantine.c.id)
     return replace(row, id=connection.execute(statement).scalar_one())
 
 
 def read_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[QuarantineRow]:
     """Read the rows that meet conditions, in order of their ids."""
-    columns = [tables.quarantine.c[each.name] for each in fields(QuarantineRow)]
-    statement = sa.select(*columns).where(*conditions).order_by(tables.quarantine.c.id)
+    columns = [schema.quarantine.c[each.name] for each in fields(QuarantineRow)]
+    statement = sa.select(*columns).where(*conditions).order_by(schema.quarantine.c.id)
     return [QuarantineRow(*row) for row in connection.execute(statement)]
 
 
@@ -126,7 +126,7 @@ def recover(store: CatalogStore) -> tuple[str, ...]:
     Returns:
         What was found, a sentence for each file.
     """
-    row = tables.quarantine.c
+    row = schema.quarantine.c
     with store.reading() as connection:
         planned = read_rows(connection, row.state == "planned")
     told = []
@@ -171,7 +171,7 @@ def _follow(store: CatalogStore, row: QuarantineRow) -> str:
 
 def _bring_after(store: CatalogStore) -> list[str]:
     """Put back companions whose photo file is back already, as after an undo that was cut short."""
-    row, photo = tables.quarantine.c, tables.quarantine.alias().c
+    row, photo = schema.quarantine.c, schema.quarantine.alias().c
     back = sa.exists().where(photo.id == row.companion_of, photo.state == "restored")
     with store.reading() as connection:
         rows = read_rows(connection, row.state == "moved", back)
@@ -190,13 +190,13 @@ def _bring_after(store: CatalogStore) -> list[str]:
 
 
 def _state(store: CatalogStore, row_id: int) -> str:
-    row = tables.quarantine.c
+    row = schema.quarantine.c
     with store.reading() as connection:
         return str(connection.execute(sa.select(row.state).where(row.id == row_id)).scalar_one())
 
 
 def _set_state(connection: sa.Connection, row_id: int, state: str, undone_run_id: int | None = None) -> None:
-    row = tables.quarantine
+    row = schema.quarantine
     connection.execute(
         sa.update(row).where(row.c.id == row_id).values(state=state, undone_run_id=undone_run_id)
     )

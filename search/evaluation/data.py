@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.records import ModelRecord
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.evaluation.evaluate import Labelled
-from birdsearch.search.filters import Where, allowed_views
-from birdsearch.search.groups import join_groups
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.fusion import References
 from birdsearch.search.labels.space import LabelSpace
+from birdsearch.search.labels.vote_groups import join_groups
+from birdsearch.search.query.filters import Where, allowed_views
 
 __all__ = ["Split", "read_labelled"]
 

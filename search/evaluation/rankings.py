@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.search.background import background_cosine
 from birdsearch.search.evaluation.metrics_retrieval import RetrievalScores, retrieval_scores
 from birdsearch.search.evaluation.metrics_sampling import few_shot
 from birdsearch.search.labels.fusion import References
-from birdsearch.search.refine import expand, refined_vectors
+from birdsearch.search.query.background import background_cosine
+from birdsearch.search.query.query_expansion import expand, refined_vectors
 
 __all__ = ["FrequencyScores", "by_frequency", "ranked", "refined_unit"]
 

@@ -18,12 +18,11 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError, InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, now
-from birdsearch.indexer.soundness import refuse_damaged
-from birdsearch.indexer.taxa import RANKS
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.soundness import refuse_damaged
+from birdsearch.indexer.catalog.store import CatalogStore, now
+from birdsearch.indexer.catalog.taxa import RANKS
 from birdsearch.model.first_use import first_use
-from birdsearch.search.background import above_background
 from birdsearch.search.evaluation.metrics_calibration import expected_calibration_error
 from birdsearch.search.labels.fusion import (
     FusionParameters,
@@ -34,6 +33,7 @@ from birdsearch.search.labels.fusion import (
 )
 from birdsearch.search.labels.space import LabelSpace
 from birdsearch.search.labels.unknown import UnknownParameters, fit_logistic, signs
+from birdsearch.search.query.background import above_background
 
 __all__ = ["Calibration", "fit", "fit_fusion", "halves", "load_calibration", "save_calibration"]
 
@@ -477,9 +477,9 @@ def save_calibration(
         The calibration with its id.
     """
     number = connection.execute(
-        sa.insert(tables.calibration)
+        sa.insert(schema.calibration)
         .values(model_id=model_id, run_id=run_id, created_at=now(), parameters=calibration.to_json())
-        .returning(tables.calibration.c.id)
+        .returning(schema.calibration.c.id)
     ).scalar_one()
     return replace(calibration, id=number)
 
@@ -490,7 +490,7 @@ def load_calibration(store: CatalogStore, model_id: int) -> Calibration:
     Raises:
         CatalogError: What is stored cannot be read.
     """
-    row = tables.calibration.c
+    row = schema.calibration.c
     with store.reading() as connection:
         refuse_damaged(connection, store.database_path, "calibration")
         found = connection.execute(

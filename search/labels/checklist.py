@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError, PhotoError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.store import CatalogStore, chunks
+from birdsearch.indexer.catalog.taxa import RANKS, catalog_taxonomy
 from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.csv_table import CsvTable, table_bytes
-from birdsearch.indexer.taxa import RANKS, catalog_taxonomy
-from birdsearch.model.species import Taxon, Taxonomy, name_key
+from birdsearch.model.taxonomy import Taxon, Taxonomy, name_key
 from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched
 from birdsearch.search.labels.checklist_table import (
     ALL_YEAR,
@@ -45,11 +45,11 @@ from birdsearch.search.labels.checklist_table import (
     parse_months,
 )
 from birdsearch.search.labels.space import ROOT
-from birdsearch.search.places import SensitivePhotos, coarse_place
-from birdsearch.search.results import Hit, QueryPhoto, QueryResult
+from birdsearch.search.query.hits import Hit, QueryPhoto, QueryResult
+from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos, coarse_place
 
 if TYPE_CHECKING:
-    from birdsearch.search.labels.predict import Prediction
+    from birdsearch.indexer.catalog.records import Prediction
 
 __all__ = [
     "FLAGS",
@@ -307,14 +307,14 @@ def flag_predictions(
         found: The predictions.
         coarse_by: Says of which photos the place is told coarsely, and counts so; None to take all exactly.
     """
-    view, photo = tables.view.c, tables.photo.c
+    view, photo = schema.view.c, schema.photo.c
     rows: list[Any] = []
     occasions: dict[int, Occasion] = {}
     with store.reading() as connection:
         for ids in chunks([one.view_id for one in found]):
             rows += connection.execute(
                 sa.select(view.id, view.photo_id, photo.captured_at, photo.latitude, photo.longitude)
-                .join(tables.photo, photo.id == view.photo_id)
+                .join(schema.photo, photo.id == view.photo_id)
                 .where(view.id.in_(ids))
             )
     hidden = frozenset[int]() if coarse_by is None else coarse_by.among([row.photo_id for row in rows])
@@ -380,8 +380,8 @@ def _query_occasion(store: CatalogStore, query: QueryPhoto, coarse_by: Sensitive
     if query.file is None:
         return None, None
     # Labels of a catalog are flagged without a picture being read, and without what reads pictures.
-    from birdsearch.indexer.exif import read_exif
-    from birdsearch.model.photo import PhotoLimits, load_photo, read_photo
+    from birdsearch.model.images.exif import read_exif
+    from birdsearch.model.images.photo import PhotoLimits, load_photo, read_photo
 
     limits = PhotoLimits()
     try:

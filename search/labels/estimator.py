@@ -11,22 +11,22 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.live import live_photo
+from birdsearch.indexer.catalog.photos import read_photos, read_views
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import catalog_taxonomy
 from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.live import live_photo
-from birdsearch.indexer.lookups import read_photos, read_views
-from birdsearch.indexer.records import ModelRecord
-from birdsearch.indexer.taxa import catalog_taxonomy
-from birdsearch.indexer.vectors import normalised
-from birdsearch.model.species import Taxonomy
-from birdsearch.search.groups import GroupRules, near_hashes, vote_groups
+from birdsearch.indexer.vectors.index import normalised
+from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.labels.calibration import Calibration, load_calibration
 from birdsearch.search.labels.fusion import Estimates, NeighbourEvidence, References, fuse, neighbour_evidence
 from birdsearch.search.labels.space import LabelSpace
 from birdsearch.search.labels.unknown import Rolled, roll_up, signs, unknown_score
-from birdsearch.search.results import LabelEstimate, LabelEvidence, Voter
-from birdsearch.search.witnesses import read_witnesses
+from birdsearch.search.labels.vote_groups import GroupRules, near_hashes, vote_groups
+from birdsearch.search.labels.witnesses import read_witnesses
+from birdsearch.search.query.hits import LabelEstimate, LabelEvidence, Voter
 
 __all__ = ["Answers", "LabelEstimator", "LabelState", "state_of"]
 
@@ -96,11 +96,11 @@ class Links:
     @classmethod
     def read(cls, store: CatalogStore) -> Links:
         """Those of an open catalog."""
-        view, photo = tables.view.c, tables.photo.c
+        view, photo = schema.view.c, schema.photo.c
         with store.reading() as connection:
             rows = connection.execute(
                 sa.select(view.id, photo.captured_at, photo.phash)
-                .join(tables.photo, photo.id == view.photo_id)
+                .join(schema.photo, photo.id == view.photo_id)
                 .where(live_photo(photo.id))
                 .order_by(view.id)
             ).all()

@@ -41,8 +41,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.background import above_background, background_cosine
-from birdsearch.search.results import LabelEstimate
+from birdsearch.search.query.background import above_background, background_cosine
+from birdsearch.search.query.hits import LabelEstimate
 
 __all__ = [
     "VOTE_TAU",

@@ -11,22 +11,22 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labels_in_force
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.embeddings import stored_vectors
-from birdsearch.indexer.runs import finish_run, start_run
-from birdsearch.search.filters import Where, allowed_views
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.embeddings import stored_vectors
+from birdsearch.indexer.catalog.records import Prediction
+from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.calibration import Calibration, fit, save_calibration
 from birdsearch.search.labels.checklist import FLAGS, Checklist, flag_predictions
 from birdsearch.search.labels.estimator import Answers, LabelEstimator
 from birdsearch.search.labels.fusion import References
+from birdsearch.search.query.filters import Where, allowed_views
 
 __all__ = [
     "Doubt",
     "Grouped",
     "LabelSummary",
-    "Prediction",
     "answered",
     "fit_catalog",
     "label_catalog",
@@ -41,40 +41,6 @@ _CHUNK = 2048
 
 Progress = Callable[[int, int], None]
 """Told how many views are done, and of how many."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a run said about a view.
-
-    Attributes:
-        view_id: The view.
-        name: The label at the finest rank that is as sure as asked.
-        rank: `species`, `genus`, `family`, `order` or `bird`.
-        probability: That `name` is right, 0..1.
-        species: The likeliest label.
-        species_probability: Its probability among the known labels, 0..1.
-        margin: That probability less the second one's, 0..1; low is doubtful.
-        p_model: Probability of `species` by the network alone.
-        p_knn: Probability of `species` by the verified neighbours alone, or None if none voted.
-        knn_weight: Part of the decision that the verified photos made, 0..1.
-        unknown: Probability that the bird is of no known label, 0..1.
-        flags: What the run's checklist says against `name`: one of `checklist.FLAGS`, or empty if nothing or if
-            there was no checklist.
-    """
-
-    view_id: int
-    name: str
-    rank: str
-    probability: float
-    species: str
-    species_probability: float
-    margin: float
-    p_model: float
-    p_knn: float | None
-    knn_weight: float
-    unknown: float
-    flags: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +111,7 @@ def label_catalog(
             chunk = flag_predictions(store, checklist, chunk, None if where is None else where.coarse_by)
             flags.update(one.flags for one in chunk)
         with store.writing() as connection:
-            connection.execute(sa.insert(tables.prediction), [_row(run_id, one) for one in chunk])
+            connection.execute(sa.insert(schema.prediction), [_row(run_id, one) for one in chunk])
         ranks.update(one.rank for one in chunk)
         names.update(one.name for one in chunk)
         done += len(chunk)
@@ -271,7 +237,7 @@ def _row(run_id: int, one: Prediction) -> dict[str, object]:
 
 def predictions(store: CatalogStore, run_id: int) -> Iterator[Prediction]:
     """What a run said, in order of the views; read in pieces, so that a large run is not held in memory."""
-    table = tables.prediction.c
+    table = schema.prediction.c
     names = list(Prediction.__dataclass_fields__)
     last = 0
     while True:
@@ -290,7 +256,7 @@ def predictions(store: CatalogStore, run_id: int) -> Iterator[Prediction]:
 
 def last_predictions(store: CatalogStore) -> Iterator[Prediction]:
     """What the newest finished `label` run said, in order of the views; nothing before the first."""
-    run = tables.run.c
+    run = schema.run.c
     with store.reading() as connection:
         newest = connection.execute(
             sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")

@@ -18,13 +18,13 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import BirdsearchError, CatalogError, InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, now
-from birdsearch.indexer.records import ModelRecord
-from birdsearch.indexer.runs import recorded_run
-from birdsearch.indexer.soundness import refuse_damaged
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.runs import recorded_run
+from birdsearch.indexer.catalog.soundness import refuse_damaged
+from birdsearch.indexer.catalog.store import CatalogStore, now
 from birdsearch.search.labels.fusion import softmax
-from birdsearch.search.witnesses import read_witnesses
+from birdsearch.search.labels.witnesses import read_witnesses
 
 __all__ = [
     "CHOICES",
@@ -141,7 +141,7 @@ def fit_probe(
     Args:
         unit: (N, D) float32, unit-norm.
         labels: N class names.
-        groups: (N,) int64; photos of one group are no independent evidence (see `birdsearch.search.groups`).
+        groups: (N,) int64; photos of one group are no independent evidence (see `vote_groups`).
         C: Weakness of the penalty, more than 0; None to choose it.
         balanced: Give all classes the same weight in sum, however many labels they have. Verified labels are
             seldom as frequent as their species.
@@ -218,7 +218,7 @@ def _check(
     # Written so that NaN fails too.
     if not (np.abs(np.linalg.norm(unit.astype(np.float64), axis=1) - 1.0) < 1e-3).all():
         raise InvalidInputError(
-            "embeddings must be finite and unit-norm; see `birdsearch.indexer.vectors.normalised`"
+            "embeddings must be finite and unit-norm; see `birdsearch.indexer.vectors.index.normalised`"
         )
     if strength is not None and not 0.0 < strength < np.inf:
         raise InvalidInputError(f"C is {strength}; it has to be more than 0 and finite")
@@ -398,7 +398,7 @@ def train_probe(
         fitted = Probe(fitted.classes, fitted.weight, fitted.bias, fitted.parameters | without)
         probe_id = save_probe(store, record, fitted, run_id)
         counts.update(probe=probe_id, labels=len(verified.labels), classes=len(fitted.classes), **without)
-    return next(_records(store, record.id, tables.probe.c.id == probe_id))
+    return next(_records(store, record.id, schema.probe.c.id == probe_id))
 
 
 def save_probe(store: CatalogStore, record: ModelRecord, probe: Probe, run: int) -> int:
@@ -425,7 +425,7 @@ def save_probe(store: CatalogStore, record: ModelRecord, probe: Probe, run: int)
     with store.writing() as connection:
         probe_id = int(
             connection.execute(
-                sa.insert(tables.probe)
+                sa.insert(schema.probe)
                 .values(
                     model_id=record.id,
                     run_id=run,
@@ -435,11 +435,11 @@ def save_probe(store: CatalogStore, record: ModelRecord, probe: Probe, run: int)
                     bias=probe.bias.astype("<f4").tobytes(),
                     parameters=json.dumps(probe.parameters, ensure_ascii=False),
                 )
-                .returning(tables.probe.c.id)
+                .returning(schema.probe.c.id)
             ).scalar_one()
         )
         connection.execute(
-            sa.insert(tables.meta)
+            sa.insert(schema.meta)
             .prefix_with("OR REPLACE")
             .values(key=_in_use_key(record.id), value=str(probe_id))
         )
@@ -457,7 +457,7 @@ def load_probe(store: CatalogStore, model_id: int) -> Probe | None:
         used = _in_use(connection, model_id)
     if used is None:
         return None
-    for record in _records(store, model_id, tables.probe.c.id == used):
+    for record in _records(store, model_id, schema.probe.c.id == used):
         return record.probe
     raise _damaged(store, used)
 
@@ -474,11 +474,11 @@ def probe_records(store: CatalogStore, model_id: int) -> list[ProbeRecord]:
 def _records(
     store: CatalogStore, model_id: int, condition: sa.ColumnElement[bool] | None = None
 ) -> Iterator[ProbeRecord]:
-    probe = tables.probe.c
+    probe = schema.probe.c
     with store.reading() as connection:
         used = _in_use(connection, model_id)
         rows = connection.execute(
-            sa.select(tables.probe)
+            sa.select(schema.probe)
             .where(probe.model_id == model_id, sa.true() if condition is None else condition)
             .order_by(probe.id)
         ).all()
@@ -506,7 +506,7 @@ def drop_probe(store: CatalogStore, record: ModelRecord) -> int | None:
     if used is None:
         return None
     with recorded_run(store, _DROP_COMMAND, record.id) as (_, counts), store.writing() as connection:
-        connection.execute(sa.delete(tables.meta).where(tables.meta.c.key == _in_use_key(record.id)))
+        connection.execute(sa.delete(schema.meta).where(schema.meta.c.key == _in_use_key(record.id)))
         counts.update(probe=used)
     return used
 
@@ -518,7 +518,7 @@ def _in_use_key(model_id: int) -> str:
 
 def _in_use(connection: sa.Connection, model_id: int) -> int | None:
     value = connection.execute(
-        sa.select(tables.meta.c.value).where(tables.meta.c.key == _in_use_key(model_id))
+        sa.select(schema.meta.c.value).where(schema.meta.c.key == _in_use_key(model_id))
     ).scalar_one_or_none()
     return None if value is None else int(value)
 

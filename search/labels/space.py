@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.taxa import RANKS
-from birdsearch.model.species import Lineage, Taxon, Taxonomy, name_key
+from birdsearch.indexer.catalog.taxa import RANKS
+from birdsearch.model.taxonomy import Lineage, Taxon, Taxonomy, name_key
 
 __all__ = ["ROOT", "LabelSpace"]
 

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.embeddings import unit_vectors
-from birdsearch.search.filters import Where, allowed_views
-from birdsearch.search.groups import vote_groups
+from birdsearch.indexer.catalog.embeddings import unit_vectors
+from birdsearch.indexer.catalog.records import Prediction
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import Answers, LabelEstimator
-from birdsearch.search.labels.predict import Grouped, Prediction, answered, predict
+from birdsearch.search.labels.predict import Grouped, answered, predict
+from birdsearch.search.labels.vote_groups import vote_groups
+from birdsearch.search.query.filters import Where, allowed_views
 
 __all__ = ["Candidates", "suggest"]
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.taxa import RANKS
-from birdsearch.search.background import above_background
+from birdsearch.indexer.catalog.taxa import RANKS
 from birdsearch.search.labels.fusion import Estimates, NeighbourEvidence
 from birdsearch.search.labels.space import ROOT, LabelSpace
+from birdsearch.search.query.background import above_background
 
 __all__ = ["Rolled", "UnknownParameters", "fit_logistic", "roll_up", "signs", "unknown_score"]
 

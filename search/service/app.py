@@ -9,7 +9,6 @@ import anyio.to_thread
 from fastapi import Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
-from birdsearch import __version__
 from birdsearch.search.service import gauges, openapi, problems, security
 from birdsearch.search.service.admission import RequestLimit
 from birdsearch.search.service.limits import BodyLimit, HeadAsGet, RangeLimit
@@ -27,9 +26,11 @@ from birdsearch.search.service.routes import (
     sightings,
 )
 from birdsearch.search.service.routes.annotations import router as annotations_router
+from birdsearch.search.service.searching import Searcher
 from birdsearch.search.service.sessions import Guesses, Sessions
 from birdsearch.search.service.state import Service
 from birdsearch.search.service.static_files import gallery
+from birdsearch.version import __version__
 
 __all__ = ["create_app"]
 
@@ -71,9 +72,11 @@ def create_app(options: ServeOptions) -> FastAPI:
         service = await run_in_threadpool(Service, options)
         gauges.watch(service)
         app.state.service = service
+        app.state.searcher = searcher = Searcher(service)
         try:
             yield
         finally:
+            await run_in_threadpool(searcher.close)
             await run_in_threadpool(service.close)
 
     app = FastAPI(

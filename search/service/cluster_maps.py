@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.files import write_whole
 from birdsearch.search.clusters.catalog import load_unit
 from birdsearch.search.clusters.map import map_embeddings
 from birdsearch.search.clusters.state import ClusterState, clustering_run
-from birdsearch.search.filters import photos_of
+from birdsearch.search.query.filters import photos_of
 
 __all__ = ["ClusterMaps", "PhotoMap", "packed"]
 

@@ -8,7 +8,7 @@ from collections import Counter, OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.clusters.report import Members, Overview, overview
 from birdsearch.search.clusters.state import (
     OUTLIER,
@@ -18,7 +18,7 @@ from birdsearch.search.clusters.state import (
     list_states,
     state_of,
 )
-from birdsearch.search.places import SensitivePhotos
+from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
 from birdsearch.search.service.label_state import LabelState, label_state
 from birdsearch.search.sightings.store import last_run
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, chunks, now
-from birdsearch.indexer.live import live_file
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.live import live_file
+from birdsearch.indexer.catalog.store import CatalogStore, chunks, now
 from birdsearch.search.dedup.distinct import rejected_pairs
 from birdsearch.search.dedup.fingerprint import compare
 from birdsearch.search.dedup.fingerprint_store import FingerprintStore
@@ -126,9 +126,9 @@ def _describer(store: CatalogStore) -> Describe:
 
 def _state_of(store: CatalogStore) -> tuple[int, int]:
     """The last change of a photo, and the last run that may have changed where files are."""
-    run = tables.run.c
+    run = schema.run.c
     with store.reading() as connection:
-        seq = connection.execute(sa.select(sa.func.max(tables.change.c.seq))).scalar_one()
+        seq = connection.execute(sa.select(sa.func.max(schema.change.c.seq))).scalar_one()
         moved = connection.execute(
             sa.select(sa.func.max(run.id)).where(run.command.in_(_MOVES_FILES))
         ).scalar_one()
@@ -137,13 +137,13 @@ def _state_of(store: CatalogStore) -> tuple[int, int]:
 
 def _live_photos(store: CatalogStore, photo_ids: Collection[int]) -> set[tuple[int, bytes]]:
     """Photos with the absolute paths of their files that are there."""
-    file, root = tables.file.c, tables.root.c
+    file, root = schema.file.c, schema.root.c
     found: set[tuple[int, bytes]] = set()
     with store.reading() as connection:
         for ids in chunks(sorted(photo_ids)):
             rows = connection.execute(
                 sa.select(file.photo_id, root.path.label("root"), file.path)
-                .join(tables.root, root.id == file.root_id)
+                .join(schema.root, root.id == file.root_id)
                 .where(file.photo_id.in_(ids), live_file)
             )
             found.update((row.photo_id, row.root.rstrip(b"/") + b"/" + row.path) for row in rows)

@@ -24,19 +24,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError, PhotoError, StalledError
-from birdsearch.indexer.decode import FileDigests
-from birdsearch.indexer.decoders import Decoded, DecodePool, DecodeTask, Failed, Verdict
-from birdsearch.indexer.records import Box, ModelRecord
+from birdsearch.indexer.catalog.records import Box, ModelRecord
+from birdsearch.indexer.catalog.runs import decode_mode
 from birdsearch.indexer.rereading import READING_VERSION
-from birdsearch.indexer.runs import decode_mode
-from birdsearch.model.machine import cores
-from birdsearch.model.photo import PhotoLimits
-from birdsearch.search.engine import Catalog
+from birdsearch.model.images.decode import FileDigests
+from birdsearch.model.images.photo import PhotoLimits
+from birdsearch.model.images.worker.pool import Decoded, DecodePool, DecodeTask, Failed, Verdict
+from birdsearch.model.runtimes.machine import cores
+from birdsearch.search.catalog import Catalog
+from birdsearch.search.query.stored import stored_by_digest
 from birdsearch.search.service.batching import ANSWER_S, Batcher
-from birdsearch.search.stored import stored_by_digest
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 __all__ = ["Embedded", "Embedder", "PhotoFile"]
 

@@ -7,8 +7,8 @@ from collections import Counter
 import sqlalchemy as sa
 
 from birdsearch.errors import CatalogError
-from birdsearch.indexer import tables
-from birdsearch.indexer.live import live_photo
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.live import live_photo
 from birdsearch.search.service.metrics import Gauge, Labels
 from birdsearch.search.service.state import Service
 
@@ -25,7 +25,7 @@ def watch(service: Service) -> None:
     def photos() -> dict[Labels, float]:
         try:
             with service.store.reading() as connection:
-                photo = tables.photo.c
+                photo = schema.photo.c
                 count = connection.execute(
                     sa.select(sa.func.count(photo.id)).where(live_photo(photo.id))
                 ).scalar_one()

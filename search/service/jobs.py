@@ -17,7 +17,7 @@ from typing import Any, Literal
 from starlette.exceptions import HTTPException
 
 from birdsearch.errors import BirdsearchError
-from birdsearch.indexer.catalog import now
+from birdsearch.indexer.catalog.store import now
 from birdsearch.search.service.problems import ProblemResponse, as_problem
 
 __all__ = ["Job", "JobCancelled", "JobKind", "JobState", "Jobs", "Task", "Work"]

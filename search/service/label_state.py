@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.store import CatalogStore
 
 __all__ = ["LabelState", "label_state"]
 
@@ -28,13 +28,13 @@ class LabelState(NamedTuple):
 
 def label_state(store: CatalogStore) -> LabelState:
     """The state of a catalog now."""
-    annotation, run = tables.annotation.c, tables.run.c
-    columns = (annotation.id, annotation.undone_run_id, tables.calibration.c.id, tables.taxon.c.run_id)
+    annotation, run = schema.annotation.c, schema.run.c
+    columns = (annotation.id, annotation.undone_run_id, schema.calibration.c.id, schema.taxon.c.run_id)
     with store.reading() as connection:
         model = connection.execute(
-            sa.select(tables.meta.c.value).where(tables.meta.c.key == "model")
+            sa.select(schema.meta.c.value).where(schema.meta.c.key == "model")
         ).scalar_one_or_none()
-        seq = connection.execute(sa.select(sa.func.max(tables.change.c.seq))).scalar_one()
+        seq = connection.execute(sa.select(sa.func.max(schema.change.c.seq))).scalar_one()
         found = [connection.execute(sa.select(sa.func.max(column))).scalar_one() for column in columns]
         found.append(
             connection.execute(

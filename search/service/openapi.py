@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from birdsearch.search.service.problems import MEDIA_TYPE, Problem
-from birdsearch.search.service.schemas_search import LabelRequest, SearchRequest
+from birdsearch.search.service.schemas.search import LabelRequest, SearchRequest
 from birdsearch.search.service.sessions import COOKIE
 
 __all__ = ["describe"]

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from birdsearch.model.formats import sniff
+from birdsearch.model.images.formats import sniff
 from birdsearch.search.service.photo_files import PhotoFile, open_inside
 from birdsearch.search.service.photo_rows import IMAGE_TYPES
 from birdsearch.search.service.problems import ProblemResponse

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.crawl import display_path
 
 __all__ = ["ShownPaths"]

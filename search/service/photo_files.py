@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.reach import PlacedFile, Reach
-from birdsearch.model.reading import OPEN_FLAGS
-from birdsearch.model.rendering import PLAIN
+from birdsearch.model.images.file_io import OPEN_FLAGS
+from birdsearch.model.images.rendering import PLAIN
 
 __all__ = ["PhotoFile", "find_files", "open_inside", "opened"]
 
@@ -31,7 +31,7 @@ class PhotoFile:
         format: Its format, such as `JPEG`.
         paths: Absolute paths of its files that are not known to be missing, those that can be reached first.
         roots: The indexed folders.
-        rendering: How the picture is turned and coloured; see `birdsearch.model.rendering`.
+        rendering: How the picture is turned and coloured; see `birdsearch.model.images.rendering`.
         sizes: Bytes of each of the paths; none if all have `size`.
     """
 
@@ -54,7 +54,7 @@ class PhotoFile:
 
 def find_files(store: CatalogStore, photo_id: int) -> PhotoFile | None:
     """Where a photo is found, or None if there is no such photo."""
-    photo, file, root = tables.photo.c, tables.file.c, tables.root.c
+    photo, file, root = schema.photo.c, schema.file.c, schema.root.c
     with store.reading() as connection:
         found = connection.execute(
             sa.select(photo.digest, photo.size, photo.format, photo.rendering).where(photo.id == photo_id)

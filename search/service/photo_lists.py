@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.search.filters import Where, rows_allowed
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.search.query.filters import Where, rows_allowed
 
 __all__ = ["IdPage", "list_ids", "page_of_ids"]
 
@@ -46,7 +46,7 @@ def list_ids(store: CatalogStore, where: Where, sort: str) -> list[int]:
         Ids in order.
     """
     with store.reading() as connection:
-        rows = rows_allowed(connection, sa.select(tables.photo.c.id).order_by(*_order(sort)), where)
+        rows = rows_allowed(connection, sa.select(schema.photo.c.id).order_by(*_order(sort)), where)
     return [row[0] for row in rows]
 
 
@@ -66,7 +66,7 @@ def page_of_ids(store: CatalogStore, where: Where, sort: str, limit: int, cursor
     Raises:
         InvalidInputError: The cursor is none, or of another order.
     """
-    photo = tables.photo.c
+    photo = schema.photo.c
     statement = sa.select(photo.id, photo.captured_at).order_by(*_order(sort))
     if cursor is not None:
         statement = statement.where(_after(sort, *_decoded(cursor, sort)))
@@ -86,7 +86,7 @@ def page_of_ids(store: CatalogStore, where: Where, sort: str, limit: int, cursor
 
 
 def _order(sort: str) -> list[sa.ColumnElement[object]]:
-    photo = tables.photo.c
+    photo = schema.photo.c
     if sort == "id":
         return [photo.id.asc()]
     if sort == "-id":
@@ -99,7 +99,7 @@ def _order(sort: str) -> list[sa.ColumnElement[object]]:
 
 def _after(sort: str, captured_at: str | None, photo_id: int) -> sa.ColumnElement[bool]:
     """SQL: the photo comes later in the order than the one of this time and id."""
-    photo = tables.photo.c
+    photo = schema.photo.c
     by_id = photo.id < photo_id if sort.startswith("-") else photo.id > photo_id
     if sort.endswith("id"):
         return by_id

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 import sqlalchemy as sa
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import VerifiedLabel, history
-from birdsearch.indexer.catalog import chunks
-from birdsearch.indexer.embeddings import read_vectors
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import VerifiedLabel, history
+from birdsearch.indexer.catalog.embeddings import read_vectors
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.store import chunks
 from birdsearch.indexer.reach import PlacedFile, Reach
-from birdsearch.indexer.records import ModelRecord
-from birdsearch.model.species import Taxonomy, name_key
+from birdsearch.model.taxonomy import Taxonomy, name_key
 from birdsearch.search.labels.fusion import softmax
-from birdsearch.search.places import coarse_place
-from birdsearch.search.service.schemas_photos import File, Photo, PhotoLabel, Verified, View
+from birdsearch.search.query.location_privacy.coarsening import coarse_place
+from birdsearch.search.service.schemas.photos import File, Photo, PhotoLabel, Verified, View
 from birdsearch.search.service.state import Service
 
 __all__ = ["IMAGE_TYPES", "read_photo_rows"]
@@ -47,7 +47,7 @@ def read_photo_rows(service: Service, photo_ids: Sequence[int]) -> list[Photo]:
     """
     wanted = list(dict.fromkeys(photo_ids))
     store, record = service.store, service.store.active_model()
-    photo = tables.photo.c
+    photo = schema.photo.c
     with store.reading() as connection:
         rows = {
             row.id: row
@@ -107,7 +107,7 @@ def read_photo_rows(service: Service, photo_ids: Sequence[int]) -> list[Photo]:
 
 def _files(service: Service, connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int, list[File]]:
     """The files of photos, those that can be reached first."""
-    file, root = tables.file.c, tables.root.c
+    file, root = schema.file.c, schema.root.c
     roots = {row.id: row.path for row in connection.execute(sa.select(root.id, root.path))}
     found: defaultdict[int, dict[PlacedFile, str]] = defaultdict(dict)
     for ids in chunks(photo_ids):
@@ -127,7 +127,7 @@ def _files(service: Service, connection: sa.Connection, photo_ids: Sequence[int]
 
 
 def _views(connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int, list[View]]:
-    view = tables.view.c
+    view = schema.view.c
     found: defaultdict[int, list[View]] = defaultdict(list)
     for ids in chunks(photo_ids):
         for row in connection.execute(
@@ -164,13 +164,13 @@ def _labels(
     connection: sa.Connection, record: ModelRecord | None, view_ids: Sequence[int]
 ) -> dict[int, PhotoLabel]:
     """What views are taken for: by the last `label` run, else by the network alone."""
-    prediction, run = tables.prediction.c, tables.run.c
+    prediction, run = schema.prediction.c, schema.run.c
     newest = sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
     stored = {
         row.view_id: row
         for ids in chunks(view_ids)
         for row in connection.execute(
-            sa.select(tables.prediction).where(
+            sa.select(schema.prediction).where(
                 prediction.run_id == newest.scalar_subquery(), prediction.view_id.in_(ids)
             )
         )
@@ -224,7 +224,7 @@ def _guesses(
 
 
 def _scientific_names(connection: sa.Connection, names: Sequence[str]) -> dict[str, str]:
-    taxonomy, taxon = Taxonomy.load(), tables.taxon.c
+    taxonomy, taxon = Taxonomy.load(), schema.taxon.c
     own = {
         row.key: row.scientific_name
         for keys in chunks([name_key(name) for name in names])

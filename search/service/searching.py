@@ -4,35 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import numpy as np
 import sqlalchemy as sa
-from fastapi import HTTPException
+from fastapi import Depends, HTTPException, Request
 from numpy.typing import NDArray
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.lookups import read_photos
-from birdsearch.indexer.records import ModelRecord
+from birdsearch.indexer.catalog.photos import read_photos
+from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.threads import one_thread
-from birdsearch.search.answers import Question
-from birdsearch.search.inputs import region_of
-from birdsearch.search.places import coarse_place
-from birdsearch.search.results import Hit, LabelEvidence, QueryPhoto, QueryResult
-from birdsearch.search.rocchio import feedback
+from birdsearch.search.query.engine import Question
+from birdsearch.search.query.hits import Hit, LabelEvidence, QueryPhoto, QueryResult
+from birdsearch.search.query.inputs import region_of
+from birdsearch.search.query.location_privacy.coarsening import coarse_place
+from birdsearch.search.query.relevance_feedback import feedback
+from birdsearch.search.query.stored import StoredView, stored_photos, stored_views
 from birdsearch.search.service.batching import Batcher
 from birdsearch.search.service.embedding import PhotoFile
-from birdsearch.search.service.schemas_search import LabelRequest, SearchRequest
+from birdsearch.search.service.schemas.search import LabelRequest, SearchRequest
+from birdsearch.search.service.state import Service
 from birdsearch.search.service.verified import verified_names
 from birdsearch.search.service.where import where_of
-from birdsearch.search.stored import StoredView, stored_photos, stored_views
 
-if TYPE_CHECKING:
-    from birdsearch.search.service.state import Service
-
-__all__ = ["Searcher", "evidence_told", "thumb_url"]
+__all__ = ["Searcher", "SearcherDep", "evidence_told", "thumb_url"]
 
 # Requests in a batch; and hits up to which a search does not hold up those it shares a batch with.
 _BATCH, _FEW_HITS = 64, 100
@@ -252,6 +250,15 @@ class _Found:
     path: bytes = b""
     like: Sequence[NDArray[np.float32]] = ()
     unlike: Sequence[NDArray[np.float32]] = ()
+
+
+async def _searcher_of(request: Request) -> Searcher:
+    searcher: Searcher = request.app.state.searcher
+    return searcher
+
+
+SearcherDep = Annotated[Searcher, Depends(_searcher_of)]
+"""The searcher of the service that answers a request."""
 
 
 def evidence_told(service: Service, evidence: LabelEvidence) -> dict[str, Any]:

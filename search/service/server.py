@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from birdsearch.errors import BirdsearchError
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.service.app import create_app
 from birdsearch.search.service.connections import ConnectionLimits, protocol
 from birdsearch.search.service.options import ServeOptions

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.records import ModelRecord
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import LabelEstimator
-from birdsearch.search.places import SensitivePhotos
+from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
 from birdsearch.search.service.label_state import LabelState, label_state
 from birdsearch.search.sightings.listed import SeenPhotos, StoredSighting, list_sightings, read_seen
 from birdsearch.search.sightings.store import last_run
@@ -61,9 +61,9 @@ class SightingViews:
 
 def _placed_state(store: CatalogStore) -> _Key:
     """The last change of a photo, and of where cameras stood."""
-    run = tables.run.c
+    run = schema.run.c
     with store.reading() as connection:
-        seq = connection.execute(sa.select(sa.func.max(tables.change.c.seq))).scalar_one()
+        seq = connection.execute(sa.select(sa.func.max(schema.change.c.seq))).scalar_one()
         deployed = connection.execute(
             sa.select(sa.func.max(run.id)).where(run.command.like("deployments%"))
         ).scalar_one()

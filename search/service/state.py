@@ -9,12 +9,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from birdsearch.config import Settings
 from birdsearch.errors import CatalogError, CatalogReadOnlyError
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.records import ModelRecord
-from birdsearch.search.engine import Catalog
-from birdsearch.search.places import SensitivePhotos
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.search.catalog import Catalog
+from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
 from birdsearch.search.service.cluster_maps import ClusterMaps
 from birdsearch.search.service.cluster_views import ClusterViews
 from birdsearch.search.service.copies import FoundCopies
@@ -25,11 +24,11 @@ from birdsearch.search.service.options import ServeOptions
 from birdsearch.search.service.paths import ShownPaths
 from birdsearch.search.service.problems import without_paths
 from birdsearch.search.service.review_pool import ReviewPool
-from birdsearch.search.service.searching import Searcher
 from birdsearch.search.service.sighting_views import SightingViews
 from birdsearch.search.service.thumbs import ThumbCache, thumbs_folder
 from birdsearch.search.service.turns import Turns
 from birdsearch.search.service.writing import CatalogWriters
+from birdsearch.settings import Settings
 
 __all__ = ["Service", "ServiceDep", "service_of"]
 
@@ -62,7 +61,6 @@ class Service:
         sightings: Sightings as they are shown.
         review: What may be verified next.
         embedder: Embeds photos that come with requests.
-        searcher: Answers what is like a photo and what is on it.
         stopping: Set when the service is asked to stop; what streams or waits ends then.
 
     Raises:
@@ -94,7 +92,6 @@ class Service:
                     Embedder(self.catalog, max_bytes=largest, on_batch=self.metrics.batches.observe)
                 )
             )
-            self.searcher = closing.enter_context(contextlib.closing(Searcher(self)))
             self._closing = closing.pop_all()
         self._preparing = threading.Thread(target=self._prepare, name="sensitive photos", daemon=True)
         self._preparing.start()

@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 __all__ = ["gallery"]
 
-_FOLDER = Path(__file__).parent / "static"
+_FOLDER = Path(__file__).parent / "gallery"
 
 # Said here and not guessed: what a system knows of types differs, and scripts of another type are not run.
 _TYPES = {

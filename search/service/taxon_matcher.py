@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.taxa import catalog_taxonomy, new_taxon
-from birdsearch.model.species import Taxon, name_key
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import catalog_taxonomy, new_taxon
+from birdsearch.model.taxonomy import Taxon, name_key
 from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched
 
 __all__ = ["TaxonMatcher"]

@@ -7,12 +7,12 @@ import unicodedata
 
 import sqlalchemy as sa
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labelled_photos
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.taxa import read_taxonomy
-from birdsearch.model.species import Taxon
-from birdsearch.search.service.schemas_photos import FoundTaxon
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import labelled_photos
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import read_taxonomy
+from birdsearch.model.taxonomy import Taxon
+from birdsearch.search.service.schemas.photos import FoundTaxon
 
 __all__ = ["find_taxa"]
 
@@ -60,8 +60,8 @@ def _plain(text: str) -> str:
 
 def _verified_photos(connection: sa.Connection) -> dict[str, int]:
     """How many photos bear a positive label in force, by the name of the taxon."""
-    taxon = tables.taxon.c
-    labelled = labelled_photos(with_lost=False).add_columns(tables.annotation.c.taxon_id).subquery()
+    taxon = schema.taxon.c
+    labelled = labelled_photos(with_lost=False).add_columns(schema.annotation.c.taxon_id).subquery()
     rows = connection.execute(
         sa.select(taxon.name, sa.func.count(sa.distinct(labelled.c.photo_id)))
         .join(labelled, labelled.c.taxon_id == taxon.id)

@@ -19,10 +19,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from birdsearch.errors import BirdsearchError, PhotoError
-from birdsearch.indexer.confine import worker_environment
-from birdsearch.indexer.decode_process import signal_name
-from birdsearch.indexer.records import Box
-from birdsearch.model.photo import PhotoLimits
+from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.photo import PhotoLimits
+from birdsearch.model.images.worker.process import signal_name
+from birdsearch.model.images.worker.sandbox import worker_environment
 
 __all__ = ["ThumbMakers", "ThumbMakersBusyError", "ThumbTask"]
 
@@ -221,7 +221,7 @@ class ThumbMakers:
         """Make a thumbnail of an open file.
 
         Args:
-            descriptor: The file, opened with `birdsearch.model.reading.OPEN_FLAGS`; it stays open.
+            descriptor: The file, opened with `birdsearch.model.images.file_io.OPEN_FLAGS`; it stays open.
             task: What of it.
 
         Returns:

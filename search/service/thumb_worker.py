@@ -19,13 +19,18 @@ from typing import Any
 from PIL import Image
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.confine import kernel_deadline, limit_resources, prepare_signals, silence_stderr
-from birdsearch.indexer.records import Box
-from birdsearch.model.photo import PhotoLimits, load_photo
-from birdsearch.model.picture_digest import is_photo
+from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.digest import is_photo
+from birdsearch.model.images.file_io import read_descriptor, read_error
+from birdsearch.model.images.photo import PhotoLimits, load_photo
+from birdsearch.model.images.scaling import Need
+from birdsearch.model.images.worker.sandbox import (
+    kernel_deadline,
+    limit_resources,
+    prepare_signals,
+    silence_stderr,
+)
 from birdsearch.model.preprocess import resize_loaded
-from birdsearch.model.reading import read_descriptor, read_error
-from birdsearch.model.scaling import Need
 
 __all__ = ["ENCODINGS", "encode", "main", "make_thumbnail", "thumbnail_size"]
 

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
-from birdsearch.config import Settings
 from birdsearch.errors import PhotoError
+from birdsearch.indexer.catalog.records import Box
 from birdsearch.indexer.files import write_whole
-from birdsearch.indexer.records import Box
 from birdsearch.search.service.photo_files import PhotoFile, opened
 from birdsearch.search.service.thumb_makers import ThumbMakers, ThumbTask
+from birdsearch.settings import Settings
 
 __all__ = ["SIZES", "ThumbCache", "thumbs_folder"]
 

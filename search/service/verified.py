@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labels_in_force
-from birdsearch.indexer.catalog import CatalogStore, chunks
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.store import CatalogStore, chunks
 
 __all__ = ["verified_names", "views_of"]
 
 
 def views_of(store: CatalogStore, photo_ids: Sequence[int]) -> list[int]:
     """The views of photos, rising; ids of no photo are left out."""
-    view = tables.view.c
+    view = schema.view.c
     found: list[int] = []
     with store.reading() as connection:
         for ids in chunks(photo_ids):

@@ -6,16 +6,14 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.filters import Where, parse_bbox, parse_near
-
-if TYPE_CHECKING:
-    from birdsearch.search.service.state import Service
+from birdsearch.search.query.filters import Where, parse_bbox, parse_near
+from birdsearch.search.service.state import Service
 
 __all__ = ["WhereModel", "WhereQuery", "where_of"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.store import CatalogStore
 
 __all__ = ["CatalogWriters"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.indexer.crawl import display_path
-from birdsearch.search.groups import GroupRules
+from birdsearch.search.labels.vote_groups import GroupRules
 from birdsearch.search.sightings.exposures import bits_apart, within_groups
 from birdsearch.search.sightings.frames import Frames
 

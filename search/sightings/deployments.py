@@ -12,12 +12,12 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.soundness import refuse_damaged
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.csv_table import CsvTable
-from birdsearch.indexer.runs import finish_run, start_run
-from birdsearch.indexer.soundness import refuse_damaged
 from birdsearch.search.sightings.frames import Frames
 
 __all__ = [
@@ -263,10 +263,10 @@ class DeploymentSummary:
 
 def read_deployments(store: CatalogStore) -> list[Deployment]:
     """The deployments of a catalog, by name."""
-    table = tables.deployment.c
+    table = schema.deployment.c
     with store.reading() as connection:
         refuse_damaged(connection, store.database_path, "deployment")
-        rows = connection.execute(sa.select(tables.deployment).order_by(table.name)).all()
+        rows = connection.execute(sa.select(schema.deployment).order_by(table.name)).all()
     return [
         Deployment(
             *(row.name, row.site, row.folder, row.camera, row.starts_at, row.ends_at),
@@ -286,7 +286,7 @@ def store_deployments(store: CatalogStore, found: Iterable[Deployment], command:
     """
     known = {one.name: one for one in read_deployments(store)}
     outcomes: Counter[str] = Counter()
-    table = tables.deployment.c
+    table = schema.deployment.c
     with store.writing() as connection:
         run_id = start_run(connection, command)
         for one in found:
@@ -297,9 +297,9 @@ def store_deployments(store: CatalogStore, found: Iterable[Deployment], command:
                 "run_id": run_id,
             }
             if before is None:
-                connection.execute(sa.insert(tables.deployment).values(values))
+                connection.execute(sa.insert(schema.deployment).values(values))
             elif replace(before, id=one.id) != one:
-                connection.execute(sa.update(tables.deployment).where(table.id == before.id).values(values))
+                connection.execute(sa.update(schema.deployment).where(table.id == before.id).values(values))
             outcome = "added" if before is None else "unchanged"
             outcomes["updated" if before is not None and replace(before, id=one.id) != one else outcome] += 1
         counts = {kind: outcomes[kind] for kind in ("added", "updated", "unchanged")}
@@ -326,8 +326,8 @@ def remove_deployments(store: CatalogStore, names: Sequence[str]) -> int:
     with store.writing() as connection:
         run_id = start_run(connection, "deployments remove")
         connection.execute(
-            sa.update(tables.event).where(tables.event.c.deployment_id.in_(ids)).values(deployment_id=None)
+            sa.update(schema.event).where(schema.event.c.deployment_id.in_(ids)).values(deployment_id=None)
         )
-        connection.execute(sa.delete(tables.deployment).where(tables.deployment.c.id.in_(ids)))
+        connection.execute(sa.delete(schema.deployment).where(schema.deployment.c.id.in_(ids)))
         finish_run(connection, run_id, {"removed": len(ids)})
     return len(ids)

@@ -15,13 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.records import ModelRecord
-from birdsearch.model.species import Taxonomy
-from birdsearch.search.filters import Where, allowed_views, photos_of
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.labels.estimator import LabelEstimator
-from birdsearch.search.places import SensitiveNames, SensitivePhotos, coarse_place, coarse_places
-from birdsearch.search.places_reach import REACH_S
+from birdsearch.search.query.filters import Where, allowed_views, photos_of
+from birdsearch.search.query.location_privacy.coarsening import (
+    SensitiveNames,
+    SensitivePhotos,
+    coarse_place,
+    coarse_places,
+)
+from birdsearch.search.query.location_privacy.reach import REACH_S
 from birdsearch.search.sightings.build import BuiltParts, Taxa, build_parts, read_taxa, site_codes
 from birdsearch.search.sightings.cameras import warn_of_apart
 from birdsearch.search.sightings.deployed import Assignment, assign

@@ -11,10 +11,10 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.embeddings import unit_vectors
-from birdsearch.indexer.live import live_file, live_photo
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.embeddings import unit_vectors
+from birdsearch.indexer.catalog.live import live_file, live_photo
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.file_names import name_facts
 
 __all__ = [
@@ -192,7 +192,7 @@ class _Facts:
 
 
 def _photo_facts(store: CatalogStore, wanted: NDArray[np.int64], *, with_lost: bool) -> _Facts:
-    photo = tables.photo.c
+    photo = schema.photo.c
     query = sa.select(
         *(photo.id, photo.digest, photo.camera, photo.serial, photo.captured_at, photo.offset_minutes),
         *(photo.phash, photo.width, photo.height, photo.sharpness),
@@ -265,14 +265,14 @@ def _files(
 
     The rows are the photo's place, the folder, the prefix, the number, whether that ends the name, and the base.
     """
-    file, root = tables.file.c, tables.root.c
+    file, root = schema.file.c, schema.root.c
     place = {photo_id: index for index, photo_id in enumerate(ids.tolist())}
     folder_codes: dict[bytes, int] = {}
     prefix_codes: dict[bytes, int] = {}
     base_codes: dict[bytes, int] = {}
     found: list[NDArray[np.int64]] = []
     query = sa.select(file.photo_id, root.path.label("root"), file.path).join(
-        tables.root, root.id == file.root_id
+        schema.root, root.id == file.root_id
     )
     with store.reading() as connection:
         for rows in _pages(connection, query.where(live_file), file.photo_id):
@@ -310,7 +310,7 @@ def _first_files(rows: NDArray[np.int64], kinds: NDArray[np.int64], photos: int)
 
 def _whole_views(store: CatalogStore, ids: NDArray[np.int64]) -> NDArray[np.int64]:
     found = np.zeros(len(ids), np.int64)
-    view = tables.view.c
+    view = schema.view.c
     query = sa.select(view.photo_id, view.id).where(view.kind == "whole")
     with store.reading() as connection:
         for rows in _pages(connection, query, view.photo_id):

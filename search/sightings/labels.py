@@ -8,14 +8,14 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.embeddings import normalised, stored_vectors
-from birdsearch.search.filters import Where, allowed_views
-from birdsearch.search.groups import join_groups
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.embeddings import normalised, stored_vectors
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.fusion import References
 from birdsearch.search.labels.unknown import roll_up
+from birdsearch.search.labels.vote_groups import join_groups
+from birdsearch.search.query.filters import Where, allowed_views
 from birdsearch.search.sightings.frames import Frames
 from birdsearch.search.sightings.pooling import likeness, pool_labels, pool_scores
 
@@ -200,7 +200,7 @@ def _pooled(
 
 def bird_sizes(store: CatalogStore, frames: Frames) -> NDArray[np.float64]:
     """Part of each frame that its largest box takes, 0..1; NaN where no box is known. (N,) float64."""
-    view = tables.view.c
+    view = schema.view.c
     found = np.full(len(frames), np.nan)
     order = np.argsort(frames.photo_ids)
     ids = frames.photo_ids[order]

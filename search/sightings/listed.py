@@ -11,13 +11,13 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.records import ModelRecord
-from birdsearch.indexer.taxa import RANKS, Clade
-from birdsearch.model.species import Taxonomy, name_key
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import RANKS, Clade
+from birdsearch.model.taxonomy import Taxonomy, name_key
 from birdsearch.search.labels.estimator import LabelEstimator
-from birdsearch.search.places import SensitiveNames, SensitivePhotos
+from birdsearch.search.query.location_privacy.coarsening import SensitiveNames, SensitivePhotos
 from birdsearch.search.sightings.build import Taxa, read_taxa, site_codes
 from birdsearch.search.sightings.deployed import assign
 from birdsearch.search.sightings.deployments import read_deployments
@@ -112,7 +112,7 @@ def read_seen(store: CatalogStore, record: ModelRecord, run_id: int) -> SeenPhot
         record: Its model.
         run_id: A `sightings` run.
     """
-    event = tables.event.c
+    event = schema.event.c
     with store.reading() as connection:
         rows = connection.execute(
             sa.select(event.photo_id, event.burst, event.event, event.sighting)

@@ -8,23 +8,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.config import Settings
 from birdsearch.errors import CatalogError, InvalidInputError
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.embeddings import normalised, unit_vectors
-from birdsearch.indexer.records import ModelRecord
-from birdsearch.indexer.runs import decode_mode
-from birdsearch.indexer.vectors import VectorIndex
-from birdsearch.model.photo import PhotoLimits
-from birdsearch.search.catalog_model import catalog_model
-from birdsearch.search.filters import Where, allowed_views, great_circle_km, photos_of
-from birdsearch.search.inputs import Photo, find_photo, network_input
-from birdsearch.search.knn import nearest
-from birdsearch.search.places import SensitivePhotos
-from birdsearch.search.results import Hit
-from birdsearch.search.retrieval import Match, describe
+from birdsearch.indexer.catalog.embeddings import normalised, unit_vectors
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.runs import decode_mode
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.vectors.index import VectorIndex
+from birdsearch.model.images.photo import PhotoLimits
+from birdsearch.search.query.catalog_model import catalog_model
+from birdsearch.search.query.filters import Where, allowed_views, great_circle_km, photos_of
+from birdsearch.search.query.hits import Hit
+from birdsearch.search.query.inputs import Photo, find_photo, network_input
+from birdsearch.search.query.knn import nearest
+from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
+from birdsearch.search.query.retrieval import Match, describe
 from birdsearch.search.sightings.find import with_told_places
 from birdsearch.search.sightings.store import KnownEvents, known_events
+from birdsearch.settings import Settings
 
 __all__ = ["SimilarHit", "SimilarResult", "similar"]
 

@@ -9,10 +9,10 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, chunks
-from birdsearch.indexer.records import ModelRecord
-from birdsearch.indexer.runs import finish_run, start_run
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.store import CatalogStore, chunks
 from birdsearch.search.sightings.build import vote_of
 from birdsearch.search.sightings.deployed import assign
 from birdsearch.search.sightings.deployments import read_deployments
@@ -44,7 +44,7 @@ def store_sightings(store: CatalogStore, found: FoundSightings, settings: Mappin
         run_id = start_run(connection, "sightings")
         for some in chunks(order.tolist(), _ROWS):
             connection.execute(
-                sa.insert(tables.event), _rows(run_id, some, frames, columns, found, deployment_ids)
+                sa.insert(schema.event), _rows(run_id, some, frames, columns, found, deployment_ids)
             )
         finish_run(connection, run_id, counts_of(found) | {"settings": dict(settings)})
     return run_id
@@ -115,7 +115,7 @@ class KnownEvents:
 
 def last_run(store: CatalogStore) -> int | None:
     """The newest `sightings` run that was finished, or None."""
-    run = tables.run.c
+    run = schema.run.c
     with store.reading() as connection:
         newest = connection.execute(
             sa.select(sa.func.max(run.id)).where(run.command == "sightings", run.outcome == "done")
@@ -131,7 +131,7 @@ def known_events(store: CatalogStore, record: ModelRecord) -> KnownEvents:
         record: Its model.
     """
     newest = last_run(store)
-    photo = tables.photo.c
+    photo = schema.photo.c
     with store.reading() as connection:
         ids = np.array(connection.execute(sa.select(photo.id)).scalars().all(), dtype=np.int64)
     frames = read_frames(store, ids)
@@ -157,7 +157,7 @@ def _stored(
     store: CatalogStore, run_id: int, frames: Frames
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Events and sightings by the smallest places in them, and which photos the run saw."""
-    event = tables.event.c
+    event = schema.event.c
     query = sa.select(event.photo_id, event.event, event.sighting).where(event.run_id == run_id)
     parts = [np.zeros((0, 3), np.int64)]
     with store.reading() as connection:

@@ -13,8 +13,8 @@ import numpy as np
 import sqlalchemy as sa
 from PIL import Image
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.store import CatalogStore
 
 _DIM, _CLASSES = 8, ("common wren", "marsh tit")
 _SEED, _PICTURES = 7, 16
@@ -43,7 +43,7 @@ def make_catalog(path: Path, photos: Path, *, count: int, shares: Sequence[float
     vectors = generator.normal(size=(count, _DIM)).astype("<f4")
     with CatalogStore.open(path, "create") as store, store.writing() as connection:
         connection.execute(
-            sa.insert(tables.model).values(
+            sa.insert(schema.model).values(
                 id=1,
                 name="made up",
                 network="none",
@@ -55,8 +55,8 @@ def make_catalog(path: Path, photos: Path, *, count: int, shares: Sequence[float
                 head_bias=np.zeros(len(_CLASSES), "<f4").tobytes(),
             )
         )
-        connection.execute(sa.insert(tables.meta).values(key="model", value="1"))
-        connection.execute(sa.insert(tables.root).values(id=1, path=os.fsencode(photos), added_at="now"))
+        connection.execute(sa.insert(schema.meta).values(key="model", value="1"))
+        connection.execute(sa.insert(schema.root).values(id=1, path=os.fsencode(photos), added_at="now"))
         for start in range(0, count, _ROWS):
             ids = range(start + 1, min(start + _ROWS, count) + 1)
             blobs = [row.tobytes() for row in vectors[start : start + _ROWS]]

@@ -19,10 +19,10 @@ from click.testing import CliRunner, Result
 
 from birdsearch.cli.annotate import annotate
 from birdsearch.errors import CatalogError, CatalogLockedError, InvalidInputError, PhotoError
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.store import CatalogStore
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 MakePhoto = Callable[..., Path]
 

@@ -17,7 +17,7 @@ from birdsearch.cli.catalog import status
 from birdsearch.errors import CatalogError
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,9 @@ from PIL import Image
 from birdsearch.cli.annotate import annotate
 from birdsearch.cli.cluster import cluster
 from birdsearch.errors import CatalogLockedError, InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labels_in_force
-from birdsearch.indexer.catalog import CatalogStore, now
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.store import CatalogStore, now
 
 MakePhoto = Callable[..., Path]
 DIM = 16
@@ -46,37 +46,37 @@ def indexed(tmp_path_factory: pytest.TempPathFactory, make_photo: MakePhoto) -> 
         add = connection.execute
         head = np.zeros((1, DIM), "<f4").tobytes()
         add(
-            sa.insert(tables.model).values(
+            sa.insert(schema.model).values(
                 id=1, name="made-up", network="xcit_nano12_p16", sha256="0" * 64, preprocessing="none",
                 embedding_size=DIM, classes='["bird"]', head_weight=head, head_bias=head[:4],
             )
         )  # fmt: skip
-        add(sa.insert(tables.meta).values(key="model", value="1"))
-        add(sa.insert(tables.root).values(id=1, path=os.fsencode(archive), added_at=now()))
+        add(sa.insert(schema.meta).values(key="model", value="1"))
+        add(sa.insert(schema.root).values(id=1, path=os.fsencode(archive), added_at=now()))
         for place, kind in enumerate(kinds.tolist()):
             name, row = f"{place:02d}.png", place + 1
             content = make_photo(archive / name, place).read_bytes()
             vector = (np.eye(DIM)[kind] + 0.02 * rng.normal(size=DIM)).astype("<f4").tobytes()
             add(
-                sa.insert(tables.photo).values(
+                sa.insert(schema.photo).values(
                     id=row, digest=hashlib.sha256(content).digest(), size=len(content), format="PNG", width=48,
                     height=36, captured_at=f"2023-05-{row:02d}T06:30:00",
                     camera="Canon" if row % 2 else "Nikon",
                 )
             )  # fmt: skip
             add(
-                sa.insert(tables.file).values(
+                sa.insert(schema.file).values(
                     root_id=1, path=name.encode(), state="present", photo_id=row, size=len(content), mtime_ns=0,
                     ctime_ns=0, device=0, inode=row, transient=0,
                 )
             )  # fmt: skip
-            add(sa.insert(tables.view).values(id=row, photo_id=row, kind="whole", x=0, y=0, w=1, h=1))
+            add(sa.insert(schema.view).values(id=row, photo_id=row, kind="whole", x=0, y=0, w=1, h=1))
             add(
-                sa.insert(tables.embedding).values(
+                sa.insert(schema.embedding).values(
                     view_id=row, model_id=1, vector=vector, crc32=zlib.crc32(vector)
                 )
             )
-            add(sa.insert(tables.change).values(op="add", view_id=row, model_id=1))
+            add(sa.insert(schema.change).values(op="add", view_id=row, model_id=1))
     return folder
 
 
@@ -191,7 +191,7 @@ def test_what_does_not_fit_together_is_told_before_anything_is_done(catalog: Pat
     refused(run("undo", catalog), "nothing is clustered yet")
     with CatalogStore.open(catalog) as store, store.reading() as connection:
         assert (
-            connection.execute(sa.select(sa.func.count()).select_from(tables.cluster_run)).scalar_one() == 0
+            connection.execute(sa.select(sa.func.count()).select_from(schema.cluster_run)).scalar_one() == 0
         )
 
 

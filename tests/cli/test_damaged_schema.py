@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from birdsearch.cli import run
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.store import CatalogStore
 
 SEED = 5
 

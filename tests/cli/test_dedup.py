@@ -22,11 +22,11 @@ from PIL import Image
 
 from birdsearch.cli.dedup import dedup, size_text
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.store import CatalogStore
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 MakePhoto = Callable[..., Path]
 
@@ -57,7 +57,7 @@ def place(template: Path, tmp_path: Path) -> Path:
     for name in ("archive", "catalog"):
         shutil.copytree(template / name, tmp_path / name)
     with CatalogStore.open(tmp_path / "catalog", "write") as store, store.writing() as connection:
-        connection.execute(sa.update(tables.root).values(path=os.fsencode(tmp_path / "archive")))
+        connection.execute(sa.update(schema.root).values(path=os.fsencode(tmp_path / "archive")))
     return tmp_path
 
 
@@ -226,11 +226,11 @@ def test_a_catalog_that_somebody_else_writes_to_is_searched_all_the_same(place: 
     catalog = place / "catalog"
     with CatalogStore.open(catalog, "write") as store:
         with store.writing() as connection:
-            connection.execute(sa.delete(tables.fingerprint))
+            connection.execute(sa.delete(schema.fingerprint))
         assert len(found(catalog)) == 2
         # And what was reckoned for it is kept: looking takes no lock but for moments.
         with store.reading() as connection:
-            assert connection.execute(sa.select(sa.func.count()).select_from(tables.fingerprint)).scalar_one()
+            assert connection.execute(sa.select(sa.func.count()).select_from(schema.fingerprint)).scalar_one()
 
 
 def test_an_interrupt_finishes_the_file_in_hand_and_exits_with_130(place: Path) -> None:
@@ -253,7 +253,7 @@ def test_an_interrupt_finishes_the_file_in_hand_and_exits_with_130(place: Path) 
     assert "Moved 1 file" in ended.stderr
     assert len(files(place / "archive")) == len(before) - 1
     with CatalogStore.open(place / "catalog") as store, store.reading() as connection:
-        assert connection.execute(sa.select(tables.quarantine.c.state)).scalars().all() == ["moved"]
+        assert connection.execute(sa.select(schema.quarantine.c.state)).scalars().all() == ["moved"]
     done(place / "catalog", "undo")
     assert files(place / "archive") == before
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -265,9 +265,9 @@ def test_the_interrupted_run_before_is_told_of(place: Path) -> None:
         assert photo_id is not None
         digest = hashlib.sha256((place / "archive/web/IMG_3.jpg").read_bytes()).digest()
         with store.writing() as connection:
-            run_id = connection.execute(sa.select(sa.func.max(tables.run.c.id))).scalar_one()
+            run_id = connection.execute(sa.select(sa.func.max(schema.run.c.id))).scalar_one()
             connection.execute(
-                sa.insert(tables.quarantine).values(
+                sa.insert(schema.quarantine).values(
                     run_id=run_id,
                     photo_id=photo_id,
                     keeper_id=photo_id,

@@ -20,16 +20,16 @@ from birdsearch.cli.forget import forget
 from birdsearch.cli.label import label
 from birdsearch.cli.sightings import sightings
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import history, labels_in_force, record
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.taxa import new_taxon
-from birdsearch.indexer.vectors import VectorIndex
-from birdsearch.indexer.verify import check_catalog
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import history, labels_in_force, record
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import new_taxon
+from birdsearch.indexer.catalog.verify import check_catalog
+from birdsearch.indexer.vectors.index import VectorIndex
 from birdsearch.search.dedup.distinct import reject, rejected_pairs
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 MakePhoto = Callable[..., Path]
 Rows = dict[str, list[tuple[Any, ...]]]
@@ -70,7 +70,7 @@ class Place:
         with CatalogStore.open(self.catalog) as store, store.reading() as connection:
             return {
                 name: sorted(map(tuple, connection.execute(sa.select(table))), key=repr)
-                for name, table in tables.metadata.tables.items()
+                for name, table in schema.metadata.tables.items()
                 if name not in ("run", "change", "snapshot", "forgotten", "meta")
             }
 
@@ -104,9 +104,9 @@ def test_a_photo_without_a_file_is_forgotten_with_all_that_is_known_of_it_and_co
     with CatalogStore.open(place.catalog, "write") as store, store.writing() as connection:
         # What a catalog of before knew the photo by, and one that turned out to be the same picture.
         photo_id = min(gone)
-        connection.execute(sa.insert(tables.merged_photo).values(photo_id=90, into_id=photo_id))
+        connection.execute(sa.insert(schema.merged_photo).values(photo_id=90, into_id=photo_id))
         for digest, owner in ((bytes(32), photo_id), (bytes([1]) * 32, 90)):
-            connection.execute(sa.insert(tables.former_digest).values(digest=digest, photo_id=owner))
+            connection.execute(sa.insert(schema.former_digest).values(digest=digest, photo_id=owner))
     before = place.rows()
     for table in ("prediction", "event", "cluster_member", "distinct_pair", "annotation"):
         assert before[table], table

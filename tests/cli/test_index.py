@@ -326,7 +326,7 @@ def test_a_read_only_catalog_answers_queries_and_refuses_to_index(
 def test_a_second_writer_is_told_at_once_who_the_first_is(
     birdsearch: Birdsearch, archive: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
 
     catalog = tmp_path / "catalog"
     assert birdsearch("index", archive, "--weights", tiny_weights, "--catalog", catalog).returncode == 0

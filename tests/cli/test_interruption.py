@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from birdsearch.cli.interruption import kept_by
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.search.labels.predict import Prediction, last_predictions
+from birdsearch.indexer.catalog.records import Prediction
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.search.labels.predict import last_predictions
 
 MakePhoto = Callable[..., Path]
 
@@ -66,7 +67,7 @@ def _interrupt(
         ("label", ("birdsearch.search.labels.predict", "predict"), "those of the last whole run stay"),
         ("dedup", ("birdsearch.search.dedup.find", "find_copies"), "the next run goes on"),
         ("sightings", ("birdsearch.search.sightings.find", "find_sightings"), "the last whole run stay"),
-        ("check", ("birdsearch.indexer.verify", "check_catalog"), "nothing is lost"),
+        ("check", ("birdsearch.indexer.catalog.verify", "check_catalog"), "nothing is lost"),
     ],
 )
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -22,14 +22,14 @@ from PIL import Image
 from birdsearch.cli.label import label, mislabelled
 from birdsearch.cli.query import query
 from birdsearch.errors import CatalogError, CatalogLockedError, InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import record
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.taxa import new_taxon
-from birdsearch.indexer.vector_bytes import encode_vector
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import record
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import new_taxon
+from birdsearch.indexer.catalog.vector_bytes import encode_vector
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 MakePhoto = Callable[..., Path]
 COUNT = 24
@@ -99,7 +99,7 @@ def test_the_table_counts_labels_and_says_that_nothing_is_fitted(catalog: Path) 
     assert lines[1].split() == ["Label", "Photos"]
     assert sum(int(line.split()[-1]) for line in lines[2:-1]) == COUNT
     assert lines[-1].startswith("not calibrated: verify photos with `birdsearch annotate`")
-    assert count(catalog, tables.prediction) == COUNT
+    assert count(catalog, schema.prediction) == COUNT
     assert f"): {COUNT} bird" in done(label, catalog, "--confidence", 1)
 
 
@@ -174,13 +174,13 @@ def test_what_to_verify_next_is_flagged_and_in_the_same_order(catalog: Path, che
         assert row.pop("flags") == expected
     assert found == plain
     assert "Flags" in run(label, catalog, "--suggest", 5, "--checklist", checklist).stdout.splitlines()[0]
-    assert count(catalog, tables.prediction) == 0
+    assert count(catalog, schema.prediction) == 0
 
 
 def test_a_checklist_that_makes_no_sense_is_an_error_before_anything_is_written(
     catalog: Path, checklist: Path
 ) -> None:
-    runs = count(catalog, tables.run)
+    runs = count(catalog, schema.run)
     checklist.write_text("species,months\nspecies a,13\n")
     for arguments in ([], ["--suggest", "2"]):
         result = run(label, catalog, *arguments, "--checklist", checklist)
@@ -190,7 +190,7 @@ def test_a_checklist_that_makes_no_sense_is_an_error_before_anything_is_written(
     missing = run(label, catalog, "--checklist", checklist.with_name("none.csv"))
     assert "cannot be read: No such file" in str(missing.exception)
     assert run(label, catalog, "--checklist", checklist.parent).exit_code == 2
-    assert count(catalog, tables.run) == runs
+    assert count(catalog, schema.run) == runs
 
 
 def test_conditions_choose_the_photos(catalog: Path) -> None:
@@ -212,7 +212,7 @@ def test_conditions_choose_the_photos(catalog: Path) -> None:
 def test_damaged_vectors_are_told_in_every_format(catalog: Path) -> None:
     with CatalogStore.open(catalog, "write") as store, store.writing() as connection:
         connection.execute(
-            sa.update(tables.embedding).where(tables.embedding.c.view_id < 3).values(vector=b"")
+            sa.update(schema.embedding).where(schema.embedding.c.view_id < 3).values(vector=b"")
         )
     for fmt in ("table", "json", "csv"):
         result = run(label, catalog, "--format", fmt)
@@ -229,7 +229,7 @@ def test_a_fit_says_what_it_was_fitted_on_and_labels_nothing(catalog: Path) -> N
         *("temperature", "discount", "tau", "neighbour_weight", "mean_weight"),
     ]
     assert (found["photos"], found["groups"], found["labels"]) == (COUNT, COUNT, 2)
-    assert count(catalog, tables.prediction) == 0
+    assert count(catalog, schema.prediction) == 0
     lines = done(label, catalog, "--fit").splitlines()
     assert lines[1].split() == ["fitted", "on", "photos", str(COUNT)]
     table = list(csv.DictReader(io.StringIO(done(label, catalog, "--fit", "--format", "csv"))))
@@ -260,7 +260,7 @@ def test_what_to_verify_next_is_listed_and_nothing_is_written(catalog: Path) -> 
     assert {row["photo_id"] % 2 for row in rows(label, catalog, "--suggest", 3, "--camera", "nikon")} == {0}
     assert len(rows(label, catalog, "--suggest", 1000)) == COUNT - 2
     assert rows(label, catalog, "--suggest", 3, "--verified") == []
-    assert count(catalog, tables.prediction) == 0
+    assert count(catalog, schema.prediction) == 0
 
 
 def separated(catalog: Path) -> None:
@@ -271,8 +271,8 @@ def separated(catalog: Path) -> None:
             vector = np.eye(128)[int(view > 10)] + 0.02 * rng.normal(size=128)
             content, checksum = encode_vector(vector)
             connection.execute(
-                sa.update(tables.embedding)
-                .where(tables.embedding.c.view_id == view)
+                sa.update(schema.embedding)
+                .where(schema.embedding.c.view_id == view)
                 .values(vector=content, crc32=checksum)
             )
     labels = {view: ("Moss owl", "Ghost finch")[view > 10] for view in range(1, COUNT + 1)}
@@ -364,7 +364,7 @@ def test_a_damaged_calibration_is_told_and_a_new_fit_repairs_it(catalog: Path) -
     verify_all(catalog)
     rows(label, catalog, "--fit")
     with CatalogStore.open(catalog, "write") as store, store.writing() as connection:
-        connection.execute(sa.update(tables.calibration).values(parameters="{"))
+        connection.execute(sa.update(schema.calibration).values(parameters="{"))
     for command, arguments in ((label, []), (label, ["--suggest", "2"]), (mislabelled, []), (query, ["#1"])):
         result = run(command, catalog, *arguments)
         assert isinstance(result.exception, CatalogError)

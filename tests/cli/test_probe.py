@@ -20,7 +20,7 @@ from birdsearch.cli.probe import probe
 from birdsearch.errors import CatalogError, InvalidInputError
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 pytest.importorskip("sklearn")
 
@@ -31,9 +31,9 @@ MakePhoto = Callable[..., Path]
 def labelled(tmp_path_factory: pytest.TempPathFactory, make_photo: MakePhoto, tiny_model: Model) -> Path:
     """A catalog of 12 photos on as many days: 5 labelled with one species, 5 with another, 1 with a third."""
     from birdsearch import Catalog
-    from birdsearch.indexer.annotations import record
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.taxa import new_taxon
+    from birdsearch.indexer.catalog.annotations import record
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.catalog.taxa import new_taxon
 
     folder = tmp_path_factory.mktemp("probe")
     for seed in range(12):
@@ -111,9 +111,9 @@ def test_csv_has_a_row_a_fact_and_a_row_a_probe(catalog: Path) -> None:
 
 
 def test_labels_that_cannot_be_validated_with_are_said(catalog: Path) -> None:
-    from birdsearch.indexer.annotations import record, undo
-    from birdsearch.indexer.catalog import CatalogStore
-    from birdsearch.indexer.taxa import new_taxon
+    from birdsearch.indexer.catalog.annotations import record, undo
+    from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.catalog.taxa import new_taxon
 
     with CatalogStore.open(catalog, "write") as store:
         undo(store)
@@ -137,7 +137,7 @@ def test_a_c_that_is_none_is_refused(catalog: Path) -> None:
 
 
 def test_a_catalog_without_photos_is_said(tmp_path: Path) -> None:
-    from birdsearch.indexer.catalog import CatalogStore
+    from birdsearch.indexer.catalog.store import CatalogStore
 
     missing = run(tmp_path / "none", "info")
     assert isinstance(missing.exception, CatalogError)

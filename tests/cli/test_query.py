@@ -19,7 +19,7 @@ from birdsearch.cli.query import query
 from birdsearch.errors import CatalogError, InvalidInputError, ModelMismatchError
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 MakePhoto = Callable[..., Path]
 

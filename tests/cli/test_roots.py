@@ -22,14 +22,14 @@ from birdsearch.cli.dedup import dedup
 from birdsearch.cli.query import query
 from birdsearch.cli.roots import roots
 from birdsearch.errors import InvalidInputError, MissingFilesError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labels_in_force, record
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.taxa import new_taxon
-from birdsearch.indexer.verify import check_catalog
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import labels_in_force, record
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import new_taxon
+from birdsearch.indexer.catalog.verify import check_catalog
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 MakePhoto = Callable[..., Path]
 
@@ -205,10 +205,10 @@ def test_deployments_and_the_undo_log_follow_a_root(place: Place) -> None:
     place.index(place.old)
     place.ok(dedup, "--apply")
     with CatalogStore.open(place.catalog, "write") as store, store.writing() as connection:
-        run_id = connection.execute(sa.select(sa.func.max(tables.run.c.id))).scalar_one()
+        run_id = connection.execute(sa.select(sa.func.max(schema.run.c.id))).scalar_one()
         for number, folder in enumerate((place.old / "0", place.old.with_name("archive-2"))):
             connection.execute(
-                sa.insert(tables.deployment).values(
+                sa.insert(schema.deployment).values(
                     name=f"{number}", site="s", folder=os.fsencode(folder), run_id=run_id
                 )
             )
@@ -218,7 +218,7 @@ def test_deployments_and_the_undo_log_follow_a_root(place: Place) -> None:
     assert (place.new / "0/0 (1).png").exists()
     assert not place.old.exists()
     with place.store() as store, store.reading() as connection:
-        folders = connection.execute(sa.select(tables.deployment.c.folder)).scalars().all()
+        folders = connection.execute(sa.select(schema.deployment.c.folder)).scalars().all()
     # A folder whose name merely begins like the root's is another one.
     assert [os.fsdecode(each) for each in folders] == [
         str(place.new / "0"),

@@ -22,13 +22,13 @@ from birdsearch.cli import COMMANDS
 from birdsearch.cli.deployments import deployments
 from birdsearch.cli.sightings import sightings, similar
 from birdsearch.errors import CatalogError, InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import record
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.taxa import new_taxon
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import record
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import new_taxon
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 MakePhoto = Callable[..., Path]
 
@@ -90,7 +90,7 @@ def rows(command: click.Command, catalog: Path, *arguments: object) -> Any:
 
 def stored(catalog: Path) -> int:
     with CatalogStore.open(catalog) as store, store.reading() as connection:
-        return int(connection.execute(sa.select(sa.func.count()).select_from(tables.event)).scalar_one())
+        return int(connection.execute(sa.select(sa.func.count()).select_from(schema.event)).scalar_one())
 
 
 def verify_one(catalog: Path) -> None:

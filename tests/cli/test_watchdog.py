@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from birdsearch.indexer.database import DATABASE_NAME
+from birdsearch.indexer.catalog.connection import DATABASE_NAME
 
 MakePhoto = Callable[..., Path]
 
@@ -27,10 +27,10 @@ import ctypes, signal, sys, threading, time
 import birdsearch.cli as cli
 import birdsearch.indexer.watch
 from birdsearch.cli.watchdog import Watchdog
-from birdsearch.config import Settings
-from birdsearch.model.runtime import Model
+from birdsearch.settings import Settings
+from birdsearch.model.inference import Model
 # Takes seconds on a busy machine, which are not to be counted.
-import birdsearch.model.torch_engine
+import birdsearch.model.runtimes.torch
 
 how, grace_s, *sys.argv[1:] = sys.argv[1:]
 stuck = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from birdsearch.model.species import name_key
+from birdsearch.model.taxonomy import name_key
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = ROOT / "data" / "species.csv"

@@ -11,8 +11,9 @@ import os
 import sys
 from pathlib import Path
 
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.pipeline import IndexOptions, index_archive
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.options import IndexOptions
+from birdsearch.indexer.pipeline import index_archive
 from birdsearch.model import load_model
 
 

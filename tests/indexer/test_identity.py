@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from birdsearch.indexer.annotations import labels_in_force, record
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.pipeline import IndexOptions, IndexSummary, index_archive
-from birdsearch.indexer.verify import check_catalog
-from birdsearch.model.species import Taxon
+from birdsearch.indexer.catalog.annotations import labels_in_force, record
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verify import check_catalog
+from birdsearch.indexer.options import IndexOptions
+from birdsearch.indexer.pipeline import IndexSummary, index_archive
+from birdsearch.model.taxonomy import Taxon
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 Run = Callable[..., IndexSummary]
 VECTOR_OF = """

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.database import DATABASE_NAME
-from birdsearch.indexer.vectors import VectorIndex
-from birdsearch.indexer.verify import check_catalog
+from birdsearch.indexer.catalog.connection import DATABASE_NAME
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verify import check_catalog
+from birdsearch.indexer.vectors.index import VectorIndex
 
 KILLS = 300 if os.environ.get("BIRDSEARCH_SOAK") else 30
 LONGEST = 120.0

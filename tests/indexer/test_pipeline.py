@@ -19,16 +19,18 @@ import pytest
 import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError, MissingFilesError, ModelMismatchError, WeightsError
-from birdsearch.indexer import stages, tables
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer import stages
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.runs import vector_settings
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.indexer.model_source import ModelSource
-from birdsearch.indexer.pipeline import IndexOptions, IndexSummary, index_archive
-from birdsearch.indexer.runs import vector_settings
-from birdsearch.indexer.vectors import VectorIndex, normalised
-from birdsearch.indexer.verify import check_catalog
+from birdsearch.indexer.options import IndexOptions
+from birdsearch.indexer.pipeline import IndexSummary, index_archive
+from birdsearch.indexer.vectors.index import VectorIndex, normalised
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 Run = Callable[..., IndexSummary]
 MakePhoto = Callable[..., Path]
@@ -84,7 +86,7 @@ def rows(catalog: Path, table: str, columns: str = "*") -> list[tuple[object, ..
 
 
 def contents(catalog: Path) -> dict[str, list[tuple[object, ...]]]:
-    return {name: rows(catalog, name) for name in tables.metadata.tables}
+    return {name: rows(catalog, name) for name in schema.metadata.tables}
 
 
 def searchable(catalog: Path) -> int:
@@ -340,7 +342,7 @@ def test_a_photo_whose_stored_vector_is_damaged_is_embedded_again_and_named(
         blob[2] ^= 1
         with store.writing() as connection:
             connection.execute(
-                sa.update(tables.embedding).where(tables.embedding.c.view_id == 5).values(vector=bytes(blob))
+                sa.update(schema.embedding).where(schema.embedding.c.view_id == 5).values(vector=bytes(blob))
             )
     summary = run(archive)
     assert (summary.reembedded, summary.embedded, summary.unchanged) == (1, 1, 11)
@@ -714,8 +716,8 @@ def test_vectors_of_before_settings_were_recorded_are_told_apart(
 ) -> None:
     run(archive)
     with CatalogStore.open(catalog, "write") as store, store.writing() as connection:
-        connection.execute(sa.update(tables.run).values(settings=None))
-        connection.execute(sa.update(tables.embedding).values(run_id=None))
+        connection.execute(sa.update(schema.run).values(settings=None))
+        connection.execute(sa.update(schema.embedding).values(run_id=None))
     with CatalogStore.open(catalog) as store:
         assert [(way.settings, way.vectors) for way in vector_settings(store, 1)] == [({}, 12)]
     make_photo(archive / "later.png", 100)
@@ -740,6 +742,6 @@ def test_a_run_says_where_its_time_went(run: Run, archive: Path) -> None:
 def test_runs_are_recorded_with_their_outcome(run: Run, archive: Path, catalog: Path) -> None:
     run(archive)
     with CatalogStore.open(catalog) as store, store.reading() as connection:
-        recorded = connection.execute(sa.select(tables.run)).one()
+        recorded = connection.execute(sa.select(schema.run)).one()
     assert (recorded.command, recorded.outcome, recorded.model_id) == ("index", "done", 1)
     assert recorded.finished_at is not None

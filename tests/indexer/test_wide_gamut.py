@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.decode import decode_photo
-from birdsearch.indexer.pipeline import IndexOptions, IndexSummary, index_archive
-from birdsearch.model.color import ADOBE_RGB, DISPLAY_P3
-from tests.indexer.test_raw_exif import mrw
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.options import IndexOptions
+from birdsearch.indexer.pipeline import IndexSummary, index_archive
+from birdsearch.model.images.color import ADOBE_RGB, DISPLAY_P3
+from birdsearch.model.images.decode import decode_photo
+from tests.model.images.test_raw_exif import mrw
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 SEED = 20261130
 

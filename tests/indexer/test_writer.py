@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from birdsearch.errors import CatalogError, PhotoError
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.decode import DecodedPhoto, FileDigests
-from birdsearch.indexer.exif import read_exif
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.outcomes import EmbeddedFile, FailedFile, KnownFile, Outcome
 from birdsearch.indexer.plan import FileTask, Plan, make_plan
 from birdsearch.indexer.writer import CatalogWriter
+from birdsearch.model.images.decode import DecodedPhoto, FileDigests
+from birdsearch.model.images.exif import read_exif
 
 SEED = int(os.environ.get("BIRDSEARCH_TEST_SEED", "20240501"))
 DIM = 3

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from birdsearch.config import Settings
 from birdsearch.errors import StalledError
 from birdsearch.model import load_model
-from birdsearch.model.engines import CHUNK, installed_runtimes
 from birdsearch.model.first_use import first_use
+from birdsearch.model.runtimes.engines import CHUNK, installed_runtimes
+from birdsearch.settings import Settings
 
 FRESH_STARTS = Path(__file__).parents[2] / "benchmarks" / "fresh_starts.py"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from birdsearch.model.name_marks import read_name
-from birdsearch.model.species import Taxonomy
+from birdsearch.model.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy.load()
 DOUBTS = [

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from birdsearch.config import Settings
 from birdsearch.errors import WeightsError
 from birdsearch.model import load_model
 from birdsearch.model.checkpoint import read_checkpoint, save_checkpoint
+from birdsearch.settings import Settings
 
 
 def flip(path: Path, place: int, *, at: tuple[int, int]) -> None:

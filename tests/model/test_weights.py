@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from birdsearch.config import Settings
 from birdsearch.errors import CheckpointError, WeightsError
 from birdsearch.model.config import VARIANTS
-from birdsearch.model.runtime import load_model
+from birdsearch.model.inference import load_model
 from birdsearch.model.weights import (
     DEFAULT_WEIGHTS,
     WEIGHTS,
@@ -26,6 +25,7 @@ from birdsearch.model.weights import (
     refuse_superseded,
     resolve_weights,
 )
+from birdsearch.settings import Settings
 
 PAYLOAD = np.random.default_rng(40).bytes(300_000)
 PAGE = b"<!DOCTYPE html><html><body>Please sign in</body></html>"

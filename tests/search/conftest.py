@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore, now
-from birdsearch.indexer.vectors import VectorIndex
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.store import CatalogStore, now
+from birdsearch.indexer.vectors.index import VectorIndex
 
 
 @dataclass
@@ -34,7 +34,7 @@ class MadeCatalog:
         if path not in self.roots:
             with self.store.writing() as connection:
                 self.roots[path] = connection.execute(
-                    sa.insert(tables.root).values(path=path, added_at=now()).returning(tables.root.c.id)
+                    sa.insert(schema.root).values(path=path, added_at=now()).returning(schema.root.c.id)
                 ).scalar_one()
         return self.roots[path]
 
@@ -56,7 +56,7 @@ class MadeCatalog:
         root_ids = {root: self.root(root) for root, _, _ in given}
         with self.store.writing() as connection:
             photo_id = connection.execute(
-                sa.insert(tables.photo)
+                sa.insert(schema.photo)
                 .values(
                     digest=digest or hashlib.sha256(b"%d" % number).digest(),
                     size=1,
@@ -65,11 +65,11 @@ class MadeCatalog:
                     height=3,
                     **facts,
                 )
-                .returning(tables.photo.c.id)
+                .returning(schema.photo.c.id)
             ).scalar_one()
             for root, path, state in given:
                 connection.execute(
-                    sa.insert(tables.file).values(
+                    sa.insert(schema.file).values(
                         root_id=root_ids[root],
                         path=path,
                         state=state,
@@ -87,9 +87,9 @@ class MadeCatalog:
             for place, vector in enumerate(vectors):
                 x, y, w, h = (0.0, 0.0, 1.0, 1.0) if place == 0 else boxes[place - 1]
                 view_id = connection.execute(
-                    sa.insert(tables.view)
+                    sa.insert(schema.view)
                     .values(photo_id=photo_id, kind="box" if place else "whole", x=x, y=y, w=w, h=h)
-                    .returning(tables.view.c.id)
+                    .returning(schema.view.c.id)
                 ).scalar_one()
                 view_ids.append(view_id)
                 self._embedding(connection, view_id, self.model_id, vector, is_live=is_live)
@@ -100,12 +100,12 @@ class MadeCatalog:
     ) -> None:
         blob = np.ascontiguousarray(vector, dtype="<f4").tobytes()
         connection.execute(
-            sa.insert(tables.embedding).values(
+            sa.insert(schema.embedding).values(
                 view_id=view_id, model_id=model_id, vector=blob, crc32=zlib.crc32(blob)
             )
         )
         if is_live:
-            connection.execute(sa.insert(tables.change).values(op="add", view_id=view_id, model_id=model_id))
+            connection.execute(sa.insert(schema.change).values(op="add", view_id=view_id, model_id=model_id))
 
     def index(self) -> VectorIndex:
         return VectorIndex.open(self.store, self.model_id, self.dim)
@@ -115,7 +115,7 @@ def add_model(store: CatalogStore, dim: int, classes: Sequence[str], sha256: str
     rng = np.random.default_rng(seed)
     with store.writing() as connection:
         model_id: int = connection.execute(
-            sa.insert(tables.model)
+            sa.insert(schema.model)
             .values(
                 name="made-up",
                 network="xcit_nano12_p16",
@@ -126,10 +126,10 @@ def add_model(store: CatalogStore, dim: int, classes: Sequence[str], sha256: str
                 head_weight=rng.normal(size=(len(classes), dim)).astype("<f4").tobytes(),
                 head_bias=rng.normal(size=len(classes)).astype("<f4").tobytes(),
             )
-            .returning(tables.model.c.id)
+            .returning(schema.model.c.id)
         ).scalar_one()
         connection.execute(
-            sa.insert(tables.meta).prefix_with("OR REPLACE").values(key="model", value=str(model_id))
+            sa.insert(schema.meta).prefix_with("OR REPLACE").values(key="model", value=str(model_id))
         )
     return model_id
 

@@ -16,18 +16,18 @@ from PIL import Image
 
 from birdsearch import Catalog
 from birdsearch.cli import cli
-from birdsearch.indexer.annotations import labels_in_force
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.clusters.report import overview
 from birdsearch.search.clusters.state import current_state, list_states, state_of
 from birdsearch.search.evaluation.data import read_labelled
-from birdsearch.search.filters import Where, allowed_views
 from birdsearch.search.labels.estimator import LabelEstimator
+from birdsearch.search.query.filters import Where, allowed_views
 from birdsearch.search.service.options import ServeOptions
 from tests.search.service.conftest import running
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 MakePhoto = Callable[..., Path]
 

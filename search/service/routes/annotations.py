@@ -10,9 +10,9 @@ from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import AnnotationItem, history, preview, record, undo
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import AnnotationItem, history, preview, record, undo
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.annotate.names import Matched
 from birdsearch.search.service.problems import ProblemResponse, responses
 from birdsearch.search.service.state import ServiceDep
@@ -158,7 +158,7 @@ def delete_annotations(
 ) -> Undone:
     """Take back what a run recorded; what its labels had ended is in force again. Nothing is deleted."""
     with service.writing("labels") as store:
-        row = tables.annotation.c
+        row = schema.annotation.c
         with store.reading() as connection:
             undone_by = connection.execute(
                 sa.select(row.undone_run_id).where(row.run_id == run_id).limit(1)

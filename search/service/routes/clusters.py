@@ -9,8 +9,8 @@ import numpy as np
 from fastapi import APIRouter, Body, HTTPException, Path, Query, Response
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.annotations import preview, record
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.annotations import preview, record
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.annotate.names import Matched
 from birdsearch.search.clusters.catalog import cluster_catalog
 from birdsearch.search.clusters.edit import (
@@ -24,12 +24,12 @@ from birdsearch.search.clusters.edit import (
 )
 from birdsearch.search.clusters.report import Overview
 from birdsearch.search.clusters.state import OUTLIER, ClusterState, current_run, state_of
-from birdsearch.search.filters import Where
+from birdsearch.search.query.filters import Where
 from birdsearch.search.service.cluster_maps import packed
 from birdsearch.search.service.cluster_views import odd_members, ordered_members, typical_photos
 from birdsearch.search.service.jobs import Job, Task
 from birdsearch.search.service.problems import responses
-from birdsearch.search.service.schemas_clusters import (
+from birdsearch.search.service.schemas.clusters import (
     ClusterItem,
     ClusterPage,
     ClusterRequest,
@@ -45,7 +45,7 @@ from birdsearch.search.service.schemas_clusters import (
     Runs,
     SplitEdit,
 )
-from birdsearch.search.service.schemas_jobs import JobModel, accepted, job_model
+from birdsearch.search.service.schemas.jobs import JobModel, accepted, job_model
 from birdsearch.search.service.state import Service, ServiceDep
 from birdsearch.search.service.taxon_matcher import TaxonMatcher
 from birdsearch.search.service.where import where_of

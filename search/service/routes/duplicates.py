@@ -9,8 +9,8 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.records import PhotoRecord
+from birdsearch.indexer.catalog.records import PhotoRecord
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.dedup.copies import CopyRules
 from birdsearch.search.dedup.distinct import reject, unreject
 from birdsearch.search.dedup.find import DedupOptions, find_copies
@@ -21,7 +21,7 @@ from birdsearch.search.service.copies import CopiesFound
 from birdsearch.search.service.jobs import Task
 from birdsearch.search.service.problems import responses
 from birdsearch.search.service.routes.annotations import Id
-from birdsearch.search.service.schemas_jobs import JobModel, accepted
+from birdsearch.search.service.schemas.jobs import JobModel, accepted
 from birdsearch.search.service.state import Service, ServiceDep
 from birdsearch.search.service.verified import verified_names
 

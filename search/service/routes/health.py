@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse
 
 from birdsearch.errors import BirdsearchError, CatalogGoneError
 from birdsearch.search.service.problems import ProblemResponse, responses
+from birdsearch.search.service.searching import SearcherDep
 from birdsearch.search.service.state import ServiceDep
 
 __all__ = ["router"]
@@ -31,7 +32,7 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", response_model=Health, responses=responses(503))
-def readyz(service: ServiceDep) -> Health | Response:
+def readyz(service: ServiceDep, searcher: SearcherDep) -> Health | Response:
     """Say whether the catalog can be read, the network answers, and the service is not about to stop."""
     if service.stopping.is_set():
         return ProblemResponse(503, "the service is stopping")
@@ -43,7 +44,7 @@ def readyz(service: ServiceDep) -> Health | Response:
         return ProblemResponse(503, "the catalog cannot be read")
     for what, seconds in (
         ("the network", service.embedder.stalled_s),
-        ("the search", service.searcher.stalled_s),
+        ("the search", searcher.stalled_s),
     ):
         if seconds is not None:
             return ProblemResponse(

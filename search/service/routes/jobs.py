@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from birdsearch.errors import InvalidInputError
 from birdsearch.search.service.jobs import Job, Task
 from birdsearch.search.service.problems import responses
-from birdsearch.search.service.schemas_jobs import JobList, JobModel, accepted, job_model
+from birdsearch.search.service.schemas.jobs import JobList, JobModel, accepted, job_model
 from birdsearch.search.service.state import Service, ServiceDep
 
 __all__ = ["router"]
@@ -157,7 +157,7 @@ class _IndexProgress:
 
 
 def _index(service: Service, task: Task) -> Mapping[str, Any]:
-    from birdsearch.search.engine import Catalog
+    from birdsearch.search.catalog import Catalog
 
     with service.writing_beside("index") as store:
         roots = [os.fsdecode(path) for _, path in store.roots()]

@@ -11,19 +11,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from birdsearch import __version__
 from birdsearch.errors import InvalidInputError, PhotoError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labelled_photos
-from birdsearch.indexer.live import live_file, live_photo
-from birdsearch.search.inputs import parse_box
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import labelled_photos
+from birdsearch.indexer.catalog.live import live_file, live_photo
+from birdsearch.search.query.inputs import parse_box
 from birdsearch.search.service.negotiation import MEDIA_TYPES, choose_encoding
 from birdsearch.search.service.originals import original_response
 from birdsearch.search.service.photo_files import find_files, opened
 from birdsearch.search.service.photo_lists import list_ids, page_of_ids
 from birdsearch.search.service.photo_rows import read_photo_rows
 from birdsearch.search.service.problems import ProblemResponse, responses
-from birdsearch.search.service.schemas_photos import (
+from birdsearch.search.service.schemas.photos import (
     CatalogAnswer,
     CatalogModel,
     Features,
@@ -39,6 +38,7 @@ from birdsearch.search.service.taxon_names import find_taxa
 from birdsearch.search.service.thumb_makers import ThumbMakersBusyError
 from birdsearch.search.service.thumbs import SIZES, ThumbCache
 from birdsearch.search.service.where import WhereQuery, where_of
+from birdsearch.version import __version__
 
 __all__ = ["router"]
 
@@ -57,7 +57,7 @@ _PhotoId = Annotated[int, Path(ge=1, le=_LARGEST_ID, description="Number of the 
 def get_catalog(service: ServiceDep) -> CatalogAnswer:
     """What the catalog holds, and what this service does."""
     store, options = service.store, service.options
-    photo, file = tables.photo.c, tables.file.c
+    photo, file = schema.photo.c, schema.file.c
     names = service.paths.names()
     record = store.active_model()
     with store.reading() as connection:
@@ -71,7 +71,7 @@ def get_catalog(service: ServiceDep) -> CatalogAnswer:
             sa.select(sa.func.count()).where(photo.id.in_(labelled_photos(with_lost=False)))
         ).scalar_one()
         missing = connection.execute(
-            sa.select(sa.func.count()).select_from(tables.file).where(file.state == "missing")
+            sa.select(sa.func.count()).select_from(schema.file).where(file.state == "missing")
         ).scalar_one()
         cameras = (
             connection.execute(

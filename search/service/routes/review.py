@@ -10,15 +10,15 @@ from fastapi import APIRouter, Query
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labelled_photos
-from birdsearch.indexer.live import live_photo
-from birdsearch.search.filters import allowed_views
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import labelled_photos
+from birdsearch.indexer.catalog.live import live_photo
 from birdsearch.search.labels.suggest import Candidates
+from birdsearch.search.query.filters import allowed_views
 from birdsearch.search.service.photo_rows import read_photo_rows
 from birdsearch.search.service.problems import responses
-from birdsearch.search.service.schemas_photos import Photo
-from birdsearch.search.service.schemas_search import Evidence, Label
+from birdsearch.search.service.schemas.photos import Photo
+from birdsearch.search.service.schemas.search import Evidence, Label
 from birdsearch.search.service.searching import evidence_told
 from birdsearch.search.service.state import Service, ServiceDep
 from birdsearch.search.service.where import WhereQuery, where_of
@@ -135,8 +135,8 @@ def _percent(share: float) -> str:
 
 def _counts(service: Service) -> tuple[int, int]:
     """Photos with a verified label, and all photos; those without any file left are not counted."""
-    photo = tables.photo.c
-    every = sa.select(sa.func.count()).select_from(tables.photo).where(live_photo(photo.id))
+    photo = schema.photo.c
+    every = sa.select(sa.func.count()).select_from(schema.photo).where(live_photo(photo.id))
     with service.store.reading() as connection:
         photos = connection.execute(every).scalar_one()
         verified = connection.execute(

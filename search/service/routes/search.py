@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from birdsearch.indexer.crawl import display_path
 from birdsearch.search.service.embedding import PhotoFile
 from birdsearch.search.service.problems import responses
-from birdsearch.search.service.schemas_search import LabelAnswer, LabelRequest, SearchAnswer, SearchRequest
-from birdsearch.search.service.state import ServiceDep
+from birdsearch.search.service.schemas.search import LabelAnswer, LabelRequest, SearchAnswer, SearchRequest
+from birdsearch.search.service.searching import SearcherDep
 
 __all__ = ["router"]
 
@@ -67,13 +67,13 @@ def _body(schema: type[LabelRequest]) -> dict[str, Any]:
     responses=responses(404, 413, 415, 422),
     openapi_extra=_body(SearchRequest),
 )
-async def post_search(service: ServiceDep, request: Request) -> Response:
+async def post_search(searcher: SearcherDep, request: Request) -> Response:
     """Find the photos that are most like a photo, a region of it, a vector, or some examples.
 
     With `like` and `unlike` the search is moved towards and away from photos of the catalog (Rocchio, 1971);
     `labels` and `vector` are still those of what was asked about.
     """
-    return await _answered(service, request, SearchRequest)
+    return await _answered(searcher, request, SearchRequest)
 
 
 @router.post(
@@ -82,19 +82,19 @@ async def post_search(service: ServiceDep, request: Request) -> Response:
     responses=responses(404, 413, 415, 422),
     openapi_extra=_body(LabelRequest),
 )
-async def post_label(service: ServiceDep, request: Request) -> Response:
+async def post_label(searcher: SearcherDep, request: Request) -> Response:
     """Say what is on a photo, with the verified photos that say so."""
-    return await _answered(service, request, LabelRequest)
+    return await _answered(searcher, request, LabelRequest)
 
 
-async def _answered(service: ServiceDep, request: Request, schema: type[LabelRequest]) -> Response:
+async def _answered(searcher: SearcherDep, request: Request, schema: type[LabelRequest]) -> Response:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        answer = await service.searcher.answer(_parsed(schema, await request.body()))
+        answer = await searcher.answer(_parsed(schema, await request.body()))
     elif kind == "multipart/form-data":
         async with request.form(max_files=1, max_fields=1, max_part_size=_LONGEST_REQUEST) as form:
             asked, upload = _taken(schema, form)
-            answer = await service.searcher.answer(asked, upload)
+            answer = await searcher.answer(asked, upload)
     else:
         raise HTTPException(415, "the body must be application/json or multipart/form-data")
     return Response(answer, media_type="application/json")

@@ -9,12 +9,12 @@ from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.taxa import find_clade
-from birdsearch.search.filters import Where
+from birdsearch.indexer.catalog.taxa import find_clade
+from birdsearch.search.query.filters import Where
 from birdsearch.search.service.jobs import Task
 from birdsearch.search.service.problems import responses
 from birdsearch.search.service.routes.annotations import Name
-from birdsearch.search.service.schemas_jobs import JobModel, accepted
+from birdsearch.search.service.schemas.jobs import JobModel, accepted
 from birdsearch.search.service.state import Service, ServiceDep
 from birdsearch.search.sightings.events import EventRules
 from birdsearch.search.sightings.find import find_sightings

@@ -19,8 +19,8 @@ import pytest
 from PIL.PngImagePlugin import PngInfo
 
 from birdsearch.errors import InvalidInputError, PhotoError
-from birdsearch.indexer.taxa import catalog_taxonomy, extended, new_taxon
-from birdsearch.model.species import Taxonomy
+from birdsearch.indexer.catalog.taxa import catalog_taxonomy, extended, new_taxon
+from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.annotate.keywords import keyword_labels
 from birdsearch.search.annotate.label_table import TableColumns
 from birdsearch.search.annotate.photos import (
@@ -47,7 +47,7 @@ from birdsearch.search.annotate.sources import (
 )
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 MakePhoto = Callable[..., Path]
 MakeCatalog = Callable[..., Any]
@@ -375,12 +375,12 @@ def test_a_row_that_cannot_be_used_says_where_and_why(
     archive.photo([ONE], [(root, b"bad.jpg", "present")])
     import sqlalchemy as sa
 
-    from birdsearch.indexer import tables
+    from birdsearch.indexer.catalog import schema
 
     with archive.store.writing() as connection:
         connection.execute(
-            sa.update(tables.file)
-            .where(tables.file.c.path == b"bad.jpg")
+            sa.update(schema.file)
+            .where(schema.file.c.path == b"bad.jpg")
             .values(state="error", photo_id=None, reason="it is damaged")
         )
     text = f"path,photo_id,sha256,taxon,verdict,who\na/1.jpg,,,hoopoe,,\n\n{row}\n"

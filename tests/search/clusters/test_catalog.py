@@ -15,12 +15,12 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError, PhotoError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labels_in_force, record, undo
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.taxa import new_taxon
-from birdsearch.indexer.vector_bytes import encode_vector
-from birdsearch.indexer.vectors import normalised
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import labels_in_force, record, undo
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import new_taxon
+from birdsearch.indexer.catalog.vector_bytes import encode_vector
+from birdsearch.indexer.vectors.index import normalised
 from birdsearch.search.annotate.photos import Matched
 from birdsearch.search.clusters.catalog import NEW, cluster_catalog, match_clusters
 from birdsearch.search.clusters.edit import (
@@ -34,7 +34,7 @@ from birdsearch.search.clusters.edit import (
 )
 from birdsearch.search.clusters.split import split_vectors
 from birdsearch.search.clusters.state import OUTLIER, ClusterState, current_state, require_state
-from birdsearch.search.filters import Where
+from birdsearch.search.query.filters import Where
 
 DIM = 8
 
@@ -99,8 +99,8 @@ def move(catalog: Any, view_id: int, made: NDArray[np.float32]) -> None:
     content, checksum = encode_vector(made)
     with catalog.store.writing() as connection:
         connection.execute(
-            sa.update(tables.embedding)
-            .where(tables.embedding.c.view_id == view_id)
+            sa.update(schema.embedding)
+            .where(schema.embedding.c.view_id == view_id)
             .values(vector=content, crc32=checksum)
         )
 
@@ -124,7 +124,7 @@ def test_clusters_are_numbered_by_size_and_kept_with_their_run(made: Any) -> Non
     assert again is not None
     assert parts(again) == parts(state)
     with made.store.reading() as connection:
-        run = connection.execute(sa.select(tables.run).where(tables.run.c.id == state.run_id)).one()
+        run = connection.execute(sa.select(schema.run).where(schema.run.c.id == state.run_id)).one()
     assert (run.command, run.outcome) == ("cluster", "done")
 
 
@@ -232,7 +232,7 @@ def test_nothing_to_cluster_is_an_error_and_the_run_says_that_it_failed(
     with pytest.raises(InvalidInputError, match="there is no photo to cluster"):
         cluster(make_catalog(DIM, name="empty"))
     with made.store.reading() as connection:
-        assert connection.execute(sa.select(tables.run.c.outcome)).scalars().all() == ["failed"]
+        assert connection.execute(sa.select(schema.run.c.outcome)).scalars().all() == ["failed"]
     with pytest.raises(InvalidInputError, match="nothing is clustered yet"):
         require_state(made.store)
 
@@ -267,7 +267,7 @@ def test_clusters_that_a_part_of_the_catalog_hides_are_known_again_afterwards(ma
     name_cluster(made.store, 3, "the third")
     with made.store.writing() as connection:
         connection.execute(
-            sa.update(tables.photo).where(tables.photo.c.id.in_([*FIRST, *SECOND])).values(camera="Z 9")
+            sa.update(schema.photo).where(schema.photo.c.id.in_([*FIRST, *SECOND])).values(camera="Z 9")
         )
     assert parts(cluster(made, where=Where(camera="z 9"))) == {1: FIRST, 2: SECOND}
     state = cluster(made)
@@ -278,7 +278,7 @@ def test_clusters_that_a_part_of_the_catalog_hides_are_known_again_afterwards(ma
 KILLED = """
 import os, sys
 import numpy as np
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.clusters import catalog as cluster_catalog, state as cluster_state
 
 class Found:
@@ -412,8 +412,8 @@ def test_parts_are_those_of_the_best_cut_and_none_is_empty() -> None:
 def test_a_split_by_k_means_does_not_cut_an_event(made: Any) -> None:
     with made.store.writing() as connection:
         connection.execute(
-            sa.update(tables.photo)
-            .where(tables.photo.c.id.in_(SECOND[:3]))
+            sa.update(schema.photo)
+            .where(schema.photo.c.id.in_(SECOND[:3]))
             .values(camera="Z 9", captured_at="2023-05-14T06:30:00")
         )
     cluster(made)
@@ -435,7 +435,7 @@ def test_names_print_and_an_empty_one_takes_the_name_away(made: Any) -> None:
     cluster(made)
     assert dict(name_cluster(made.store, 1, "  =cmd|<b> ").names) == {1: "=cmd|<b>"}
     with made.store.reading() as connection:
-        assert connection.execute(sa.select(tables.cluster.c.name)).scalars().all()[0] == "=cmd|<b>"
+        assert connection.execute(sa.select(schema.cluster.c.name)).scalars().all()[0] == "=cmd|<b>"
     assert dict(name_cluster(made.store, 1, "").names) == {}
     for name in ("a\nb", "x" * 201):
         with pytest.raises(InvalidInputError, match="the name"):
@@ -456,7 +456,7 @@ def test_undo_goes_back_state_by_state_and_writes_new_ones(made: Any) -> None:
     assert parts(again) == parts(first)
     assert dict(again.names) == {}
     with made.store.reading() as connection:
-        assert connection.execute(sa.select(tables.cluster.c.name)).scalars().all() == [None] * 3
+        assert connection.execute(sa.select(schema.cluster.c.name)).scalars().all() == [None] * 3
     with pytest.raises(InvalidInputError, match="no state of the clusters before"):
         undo_edit(made.store)
     # An edit after an undo is undone to what the undo had brought back.

@@ -30,19 +30,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import record
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.runs import finish_run, start_run
-from birdsearch.indexer.taxa import new_taxon
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import record
+from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import new_taxon
 from birdsearch.search.clusters.catalog import cluster_catalog
 from birdsearch.search.clusters.edit import label_source, name_cluster
-from birdsearch.search.clusters.files import write_cluster_sheet, write_members, write_report
 from birdsearch.search.clusters.map import main_axes, map_embeddings
 from birdsearch.search.clusters.report import ClusterRow, Overview, member_rows, overview, picks
-from birdsearch.search.clusters.report_map import SCRIPT
-from birdsearch.search.clusters.report_plots import colours, draw_map
 from birdsearch.search.clusters.sites import binomial_tail, check_sites
+from birdsearch.search.export.cluster_files import write_cluster_sheet, write_members, write_report
+from birdsearch.search.export.cluster_map import SCRIPT
+from birdsearch.search.export.cluster_plots import colours, draw_map
 
 MakePhoto = Callable[..., Path]
 DIM = 8
@@ -156,7 +156,7 @@ def test_without_verified_labels_the_last_estimate_is_told(made: Made) -> None:
             run_id = start_run(connection, "label", made.model_id)
             for view in range(1, 21):
                 connection.execute(
-                    sa.insert(tables.prediction).values(
+                    sa.insert(schema.prediction).values(
                         view_id=view, run_id=run_id, name="rook" if view > 15 else name, rank="species",
                         probability=0.5, species=name, species_probability=0.5, margin=0.1, knn_weight=0.0,
                         unknown=0.0, flags="",
@@ -238,20 +238,20 @@ def test_a_cluster_of_one_camera_is_told_with_its_figures(made: Made) -> None:
 
 def test_sites_are_deployments_where_sightings_know_them_else_cameras_else_folders(made: Made) -> None:
     with made.store.writing() as connection:
-        connection.execute(sa.update(tables.photo).where(tables.photo.c.id > 9).values(camera=None))
+        connection.execute(sa.update(schema.photo).where(schema.photo.c.id > 9).values(camera=None))
     found = described(made)
     assert found.members.site_kind == "folder"
     assert found.check is None
     with made.store.writing() as connection:
         run_id = start_run(connection, "sightings", made.model_id)
         deployment = connection.execute(
-            sa.insert(tables.deployment)
+            sa.insert(schema.deployment)
             .values(name="north 3", site="north", run_id=run_id)
-            .returning(tables.deployment.c.id)
+            .returning(schema.deployment.c.id)
         ).scalar_one()
         for photo in (1, 2):
             connection.execute(
-                sa.insert(tables.event).values(
+                sa.insert(schema.event).values(
                     run_id=run_id, photo_id=photo, burst=1, event=1, sighting=1,
                     deployment_id=deployment if photo == 1 else None,
                 )

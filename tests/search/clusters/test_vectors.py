@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from birdsearch.errors import BirdsearchError, InvalidInputError
-from birdsearch.indexer.vectors import normalised
+from birdsearch.indexer.vectors.index import normalised
 from birdsearch.search.clusters.choice import agreement, far_out, fit, settled, small_strength, whitened
 from birdsearch.search.clusters.leiden import ward
 from birdsearch.search.clusters.vectors import METHODS, Clustering, cluster_vectors

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.decode import perceptual_hash
-from birdsearch.indexer.vectors import normalised
+from birdsearch.indexer.vectors.index import normalised
+from birdsearch.model.images.decode import perceptual_hash
 from birdsearch.search.dedup.copies import (
     CopyPair,
     CopyRules,
@@ -22,7 +22,7 @@ from birdsearch.search.dedup.copies import (
     verify_pairs,
 )
 from birdsearch.search.dedup.fingerprint import Fingerprint, fingerprint
-from birdsearch.search.turned_hashes import turned_hashes
+from birdsearch.search.dedup.turned_hashes import turned_hashes
 
 
 def picture(seed: int, size: tuple[int, int] = (240, 180)) -> Image.Image:

@@ -16,20 +16,20 @@ import sqlalchemy as sa
 from PIL import Image
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import record
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.decode import DecodedPhoto, decode_photo, digest_file
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import record
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import new_taxon
 from birdsearch.indexer.outcomes import EmbeddedFile
 from birdsearch.indexer.plan import make_plan
-from birdsearch.indexer.taxa import new_taxon
 from birdsearch.indexer.writer import CatalogWriter
+from birdsearch.model.images.decode import DecodedPhoto, decode_photo, digest_file
 from birdsearch.search.dedup.distinct import reject, rejected_pairs, unreject
 from birdsearch.search.dedup.find import CopyGroup, DedupOptions, DedupResult, find_copies
 from birdsearch.search.dedup.fingerprint import FINGERPRINT_VERSION, fingerprint
 from birdsearch.search.dedup.keep import KeepRules
 from birdsearch.search.dedup.photos import Folders, PhotoArrays, compare_exposures, reaching, without
-from birdsearch.search.filters import Where
+from birdsearch.search.query.filters import Where
 
 SEED = int(os.environ.get("BIRDSEARCH_TEST_SEED", "20240501"))
 DIM = 16
@@ -80,7 +80,7 @@ def index(make_catalog: Any) -> Index:
         with store.writing() as connection:
             for digest, photo_id in store.photo_ids(digests=sorted(kept)).items():
                 connection.execute(
-                    sa.insert(tables.fingerprint)
+                    sa.insert(schema.fingerprint)
                     .prefix_with("OR REPLACE")
                     .values(photo_id=photo_id, version=FINGERPRINT_VERSION, content=kept[digest])
                 )
@@ -206,11 +206,11 @@ def test_missing_changed_and_unreadable_files_are_left_out_with_a_warning(
         "it changed since it was indexed; run `birdsearch index` first",
     ]
     with store.writing() as connection:
-        connection.execute(sa.update(tables.file).values(state="missing"))
+        connection.execute(sa.update(schema.file).values(state="missing"))
     assert copies(store).groups == ()
     with store.writing() as connection:
         connection.execute(
-            sa.update(tables.file).values(
+            sa.update(schema.file).values(
                 state="error", stage="read", code="io-error", reason="?", transient=1
             )
         )
@@ -280,10 +280,10 @@ def test_raw_and_heic_pairs_of_a_camera_are_no_copies(
     for made in ("RAW", "HEIF"):
         with store.writing() as connection:
             connection.execute(
-                sa.update(tables.photo).where(tables.photo.c.format == "PNG").values(format=made)
+                sa.update(schema.photo).where(schema.photo.c.format == "PNG").values(format=made)
             )
             connection.execute(
-                sa.update(tables.photo).where(tables.photo.c.format.in_(["RAW", "HEIF"])).values(format=made)
+                sa.update(schema.photo).where(schema.photo.c.format.in_(["RAW", "HEIF"])).values(format=made)
             )
         for group in groups(copies(store), folder):
             assert not {"dsc_1.png", "DSC_1.JPG"} <= set(group)
@@ -414,7 +414,7 @@ def test_raw_files_count_with_the_size_that_they_have_not_that_they_were_develop
     edited(folder / "full.jpg", folder / "raw.png", 800)
     store = index(folder)
     with store.writing() as connection:
-        connection.execute(sa.update(tables.photo).where(tables.photo.c.format == "PNG").values(format="RAW"))
+        connection.execute(sa.update(schema.photo).where(schema.photo.c.format == "PNG").values(format="RAW"))
     (group,) = copies(store).groups
     assert names(group, folder) == ("raw.png", "full.jpg")
     assert group.kept.reason == "RAW, the other is JPEG"
@@ -482,26 +482,26 @@ def test_a_catalog_open_for_reading_gives_the_same_and_keeps_the_fingerprints_al
 ) -> None:
     store = index(archive)
     with store.writing() as connection:
-        connection.execute(sa.delete(tables.fingerprint))
-    count = sa.select(sa.func.count()).select_from(tables.fingerprint)
+        connection.execute(sa.delete(schema.fingerprint))
+    count = sa.select(sa.func.count()).select_from(schema.fingerprint)
     with CatalogStore.open(store.path) as reader:
         result = copies(reader)
         assert groups(result, archive) == FOUND
         with reader.reading() as connection:
             # Those of the photos in question.
             assert 4 <= connection.execute(count).scalar_one() < 10
-            runs = connection.execute(sa.select(tables.run.c.command)).scalars().all()
+            runs = connection.execute(sa.select(schema.run.c.command)).scalars().all()
     assert "dedup" not in runs
     assert groups(copies(store), archive) == FOUND
     with store.reading() as connection:
-        assert "dedup" in connection.execute(sa.select(tables.run.c.command)).scalars().all()
+        assert "dedup" in connection.execute(sa.select(schema.run.c.command)).scalars().all()
 
 
 def test_a_photo_is_read_from_another_of_its_files_if_one_has_changed(index: Index, archive: Path) -> None:
     shutil.copy(archive / "birds/p3.png", archive / "a.png")
     store = index(archive)
     with store.writing() as connection:
-        connection.execute(sa.delete(tables.fingerprint))
+        connection.execute(sa.delete(schema.fingerprint))
     # Other content under the old size and time: only reading it tells.
     before = (archive / "a.png").stat()
     content = bytearray((archive / "a.png").read_bytes())
@@ -516,7 +516,7 @@ def test_a_fingerprint_that_is_damaged_or_of_another_version_is_made_again(
     index: Index, archive: Path
 ) -> None:
     store = index(archive)
-    row = tables.fingerprint
+    row = schema.fingerprint
     with store.writing() as connection:
         connection.execute(sa.update(row).where(row.c.photo_id % 2 == 0).values(content=b"damaged" * 9))
         connection.execute(sa.update(row).where(row.c.photo_id % 2 == 1).values(version=0))
@@ -530,7 +530,7 @@ def test_files_that_changed_places_are_left_out(index: Index, tmp_path: Path, ma
         edited(folder / f"{seed}.bmp", folder / f"{seed}-small.png")
     store = index(folder)
     with store.writing() as connection:
-        connection.execute(sa.delete(tables.fingerprint))
+        connection.execute(sa.delete(schema.fingerprint))
     paths = [folder / "1.bmp", folder / "2.bmp"]
     times = [path.stat().st_mtime_ns for path in paths]
     contents = [path.read_bytes() for path in paths]
@@ -560,7 +560,7 @@ def test_an_empty_catalog_has_no_copies(index: Index, tmp_path: Path, make_photo
     result = copies(store)
     assert (result.groups, result.photos, result.pairs) == ((), 1, 0)
     with store.writing() as connection:
-        connection.execute(sa.update(tables.file).values(state="missing"))
+        connection.execute(sa.update(schema.file).values(state="missing"))
     assert copies(store).photos == 0
 
 

@@ -21,16 +21,16 @@ import pytest
 import sqlalchemy as sa
 
 from birdsearch.errors import CatalogError, CatalogReadOnlyError, InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labels_in_force, record
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.decode import decode_photo, digest_file
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import labels_in_force, record
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import new_taxon
+from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.indexer.outcomes import EmbeddedFile
 from birdsearch.indexer.plan import Plan, make_plan
-from birdsearch.indexer.taxa import new_taxon
-from birdsearch.indexer.vectors import VectorIndex
-from birdsearch.indexer.verify import check_catalog
+from birdsearch.indexer.vectors.index import VectorIndex
 from birdsearch.indexer.writer import CatalogWriter
+from birdsearch.model.images.decode import decode_photo, digest_file
 from birdsearch.search.dedup.distinct import reject
 from birdsearch.search.dedup.groups import CopyFile, CopyGroup
 from birdsearch.search.dedup.quarantine import apply_groups, recover, undo
@@ -82,19 +82,19 @@ class Library:
         photo = self.store.photos([photo_id])[photo_id]
         with self.store.reading() as connection:
             digest = connection.execute(
-                sa.select(tables.file.c.digest).where(tables.file.c.path == os.fsencode(name))
+                sa.select(schema.file.c.digest).where(schema.file.c.path == os.fsencode(name))
             ).scalar_one()
         size = (photo.size, photo.width, photo.height)
         return CopyFile(photo_id, path, (), digest, *size, "move", 1.0, "same content")
 
     def states(self) -> dict[str, str]:
-        file = tables.file.c
+        file = schema.file.c
         with self.store.reading() as connection:
             rows = connection.execute(sa.select(file.path, file.state).order_by(file.path))
             return {os.fsdecode(row.path): row.state for row in rows}
 
     def log(self) -> list[str]:
-        row = tables.quarantine.c
+        row = schema.quarantine.c
         with self.store.reading() as connection:
             return list(connection.execute(sa.select(row.state).order_by(row.id)).scalars())
 
@@ -650,7 +650,7 @@ def test_a_run_that_is_told_to_stop_finishes_its_file_and_can_go_on(library: Lib
     assert len(report.moved) == 1
     assert library.log() == ["moved"]
     with library.store.reading() as connection:
-        outcomes = connection.execute(sa.select(tables.run.c.outcome).order_by(tables.run.c.id)).scalars()
+        outcomes = connection.execute(sa.select(schema.run.c.outcome).order_by(schema.run.c.id)).scalars()
         assert list(outcomes)[-1] == "interrupted"
     answers = iter([True])
     assert undo(library.store, should_stop=lambda: next(answers)).interrupted
@@ -702,7 +702,7 @@ def libraries(tmp_path: Path, make_photo: MakePhoto, make_catalog: Any) -> Calla
         shutil.copytree(template.folder, folder)
         store = CatalogStore.open(catalog, "write")
         with store.writing() as connection:
-            connection.execute(sa.update(tables.root).values(path=os.fsencode(folder)))
+            connection.execute(sa.update(schema.root).values(path=os.fsencode(folder)))
         return Library(folder, SimpleNamespace(store=store, model_id=template.model_id))
 
     return make

@@ -14,11 +14,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from birdsearch.cli import cli
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.pipeline import IndexOptions, index_archive
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.options import IndexOptions
+from birdsearch.indexer.pipeline import index_archive
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 
 def write(path: Path, *, place: bool) -> None:

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from birdsearch.cli import cli
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.vectors import normalised
-from birdsearch.model.species import Taxonomy
+from birdsearch.indexer.vectors.index import normalised
+from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.evaluation.evaluate import Labelled, evaluate
-from birdsearch.search.evaluation.report import report_dict
 from birdsearch.search.evaluation.tables import build_report, unknown_rates
+from birdsearch.search.export.evaluation_report import report_dict
 from birdsearch.search.labels.fusion import References
 from birdsearch.search.labels.space import LabelSpace
 

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError, InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.runs import start_run
-from birdsearch.indexer.vectors import normalised
-from birdsearch.model.species import Taxonomy
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.runs import start_run
+from birdsearch.indexer.vectors.index import normalised
+from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.evaluation.metrics_calibration import expected_calibration_error
 from birdsearch.search.labels import calibration
 from birdsearch.search.labels.calibration import Calibration, fit, load_calibration, save_calibration
@@ -333,6 +333,6 @@ def test_the_newest_calibration_of_the_model_is_in_use(
     assert load_calibration(store, 2) == Calibration()
     assert load_calibration(other, 1) == Calibration()
     with store.writing() as connection:
-        connection.execute(sa.update(tables.calibration).values(parameters='{"photos": 3}'))
+        connection.execute(sa.update(schema.calibration).values(parameters='{"photos": 3}'))
     with pytest.raises(CatalogError, match="birdsearch label --fit"):
         load_calibration(store, 1)

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.records import Box
-from birdsearch.indexer.taxa import RANKS
-from birdsearch.model.species import Taxon, Taxonomy
+from birdsearch.indexer.catalog.records import Box, Prediction
+from birdsearch.indexer.catalog.taxa import RANKS
+from birdsearch.model.taxonomy import Taxon, Taxonomy
 from birdsearch.search.labels.checklist import (
     FLAGS,
     Checklist,
@@ -25,8 +25,7 @@ from birdsearch.search.labels.checklist import (
     open_checklist,
     parse_months,
 )
-from birdsearch.search.labels.predict import Prediction
-from birdsearch.search.results import Hit, LabelEstimate, LabelEvidence, QueryPhoto, QueryResult
+from birdsearch.search.query.hits import Hit, LabelEstimate, LabelEvidence, QueryPhoto, QueryResult
 
 ALPS, SYDNEY, FIJI_EAST, FIJI_WEST = (46.5, 8.0), (-33.9, 151.2), (-17.0, -179.5), (-17.0, 179.5)
 ALL_YEAR = frozenset(range(1, 13))

@@ -15,22 +15,23 @@ from PIL import Image
 
 from birdsearch import Catalog
 from birdsearch.errors import CatalogError, InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import record, undo
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.runs import start_run
-from birdsearch.indexer.taxa import new_taxon
-from birdsearch.indexer.vectors import normalised
-from birdsearch.model.species import Taxonomy
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import record, undo
+from birdsearch.indexer.catalog.records import Prediction
+from birdsearch.indexer.catalog.runs import start_run
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import new_taxon
+from birdsearch.indexer.vectors.index import normalised
+from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search import QueryResult, Where
-from birdsearch.search.groups import vote_groups
 from birdsearch.search.labels.calibration import Calibration, save_calibration
 from birdsearch.search.labels.estimator import Answers, LabelEstimator, state_of
 from birdsearch.search.labels.fusion import FusionParameters, fuse, neighbour_evidence
-from birdsearch.search.labels.predict import Prediction, label_catalog, mislabelled, predictions
+from birdsearch.search.labels.predict import label_catalog, mislabelled, predictions
+from birdsearch.search.labels.vote_groups import vote_groups
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 MakePhoto = Callable[..., Path]
 
@@ -78,10 +79,10 @@ def catalog(indexed: Path, tmp_path: Path) -> Path:
 
 def views(store: CatalogStore) -> dict[str, int]:
     """The view of each file name."""
-    file, view = tables.file.c, tables.view.c
+    file, view = schema.file.c, schema.view.c
     with store.reading() as connection:
         rows = connection.execute(
-            sa.select(file.path, view.id).join(tables.view, view.photo_id == file.photo_id)
+            sa.select(file.path, view.id).join(schema.view, view.photo_id == file.photo_id)
         )
         return {Path(row.path.decode()).name: row.id for row in rows}
 
@@ -223,7 +224,7 @@ def test_predictions_never_vote(catalog: Path, archive: Path) -> None:
         run_id = start_run(connection, "label", 1)
         for view_id in views(store).values():
             connection.execute(
-                sa.insert(tables.prediction).values(
+                sa.insert(schema.prediction).values(
                     view_id=view_id, run_id=run_id, name="Moss owl", rank="species", probability=1.0,
                     species="Moss owl", species_probability=1.0, margin=1.0, p_model=1.0, p_knn=1.0,
                     knn_weight=1.0, unknown=0.0, flags="",
@@ -386,8 +387,8 @@ def test_neither_a_damaged_vector_nor_a_photo_that_is_gone_votes(
     with CatalogStore.open(path, "write") as store, store.writing() as connection:
         for name, blob in ((OTHERS[1], np.full(128, np.nan, "<f4").tobytes()), (OTHERS[2], b"short")):
             connection.execute(
-                sa.update(tables.embedding)
-                .where(tables.embedding.c.view_id == views(store)[name])
+                sa.update(schema.embedding)
+                .where(schema.embedding.c.view_id == views(store)[name])
                 .values(vector=blob)
             )
     with Catalog.open(path, "read") as opened:
@@ -421,7 +422,7 @@ def test_verified_photos_are_read_again_only_if_one_of_them_came_or_went(catalog
 
     def changed(view_id: int) -> None:
         with CatalogStore.open(catalog, "write") as store, store.writing() as connection:
-            connection.execute(sa.insert(tables.change).values(op="add", view_id=view_id, model_id=1))
+            connection.execute(sa.insert(schema.change).values(op="add", view_id=view_id, model_id=1))
 
     with Catalog.open(catalog, "read") as opened:
         before = opened.label_estimator()
@@ -487,7 +488,7 @@ def test_a_damaged_calibration_stops_a_query_with_what_to_do(catalog: Path, arch
     with CatalogStore.open(catalog, "write") as store, store.writing() as connection:
         run_id = start_run(connection, "label --fit", 1)
         connection.execute(
-            sa.insert(tables.calibration).values(model_id=1, run_id=run_id, created_at="", parameters="{")
+            sa.insert(schema.calibration).values(model_id=1, run_id=run_id, created_at="", parameters="{")
         )
     with Catalog.open(catalog, "read") as opened, pytest.raises(CatalogError, match="birdsearch label --fit"):
         opened.query(archive / "original.png")

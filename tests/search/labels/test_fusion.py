@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.vectors import normalised
+from birdsearch.indexer.vectors.index import normalised
 from birdsearch.search.labels.fusion import (
     VOTE_TAU,
     FusionParameters,

@@ -14,24 +14,19 @@ import pytest
 import sqlalchemy as sa
 
 from birdsearch.errors import CatalogReadOnlyError, InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import record
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.taxa import new_taxon
-from birdsearch.indexer.vectors import normalised
-from birdsearch.search.filters import Where
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import record
+from birdsearch.indexer.catalog.records import Prediction
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import new_taxon
+from birdsearch.indexer.vectors.index import normalised
 from birdsearch.search.labels import predict
 from birdsearch.search.labels.calibration import load_calibration
 from birdsearch.search.labels.checklist import open_checklist
 from birdsearch.search.labels.estimator import LabelEstimator
-from birdsearch.search.labels.predict import (
-    Prediction,
-    fit_catalog,
-    label_catalog,
-    mislabelled,
-    predictions,
-)
+from birdsearch.search.labels.predict import fit_catalog, label_catalog, mislabelled, predictions
 from birdsearch.search.labels.suggest import suggest
+from birdsearch.search.query.filters import Where
 
 DIM = 16
 SPECIES = ("crow", "wren", "rook", "ghost finch", "moss owl")
@@ -48,7 +43,7 @@ class Made:
         head = 5 * np.eye(3, DIM, dtype="<f4")
         with self.store.writing() as connection:
             connection.execute(
-                sa.update(tables.model).values(
+                sa.update(schema.model).values(
                     head_weight=head.tobytes(), head_bias=np.zeros(3, "<f4").tobytes()
                 )
             )
@@ -109,9 +104,9 @@ def test_every_photo_is_labelled_and_the_run_says_what_was_done(
     assert sum(summary.ranks.values()) == sum(summary.names.values()) == 50
     assert list(summary.names.values()) == sorted(summary.names.values(), reverse=True)
     with made.store.reading() as connection:
-        run = connection.execute(sa.select(tables.run).where(tables.run.c.id == summary.run_id)).one()
+        run = connection.execute(sa.select(schema.run).where(schema.run.c.id == summary.run_id)).one()
         rows = connection.execute(
-            sa.select(tables.prediction).where(tables.prediction.c.run_id == summary.run_id)
+            sa.select(schema.prediction).where(schema.prediction.c.run_id == summary.run_id)
         ).all()
     assert (run.command, run.model_id, run.outcome) == ("label", made.made.model_id, "done")
     assert run.finished_at is not None
@@ -167,7 +162,7 @@ def test_damaged_vectors_are_skipped_and_counted(made: Made, clusters: dict[str,
             free, [np.full(DIM, np.nan, "<f4").tobytes(), b"short", b"", huge.tobytes()], strict=False
         ):
             connection.execute(
-                sa.update(tables.embedding).where(tables.embedding.c.view_id == view).values(vector=blob)
+                sa.update(schema.embedding).where(schema.embedding.c.view_id == view).values(vector=blob)
             )
     summary = label_catalog(made.store, made.estimator, None, 0.5)
     assert (summary.views, summary.skipped) == (46, 4)
@@ -207,7 +202,7 @@ def test_a_confidence_outside_its_limits_and_a_catalog_without_labels_are_refuse
     with pytest.raises(InvalidInputError, match="no label to choose"):
         label_catalog(made.store, LabelEstimator.open(made.store, bare))
     with made.store.reading() as connection:
-        assert connection.execute(sa.select(sa.func.count()).select_from(tables.run)).scalar_one() == 0
+        assert connection.execute(sa.select(sa.func.count()).select_from(schema.run)).scalar_one() == 0
     with CatalogStore.open(made.store.path) as reader, pytest.raises(CatalogReadOnlyError):
         label_catalog(reader, made.estimator)
 
@@ -260,13 +255,13 @@ def test_a_checklist_flags_answers_and_changes_nothing_else(
     ]
     with made.store.reading() as connection:
         rows = connection.execute(
-            sa.select(tables.prediction.c.view_id, tables.prediction.c.flags).where(
-                tables.prediction.c.run_id == summary.run_id, tables.prediction.c.flags != ""
+            sa.select(schema.prediction.c.view_id, schema.prediction.c.flags).where(
+                schema.prediction.c.run_id == summary.run_id, schema.prediction.c.flags != ""
             )
         ).all()
         counts = json.loads(
             connection.execute(
-                sa.select(tables.run.c.counts).where(tables.run.c.id == summary.run_id)
+                sa.select(schema.run.c.counts).where(schema.run.c.id == summary.run_id)
             ).scalar_one()
         )
     assert {row.view_id: row.flags for row in rows} == expected
@@ -278,7 +273,7 @@ def test_without_a_checklist_a_run_says_nothing_of_one(made: Made, clusters: dic
     assert summary.flags == {}
     with made.store.reading() as connection:
         counts = json.loads(
-            connection.execute(sa.select(tables.run.c.counts).order_by(-tables.run.c.id)).scalars().first()
+            connection.execute(sa.select(schema.run.c.counts).order_by(-schema.run.c.id)).scalars().first()
             or ""
         )
     assert list(counts) == ["views", "confidence", "ranks"]
@@ -295,9 +290,9 @@ def test_a_fit_is_stored_with_its_run_and_in_use(made: Made, clusters: dict[str,
     assert made.estimator.calibration == found
     with made.store.reading() as connection:
         run = connection.execute(
-            sa.select(tables.run)
-            .join(tables.calibration, tables.calibration.c.run_id == tables.run.c.id)
-            .where(tables.calibration.c.id == found.id)
+            sa.select(schema.run)
+            .join(schema.calibration, schema.calibration.c.run_id == schema.run.c.id)
+            .where(schema.calibration.c.id == found.id)
         ).one()
     assert (run.command, run.outcome) == ("label --fit", "done")
     assert json.loads(run.counts) == {"photos": 30, "groups": 30, "labels": 5}
@@ -361,7 +356,7 @@ def test_neither_verified_photos_nor_two_of_a_group_are_proposed(
     assert suggest(made.store, made.estimator, 5) == found[:5]
     assert [one.view_id for one in suggest(made.store, made.estimator, 3, Where(camera="z 9"))] == views[:1]
     with made.store.reading() as connection:
-        assert not connection.execute(sa.select(sa.func.count()).select_from(tables.prediction)).scalar_one()
+        assert not connection.execute(sa.select(sa.func.count()).select_from(schema.prediction)).scalar_one()
 
 
 def test_without_verified_photos_one_of_a_group_is_enough_too(made: Made) -> None:

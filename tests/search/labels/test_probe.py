@@ -16,12 +16,12 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import BirdsearchError, CatalogError, CatalogReadOnlyError, InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import record, undo
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.records import ModelRecord
-from birdsearch.indexer.taxa import new_taxon
-from birdsearch.indexer.vectors import normalised
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import record, undo
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import new_taxon
+from birdsearch.indexer.vectors.index import normalised
 from birdsearch.search.labels import probe as probes
 from birdsearch.search.labels.probe import (
     CHOICES,
@@ -324,7 +324,7 @@ def model(store: CatalogStore) -> ModelRecord:
 
 def runs(store: CatalogStore) -> list[tuple[str, str, dict[str, Any]]]:
     with store.reading() as connection:
-        rows = connection.execute(sa.select(tables.run).order_by(tables.run.c.id)).all()
+        rows = connection.execute(sa.select(schema.run).order_by(schema.run.c.id)).all()
     return [
         (row.command, row.outcome, json.loads(row.counts)) for row in rows if row.command.startswith("probe")
     ]
@@ -385,12 +385,12 @@ def test_a_probe_belongs_to_the_model_it_was_fitted_to(taught: Any) -> None:
 
 
 def test_labels_without_a_sound_vector_are_left_out_and_counted(taught: Any) -> None:
-    embedding = tables.embedding.c
+    embedding = schema.embedding.c
     bad = {2: b"cut", 4: np.full(16, np.nan, "<f4").tobytes(), 6: bytes(64)}
     with taught.store.writing() as connection:
         for view_id, blob in bad.items():
             connection.execute(
-                sa.update(tables.embedding).where(embedding.view_id == view_id).values(vector=blob)
+                sa.update(schema.embedding).where(embedding.view_id == view_id).values(vector=blob)
             )
     trained = train_probe(taught.store, model(taught.store), C=1)
     assert trained.probe.parameters["without_vector"] == 3
@@ -427,7 +427,7 @@ def test_a_damaged_probe_is_named_and_can_be_replaced_or_dropped(taught: Any) ->
         trained = train_probe(store, model(store), C=1)
         with store.writing() as connection:
             connection.execute(
-                sa.update(tables.probe).where(tables.probe.c.id == trained.id).values(**damage)
+                sa.update(schema.probe).where(schema.probe.c.id == trained.id).values(**damage)
             )
         with pytest.raises(CatalogError, match=f"probe {trained.id} is damaged"):
             load_probe(store, taught.model_id)

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from birdsearch.model.species import Taxon, Taxonomy
+from birdsearch.model.taxonomy import Taxon, Taxonomy
 from birdsearch.search.labels.space import LabelSpace
 
 

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.vectors import normalised
-from birdsearch.model.species import Taxon, Taxonomy
+from birdsearch.indexer.vectors.index import normalised
+from birdsearch.model.taxonomy import Taxon, Taxonomy
 from birdsearch.search.evaluation.metrics_calibration import auroc
 from birdsearch.search.labels.calibration import fit
 from birdsearch.search.labels.fusion import FusionParameters, References, fuse, neighbour_evidence

@@ -108,7 +108,7 @@ def catalog_path(archive: Path, _session_environment: None) -> Path:
 
     Do not write to it: tests that do take `own_catalog`.
     """
-    from birdsearch.search.engine import Catalog
+    from birdsearch.search.catalog import Catalog
 
     path = archive.parent / "catalog"
     with Catalog.open(path, "create") as catalog:
@@ -121,7 +121,7 @@ def _verify_half(archive: Path, catalog: Path) -> None:
     """Say what is on every second event, as somebody who looked at them would."""
     from birdsearch.cli import cli
     from birdsearch.cli.demo_scores import looked_at
-    from birdsearch.data.truth import read_truth
+    from birdsearch.data.synthetic.truth import read_truth
 
     frames = [row for row in read_truth(archive) if row.kind == "photo"]
     seen = looked_at(frames)

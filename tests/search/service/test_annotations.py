@@ -11,9 +11,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from birdsearch.indexer import catalog, tables
-from birdsearch.indexer.annotations import labels_in_force
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema, store
+from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.store import CatalogStore
 
 if TYPE_CHECKING:
     from tests.search.service.conftest import MakeServer, RunningServer
@@ -32,7 +32,7 @@ def unlabelled(server: RunningServer) -> list[int]:
     """Photos without a label, by id."""
     store = server.service.store
     with store.reading() as connection:
-        ids = set(connection.execute(sa.select(tables.photo.c.id)).scalars())
+        ids = set(connection.execute(sa.select(schema.photo.c.id)).scalars())
     return sorted(ids - {label.photo_id for label in labels_in_force(store, None)})
 
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_recorded_is_refused(own: RunningServer, body: dict[str, 
 def test_a_label_is_recorded_while_another_process_does_long_work(own: RunningServer) -> None:
     item = {"photo_id": unlabelled(own)[0], "taxon": "Eurasian hoopoe"}
     program = (
-        "import sys; from birdsearch.indexer.catalog import CatalogStore\n"
+        "import sys; from birdsearch.indexer.catalog.store import CatalogStore\n"
         "with CatalogStore.open(sys.argv[1], 'write', purpose='dedup --apply'): print('held', flush=True); input()"
     )
     command = [sys.executable, "-c", program, str(own.options.catalog)]
@@ -191,7 +191,7 @@ def test_while_another_edit_takes_too_long_a_label_is_to_be_given_later(
     own: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item = {"photo_id": unlabelled(own)[0], "taxon": "Eurasian hoopoe"}
-    monkeypatch.setattr(catalog, "_EDIT_WAIT_S", 0.1)
+    monkeypatch.setattr(store, "_EDIT_WAIT_S", 0.1)
     with CatalogStore.open(own.options.catalog, "edit", purpose="a test"):
         answer = post(own, item)
     assert (answer.status_code, answer.headers["retry-after"]) == (409, "5")

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from birdsearch.errors import CatalogError, StalledError
-from birdsearch.search.engine import Catalog
+from birdsearch.search.catalog import Catalog
 from birdsearch.search.service.batching import Batcher
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.database import DATABASE_NAME
+from birdsearch.indexer.catalog.connection import DATABASE_NAME
+from birdsearch.indexer.catalog.store import CatalogStore
 from tests.conftest import MakePhoto
 from tests.search.service.conftest import MakeServer
 

@@ -13,18 +13,18 @@ import pytest
 from PIL import Image
 
 from birdsearch import Catalog, Client
-from birdsearch.data.truth import Truth, read_truth
+from birdsearch.data.synthetic.truth import Truth, read_truth
 from birdsearch.errors import (
     CatalogReadOnlyError,
     InvalidInputError,
     PhotoError,
     ServiceError,
 )
-from birdsearch.indexer.records import Box
-from birdsearch.model.photo import upright_rgb
-from birdsearch.search.filters import Where
-from birdsearch.search.inputs import Photo
-from birdsearch.search.results import QueryResult
+from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.photo import upright_rgb
+from birdsearch.search.query.filters import Where
+from birdsearch.search.query.hits import QueryResult
+from birdsearch.search.query.inputs import Photo
 
 if TYPE_CHECKING:
     from tests.search.service.conftest import MakeServer, RunningServer

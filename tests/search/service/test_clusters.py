@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from birdsearch.indexer.annotations import labels_in_force
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.clusters.catalog import cluster_catalog
 from birdsearch.search.clusters.report import overview
 from birdsearch.search.clusters.state import current_state, require_state

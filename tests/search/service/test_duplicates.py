@@ -10,9 +10,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from birdsearch.data.truth import read_truth
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.search.engine import Catalog
+from birdsearch.data.synthetic.truth import read_truth
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.search.catalog import Catalog
 from tests.search.service.test_jobs import finished
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from birdsearch.errors import CatalogLockedError
-from birdsearch.indexer.annotations import labels_in_force
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.service.jobs import Job, Jobs, Task
 
 if TYPE_CHECKING:
@@ -344,8 +344,8 @@ def test_a_follower_that_goes_away_is_forgotten(make_server: MakeServer) -> None
 @pytest.fixture
 def growing(archive: Path, tmp_path: Path, make_server: MakeServer) -> tuple[RunningServer, Path]:
     """A server of a catalog of one photo, and the folder of that photo, to which others can be added."""
-    from birdsearch.data.truth import read_truth
-    from birdsearch.search.engine import Catalog
+    from birdsearch.data.synthetic.truth import read_truth
+    from birdsearch.search.catalog import Catalog
 
     folder = tmp_path / "photos"
     folder.mkdir()

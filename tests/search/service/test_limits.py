@@ -28,7 +28,7 @@ MakeServer = Callable[..., "RunningServer"]
 
 MB = 1_000_000
 _TOKEN = "correct horse battery staple"
-STATIC = Path(__file__).parents[3] / "search" / "service" / "static"
+STATIC = Path(__file__).parents[3] / "search" / "service" / "gallery"
 
 
 @pytest.fixture

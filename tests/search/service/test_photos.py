@@ -14,11 +14,11 @@ from urllib.parse import urlencode
 import pytest
 import sqlalchemy as sa
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import labels_in_force
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.search.engine import Catalog
-from birdsearch.search.filters import Where, allowed_views, photos_of
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.search.catalog import Catalog
+from birdsearch.search.query.filters import Where, allowed_views, photos_of
 from birdsearch.search.service.originals import parse_range
 
 Server = Any
@@ -112,7 +112,7 @@ def test_a_stored_prediction_is_the_label(own_catalog: Path, make_server: Callab
     photo = get(server, "/api/photos", limit=1)["photos"][0]
     with server.service.store.reading() as connection:
         row = connection.execute(
-            sa.select(tables.prediction).where(tables.prediction.c.view_id == photo["views"][0]["view_id"])
+            sa.select(schema.prediction).where(schema.prediction.c.view_id == photo["views"][0]["view_id"])
         ).one()
     assert photo["label"]["name"] == row.name
     assert photo["label"]["rank"] == row.rank
@@ -245,22 +245,22 @@ def test_a_page_goes_on_where_the_last_ended_though_photos_come_and_go(
     first = get(server, "/api/photos", limit=10)
     with CatalogStore.open(own_catalog, "write") as store, store.writing() as connection:
         # One that sorts before the page, and one of the page that leaves.
-        root_id = connection.execute(sa.select(tables.root.c.id)).scalar_one()
+        root_id = connection.execute(sa.select(schema.root.c.id)).scalar_one()
         new = connection.execute(
-            sa.insert(tables.photo)
+            sa.insert(schema.photo)
             .values(
                 digest=b"x" * 32, size=1, format="JPEG", width=1, height=1, captured_at="1999-01-01T00:00:00"
             )
-            .returning(tables.photo.c.id)
+            .returning(schema.photo.c.id)
         ).scalar_one()
         facts = dict.fromkeys(("size", "mtime_ns", "ctime_ns", "device", "inode", "transient"), 0)
         connection.execute(
-            sa.insert(tables.file).values(
+            sa.insert(schema.file).values(
                 root_id=root_id, path=b"new.jpg", state="present", photo_id=new, **facts
             )
         )
         connection.execute(
-            sa.update(tables.file).where(tables.file.c.photo_id == before[9]).values(state="missing")
+            sa.update(schema.file).where(schema.file.c.photo_id == before[9]).values(state="missing")
         )
     second = get(server, "/api/photos", limit=500, cursor=first["next"])
     assert [photo["id"] for photo in second["photos"]] == before[10:]

@@ -20,15 +20,20 @@ import sqlalchemy as sa
 from click.testing import CliRunner
 
 from birdsearch.cli import cli
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import record, undo
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.indexer.runs import finish_run, start_run
-from birdsearch.indexer.taxa import add_taxa
-from birdsearch.model.species import Taxonomy
-from birdsearch.search import places, places_labels
-from birdsearch.search.filters import Where, allowed_views, great_circle_km
-from birdsearch.search.places import SensitiveNames, SensitivePhotos, coarse, coarse_places
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import record, undo
+from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import add_taxa
+from birdsearch.model.taxonomy import Taxonomy
+from birdsearch.search.query.filters import Where, allowed_views, great_circle_km
+from birdsearch.search.query.location_privacy import coarsening, sensitive_photos
+from birdsearch.search.query.location_privacy.coarsening import (
+    SensitiveNames,
+    SensitivePhotos,
+    coarse,
+    coarse_places,
+)
 
 SENSITIVE, COMMON, CROW = "Red kite", "Great tit", "crow"
 CLASSES = (CROW, SENSITIVE, COMMON)
@@ -66,7 +71,7 @@ class Placed:
             run_id = start_run(connection, "label")
             for name, said in species.items():
                 connection.execute(
-                    sa.insert(tables.prediction).values(
+                    sa.insert(schema.prediction).values(
                         view_id=self.views[name],
                         run_id=run_id,
                         name="bird",
@@ -92,7 +97,7 @@ def made(make_catalog: Callable[..., Any]) -> Any:
     catalog = make_catalog(len(CLASSES))
     with catalog.store.writing() as connection:
         connection.execute(
-            sa.update(tables.model).values(
+            sa.update(schema.model).values(
                 classes=json.dumps(CLASSES),
                 head_weight=np.eye(len(CLASSES), dtype="<f4").tobytes(),
                 head_bias=bytes(4 * len(CLASSES)),
@@ -163,8 +168,8 @@ def test_many_photos_are_told_apart_as_few_are(
     placed.predict(**{str(number): CLASSES[rng.integers(3)] for number in range(0, 60, 7)})
     expected = placed.hidden()
     assert 10 < len(expected) < 50
-    monkeypatch.setattr(places, "FEW", 5)
-    monkeypatch.setattr(places_labels, "FEW", 5)
+    monkeypatch.setattr(coarsening, "FEW", 5)
+    monkeypatch.setattr(sensitive_photos, "FEW", 5)
     assert placed.hidden() == expected
     known = SensitivePhotos(placed.store)
     assert len(known.among(list(placed.photos.values()))) == len(expected)
@@ -181,7 +186,7 @@ def test_a_photo_whose_vector_is_damaged_is_hidden_until_it_is_embedded_again(
     for name, looks_like in (("kite", SENSITIVE), ("tit", COMMON)):
         placed.photo(made, name, looks_like)
     assert placed.hidden() == {"kite"}
-    embedding = tables.embedding.c
+    embedding = schema.embedding.c
     with placed.store.writing() as connection:
         for view_id in placed.views.values():
             vector = connection.execute(
@@ -189,7 +194,7 @@ def test_a_photo_whose_vector_is_damaged_is_hidden_until_it_is_embedded_again(
             ).scalar_one()
             flipped = bytes([vector[0], vector[1], vector[2], vector[3] ^ 0x40]) + vector[4:]
             connection.execute(
-                sa.update(tables.embedding).where(embedding.view_id == view_id).values(vector=flipped)
+                sa.update(schema.embedding).where(embedding.view_id == view_id).values(vector=flipped)
             )
     # Nobody can tell any more which of them showed a kite.
     assert placed.hidden() == {"kite", "tit"}

@@ -42,7 +42,7 @@ from tests.search.service.two_worlds import (
 )
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
     from tests.search.service.conftest import RunningServer
 
 CLUSTERS = "--method kmeans --clusters 2 --frames"

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from birdsearch.indexer.annotations import labels_in_force
-from birdsearch.search.engine import Catalog
-from birdsearch.search.filters import Where
-from birdsearch.search.results import QueryResult
-from birdsearch.search.service.schemas_search import LabelAnswer, SearchAnswer
+from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.search.catalog import Catalog
+from birdsearch.search.query.filters import Where
+from birdsearch.search.query.hits import QueryResult
+from birdsearch.search.service.schemas.search import LabelAnswer, SearchAnswer
 
 if TYPE_CHECKING:
     from tests.search.service.conftest import RunningServer

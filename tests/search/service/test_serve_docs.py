@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from birdsearch.data.truth import read_truth
+from birdsearch.data.synthetic.truth import read_truth
 
 if TYPE_CHECKING:
     from tests.search.service.conftest import MakeServer

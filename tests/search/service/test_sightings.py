@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.model.species import Taxonomy
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.sightings.find import FoundSightings, find_sightings
 from birdsearch.search.sightings.store import store_sightings

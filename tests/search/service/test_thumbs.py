@@ -19,9 +19,9 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from birdsearch.errors import BirdsearchError, PhotoError
-from birdsearch.indexer.decode import digest_file
-from birdsearch.indexer.records import Box
-from birdsearch.model.photo import PhotoLimits
+from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.decode import digest_file
+from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.search.service.negotiation import choose_encoding
 from birdsearch.search.service.photo_files import PhotoFile
 from birdsearch.search.service.thumb_makers import ThumbMakers, ThumbMakersBusyError

@@ -17,15 +17,15 @@ import numpy as np
 import sqlalchemy as sa
 from PIL import Image
 
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import record
-from birdsearch.indexer.catalog import CatalogStore
-from birdsearch.model.species import Taxonomy
-from birdsearch.search.engine import Catalog
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import record
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.model.taxonomy import Taxonomy
+from birdsearch.search.catalog import Catalog
 from birdsearch.search.sightings.deployments import parse_deployments, store_deployments
 
 if TYPE_CHECKING:
-    from birdsearch.model.runtime import Model
+    from birdsearch.model.inference import Model
 
 SPECIES = "Red kite"
 NEST, OTHER_NEST = (47.123456, 8.567891), (46.223344, 7.311122)
@@ -182,7 +182,7 @@ def make_worlds(folder: Path, model: Model) -> tuple[World, World]:
     shutil.copytree(first, second)
     with CatalogStore.open(second, "write") as store, store.writing() as connection:
         hidden = [ids[frame.path] for frame in FRAMES if frame.hidden]
-        for moving, rows in ((tables.photo, tables.photo.c.id.in_(hidden)), (tables.deployment, sa.true())):
+        for moving, rows in ((schema.photo, schema.photo.c.id.in_(hidden)), (schema.deployment, sa.true())):
             place = {
                 name: sa.func.round(moving.c[name] + by, 6)
                 for name, by in zip(("latitude", "longitude"), MOVED, strict=True)
@@ -197,14 +197,14 @@ def deployments_table(archive: Path, place: tuple[float, float]) -> str:
 
 
 def _ids(store: CatalogStore) -> dict[str, int]:
-    file = tables.file.c
+    file = schema.file.c
     with store.reading() as connection:
         rows = connection.execute(sa.select(file.path, file.photo_id)).all()
     return {row.path.decode(): row.photo_id for row in rows}
 
 
 def _views(store: CatalogStore) -> dict[int, int]:
-    view = tables.view.c
+    view = schema.view.c
     with store.reading() as connection:
         return {row.photo_id: row.id for row in connection.execute(sa.select(view.photo_id, view.id))}
 

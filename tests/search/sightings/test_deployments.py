@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from birdsearch.errors import CatalogReadOnlyError, InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.catalog import CatalogStore
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.sightings.deployed import assign
 from birdsearch.search.sightings.deployments import (
     Deployment,
@@ -35,7 +35,7 @@ def made(make_catalog: Callable[..., Any]) -> Any:
 
 def frames_of(made: Any) -> Frames:
     with made.store.reading() as connection:
-        ids = connection.execute(sa.select(tables.photo.c.id)).scalars().all()
+        ids = connection.execute(sa.select(schema.photo.c.id)).scalars().all()
     return read_frames(made.store, np.array(ids, dtype=np.int64))
 
 
@@ -222,7 +222,7 @@ def test_deployments_are_stored_changed_and_forgotten(made: Any) -> None:
     photo = add(made, "a/1.jpg")
     with store.writing() as connection:
         connection.execute(
-            sa.insert(tables.event).values(
+            sa.insert(schema.event).values(
                 run_id=summary.run_id, photo_id=photo, burst=1, event=1, sighting=1, deployment_id=read[0].id
             )
         )
@@ -231,6 +231,6 @@ def test_deployments_are_stored_changed_and_forgotten(made: Any) -> None:
     assert remove_deployments(store, ["one", "one"]) == 1
     assert [each.name for each in read_deployments(store)] == ["two"]
     with store.reading() as connection:
-        assert connection.execute(sa.select(tables.event.c.deployment_id)).scalar_one() is None
+        assert connection.execute(sa.select(schema.event.c.deployment_id)).scalar_one() is None
     with CatalogStore.open(store.path) as reader, pytest.raises(CatalogReadOnlyError):
         store_deployments(reader, [one], "x")

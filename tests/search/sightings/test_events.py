@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import schema
 from birdsearch.search.file_names import file_number, name_facts
 from birdsearch.search.sightings.cameras import warn_of_apart
 from birdsearch.search.sightings.events import EventRules, Grouping, events_of
@@ -447,8 +447,8 @@ def test_sizes_of_one_exposure_are_no_burst(made: Made, base: str) -> None:
         made.add(f"{base}{label}.jpg", at(0, whole=True), phash=1 << (9 * number), **CAMERA)
         with made.made.store.writing() as connection:
             connection.execute(
-                sa.update(tables.photo)
-                .where(tables.photo.c.id == made.ids[-1])
+                sa.update(schema.photo)
+                .where(schema.photo.c.id == made.ids[-1])
                 .values(width=width, height=height)
             )
     assert len(made.groups("exposures")) == 1

@@ -13,15 +13,15 @@ import pytest
 import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer import tables
-from birdsearch.indexer.annotations import record as verify
-from birdsearch.indexer.records import ModelRecord
-from birdsearch.indexer.runs import finish_run, start_run
-from birdsearch.indexer.taxa import new_taxon
-from birdsearch.model.species import Taxonomy
-from birdsearch.search.filters import great_circle_km
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import record as verify
+from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.taxa import new_taxon
+from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.labels.calibration import Calibration
 from birdsearch.search.labels.estimator import LabelEstimator
+from birdsearch.search.query.filters import great_circle_km
 from birdsearch.search.sightings.deployments import Deployment, store_deployments
 from birdsearch.search.sightings.find import FoundSightings, Sighting, find_sightings
 from birdsearch.search.sightings.labels import fused_labels, representatives
@@ -99,7 +99,7 @@ class Made:
                     "unknown": 0.1,
                 }
                 connection.execute(
-                    sa.insert(tables.prediction).values(
+                    sa.insert(schema.prediction).values(
                         view_id=self.views[name], run_id=run_id, flags="", **values
                     )
                 )
@@ -413,7 +413,7 @@ def confident(made: Made) -> None:
     """The three classes of the model are the first three axes."""
     with made.store.writing() as connection:
         connection.execute(
-            sa.update(tables.model).values(
+            sa.update(schema.model).values(
                 head_weight=np.eye(3, DIM, dtype="<f4").tobytes(), head_bias=np.zeros(3, "<f4").tobytes()
             )
         )
@@ -488,8 +488,8 @@ def test_what_was_found_is_stored_by_the_smallest_photo_ids(made: Made) -> None:
     found = made.find()
     run_id = store_sightings(made.store, found, {"event_gap_s": 60.0})
     with made.store.reading() as connection:
-        rows = {row.photo_id: row for row in connection.execute(sa.select(tables.event))}
-        run = connection.execute(sa.select(tables.run).where(tables.run.c.id == run_id)).one()
+        rows = {row.photo_id: row for row in connection.execute(sa.select(schema.event))}
+        run = connection.execute(sa.select(schema.run).where(schema.run.c.id == run_id)).one()
     ids = made.ids
     assert {
         name: (rows[ids[name]].burst, rows[ids[name]].event, rows[ids[name]].sighting) for name in ids

@@ -1,0 +1,49 @@
+"""The change log: what followers of the catalog can find, and what they could before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.live import live_photo
+from birdsearch.indexer.catalog.store import chunks
+
+__all__ = ["live_pairs", "write_changes"]
+
+
+def live_pairs(connection: sa.Connection, photo_ids: Iterable[int | None]) -> set[tuple[int, int]]:
+    """(view, model) pairs of the photos that a search may find: those with a file that is not known to be gone."""
+    view, embedding = schema.view.c, schema.embedding.c
+    pairs: set[tuple[int, int]] = set()
+    for some in chunks(sorted(photo_id for photo_id in set(photo_ids) if photo_id is not None)):
+        pairs.update(
+            (row.view_id, row.model_id)
+            for row in connection.execute(
+                sa.select(embedding.view_id, embedding.model_id)
+                .join(schema.view, view.id == embedding.view_id)
+                .where(view.photo_id.in_(some), live_photo(view.photo_id))
+            )
+        )
+    return pairs
+
+
+def write_changes(
+    connection: sa.Connection, before: set[tuple[int, int]], photo_ids: Iterable[int | None]
+) -> None:
+    """Tell the vector indexes what of some photos can be found now and could not before, and the other way round.
+
+    Args:
+        connection: The transaction that changed their rows.
+        before: What `live_pairs` said of these photos before that.
+        photo_ids: The photos; None is passed over.
+    """
+    after = live_pairs(connection, photo_ids)
+    rows = [
+        {"op": op, "view_id": view_id, "model_id": model_id}
+        for op, pairs in (("remove", before - after), ("add", after - before))
+        for view_id, model_id in sorted(pairs)
+    ]
+    if rows:
+        connection.execute(sa.insert(schema.change), rows)

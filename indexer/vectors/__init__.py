@@ -1,0 +1,1 @@
+"""The vector index: a FAISS file that follows the catalog."""

@@ -1,0 +1,420 @@
+"""The vector index: a follower of the catalog that is mapped from a verified snapshot and catches up.
+
+The catalog's `change` log says which (view, model) pairs are searchable. A `VectorIndex` holds those of one
+model up to a `seq`; it can be thrown away and made again from the stored embeddings at any time.
+
+It has two parts. The snapshot is mapped from a file and never changes; what was added since lies beside it in
+memory, what was removed since is marked. A new snapshot is written once a hundredth has changed, so that a few
+new photos cost a few rows read from the catalog rather than a file written anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from birdsearch.errors import CatalogError
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.damage import damage_warning
+from birdsearch.indexer.catalog.embeddings import normalised, sift_vectors
+from birdsearch.indexer.catalog.live import live_photo
+from birdsearch.indexer.catalog.store import CatalogStore, now
+from birdsearch.indexer.vectors.build import EXACT_UP_TO, write_index
+from birdsearch.indexer.vectors.nprobe import Effort
+from birdsearch.indexer.vectors.rows import Places
+from birdsearch.indexer.vectors.snapshot import Snapshot, Written, read_snapshot, rows_of
+
+__all__ = ["EXACT_UP_TO", "SnapshotState", "VectorIndex", "normalised", "snapshot_state"]
+
+# FAISS's Python wrappers take arrays and keywords where the signatures that type checkers see take pointers.
+_faiss: Any = faiss
+
+_FOLDER = "vectors"
+# Rows fetched, normalised and written at a time: bounds memory.
+_ROWS = 8192
+# A snapshot is written anew once one vector in so many has changed; what is fewer is replayed at every opening.
+_CHANGED = 100
+
+
+class VectorIndex:
+    """Unit-norm vectors of one model by view id. One thread at a time may use it.
+
+    A vector has a position: those of the snapshot come first, by view id, then those added since.
+
+    Attributes:
+        dim: C.
+        model_id: The model whose vectors it holds.
+        seq: The last row of the change log that it has seen.
+        warnings: What was found wrong with snapshots, for a person.
+        base: The snapshot; None if all vectors are in memory.
+    """
+
+    def __init__(
+        self, dim: int, model_id: int, seq: int, base: Snapshot | None = None, warnings: Sequence[str] = ()
+    ) -> None:
+        self.dim = dim
+        self.model_id = model_id
+        self.seq = seq
+        self.warnings = tuple(warnings)
+        self._store: CatalogStore | None = None
+        self._is_newest = base is not None and not warnings
+        self._hold(base)
+
+    def _hold(self, base: Snapshot | None) -> None:
+        """Hold what a snapshot holds, and nothing else."""
+        self.base = base
+        self._added = _faiss.IndexFlatIP(self.dim)
+        self._ids = np.zeros(0, np.int64) if base is None else base.ids
+        self._gone = np.zeros(len(self._ids), bool)
+        self._places: Places | None = None
+
+    @classmethod
+    def of(
+        cls, view_ids: NDArray[np.int64], vectors: NDArray[np.float32], model_id: int = 0, seq: int = 0
+    ) -> VectorIndex:
+        """An index of given vectors: (N,) distinct ids and (N, C) float32, unit-norm."""
+        found = cls(vectors.shape[1], model_id, seq)
+        found.add(view_ids, vectors)
+        return found
+
+    @classmethod
+    def open(cls, store: CatalogStore, model_id: int, dim: int) -> VectorIndex:
+        """The current vectors of a model: the newest snapshot that verifies, caught up; else made anew.
+
+        Args:
+            store: An open catalog; reading is enough.
+            model_id: The model.
+            dim: Its embedding size.
+
+        Returns:
+            An index that holds exactly what the catalog says. `warnings` names each snapshot that was
+            damaged, missing or not of this catalog; it grows where damage is found later.
+        """
+        warnings = []
+        with store.reading() as connection:
+            snapshot = schema.snapshot.c
+            rows = connection.execute(
+                sa.select(schema.snapshot)
+                .where(snapshot.model_id == model_id, snapshot.lists.is_not(None))
+                .order_by(snapshot.generation.desc())
+            ).all()
+        for row in rows:
+            try:
+                effort = None if row.effort is None else Effort.from_json(row.effort)
+                written = Written(row.sha256, row.n, effort)
+                base = read_snapshot(store.path / _FOLDER / row.file, written, dim)
+            except (OSError, ValueError, CatalogError) as error:
+                warnings.append(f"vector index {row.file}: {error}; it is made again from the catalog")
+                continue
+            found = cls(dim, model_id, row.seq, base, warnings)
+            found._store = store
+            found.replay(store)
+            return found
+        return cls.build(store, model_id, dim, warnings=warnings)
+
+    @classmethod
+    def build(
+        cls, store: CatalogStore, model_id: int, dim: int, *, warnings: Sequence[str] = ()
+    ) -> VectorIndex:
+        """The current vectors of a model, from the stored embeddings alone; a search looks at all of them.
+
+        Args:
+            store: An open catalog; reading is enough.
+            model_id: The model.
+            dim: Its embedding size.
+            warnings: What to keep as `warnings`.
+
+        Returns:
+            An index that holds exactly what the catalog says.
+        """
+        found = cls(dim, model_id, 0, warnings=warnings)
+        found._read_all(store)
+        return found
+
+    def _read_all(self, store: CatalogStore) -> None:
+        self._hold(None)
+        self._is_newest = False
+        embedding, view = schema.embedding.c, schema.view.c
+        with store.reading() as connection:
+            self.seq = _last_seq(connection)
+            rows = connection.execute(
+                sa.select(embedding.view_id)
+                .join(schema.view, view.id == embedding.view_id)
+                .where(embedding.model_id == self.model_id, live_photo(view.photo_id))
+                .order_by(embedding.view_id)
+                .execution_options(yield_per=_ROWS)
+            )
+            self._read(connection, np.fromiter((row[0] for row in rows), np.int64))
+
+    def replay(self, store: CatalogStore) -> int:
+        """Catch up with the catalog.
+
+        Args:
+            store: An open catalog.
+
+        Returns:
+            How many rows of the change log were new.
+        """
+        with store.reading() as connection:
+            return self.follow(connection)
+
+    def follow(self, connection: sa.Connection) -> int:
+        """Catch up with what a transaction sees; nothing happens if the index has seen more than that.
+
+        Args:
+            connection: An open transaction.
+
+        Returns:
+            How many rows of the change log were new.
+        """
+        change = schema.change.c
+        last = _last_seq(connection)
+        if last <= self.seq:
+            return 0
+        # Only the last word on a view counts: what was added and removed since leaves no trace.
+        latest: dict[int, str] = {}
+        seen = 0
+        for view_id, op in connection.execute(
+            sa.select(change.view_id, change.op)
+            .where(change.model_id == self.model_id, change.seq > self.seq)
+            .order_by(change.seq)
+        ):
+            latest[view_id] = op
+            seen += 1
+        if latest:
+            self.remove(np.fromiter(latest, np.int64, len(latest)))
+            added = np.array(sorted(view_id for view_id, op in latest.items() if op == "add"), np.int64)
+            self._read(connection, added)
+        self.seq = last
+        return seen
+
+    def _read(self, connection: sa.Connection, view_ids: NDArray[np.int64]) -> None:
+        damaged: list[int] = []
+        for start in range(0, len(view_ids), _ROWS):
+            some = view_ids[start : start + _ROWS]
+            vectors, usable, unsound = sift_vectors(connection, self.model_id, self.dim, some)
+            damaged += unsound
+            self.add(some[usable], normalised(vectors[usable]))
+        # A damaged row is left out; it must not take the others with it.
+        if damaged:
+            self.warnings += (damage_warning(connection, damaged),)
+
+    def __len__(self) -> int:
+        return len(self._gone) - int(np.count_nonzero(self._gone))
+
+    @property
+    def start(self) -> int:
+        """The position after those of the snapshot."""
+        return 0 if self.base is None else len(self.base)
+
+    @property
+    def gone(self) -> NDArray[np.bool_]:
+        """(end,) bool: which positions hold a view that was removed."""
+        return self._gone
+
+    @property
+    def effort(self) -> Effort | None:
+        """How many lists of the snapshot to look into; None if a search looks at everything."""
+        return None if self.base is None else self.base.effort
+
+    @property
+    def view_ids(self) -> NDArray[np.int64]:
+        """(N,) int64, in the order of `vectors`."""
+        return self._ids[~self._gone] if self._gone.any() else self._ids
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """(N, C) float32 unit-norm, verified, not to be written: a copy if there is a snapshot."""
+        self.verify()
+        return self.take(np.flatnonzero(~self._gone))
+
+    def ids_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """View ids at positions."""
+        return np.asarray(self._ids[positions], dtype=np.int64)
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors at positions, (n,) -> (n, C), without verifying them; a view if these are one run in memory."""
+        start, added = self.start, rows_of(self._added)
+        is_added = positions >= start
+        if self.base is None or is_added.all():
+            places = positions - start
+            is_run = len(places) > 0 and bool((np.diff(places) == 1).all())
+            return added[places[0] : places[-1] + 1] if is_run else added[places]
+        if not is_added.any():
+            return self.base.take(positions)
+        vectors = np.empty((len(positions), self.dim), np.float32)
+        vectors[is_added] = added[positions[is_added] - start]
+        vectors[~is_added] = self.base.take(positions[~is_added])
+        return vectors
+
+    def positions(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions of views, in the order of their ids as given; those that it does not hold are left out."""
+        if self._places is None:
+            self._places = Places(self._ids, np.flatnonzero(~self._gone))
+        found = self._places.of(np.asarray(view_ids, np.int64))
+        return found[found >= 0]
+
+    def add(self, view_ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Add views that it does not hold: (n,) ids and (n, C) float32, unit-norm."""
+        if len(view_ids):
+            self._added.add(np.ascontiguousarray(vectors))
+            self._ids = np.concatenate([self._ids, view_ids])
+            self._gone = np.append(self._gone, np.zeros(len(view_ids), bool))
+            self._places = None
+
+    def remove(self, view_ids: NDArray[np.int64]) -> None:
+        """Remove views; those that it does not hold are ignored."""
+        positions = self.positions(view_ids)
+        if len(positions):
+            self._gone[positions] = True
+            self._places = None
+
+    def verify(self, lists: NDArray[np.int64] | None = None) -> bool:
+        """Verify lists of the snapshot, all if None, that were not verified before.
+
+        Returns:
+            True if they are sound. False if they are not and all was read from the catalog, as `warnings` says:
+            views have other positions now.
+
+        Raises:
+            CatalogError: They are not sound, and the index was not opened from a catalog.
+        """
+        if self.base is None or self.base.is_sound(lists):
+            return True
+        warning = f"vector index {self.base.name}: its content is not what was written"
+        if self._store is None:
+            raise CatalogError(warning)
+        self.warnings += (f"{warning}; it is made again from the catalog",)
+        self._read_all(self._store)
+        return False
+
+    @property
+    def is_saved(self) -> bool:
+        """True if the newest snapshot holds the same, but for a hundredth that is soon replayed."""
+        changed = len(self._ids) - self.start + int(np.count_nonzero(self._gone[: self.start]))
+        return self._is_newest and changed * _CHANGED <= self.start
+
+    def save(
+        self,
+        store: CatalogStore,
+        *,
+        exact_up_to: int = EXACT_UP_TO,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> Path:
+        """Write a snapshot and register it, and go on with it; the ones before the last are deleted.
+
+        The file is complete, synced and hashed before the catalog knows of it, so that a crash or a full
+        disk at any point leaves the snapshot before it in use.
+
+        Args:
+            store: A catalog open for writing.
+            exact_up_to: Beyond so many vectors they are put into lists.
+            on_step: Called now and then while many are written; what it raises leaves the one before in use.
+
+        Returns:
+            The snapshot's path.
+
+        Raises:
+            CatalogError: The snapshot cannot be written; the one before stays in use.
+        """
+        self.verify()
+        folder = store.path / _FOLDER
+        snapshot = schema.snapshot.c
+        with store.reading() as connection:
+            newest = connection.execute(
+                sa.select(sa.func.max(snapshot.generation)).where(snapshot.model_id == self.model_id)
+            ).scalar_one()
+        generation = (newest or 0) + 1
+        path = folder / f"model{self.model_id}-{generation:06d}.faiss"
+        temporary = path.with_suffix(".tmp")
+        try:
+            folder.mkdir(exist_ok=True)
+            written = write_index(self, temporary, exact_up_to, on_step)
+            temporary.replace(path)
+            _sync_folder(folder)
+            base = read_snapshot(path, written, self.dim)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise CatalogError(
+                f"{path}: the vector index could not be written ({error}); photos are safe, and the next run "
+                "or `birdsearch rebuild` writes it"
+            ) from error
+        with store.writing() as connection:
+            connection.execute(
+                sa.insert(schema.snapshot).values(
+                    model_id=self.model_id,
+                    generation=generation,
+                    seq=self.seq,
+                    n=written.count,
+                    dim=self.dim,
+                    sha256=written.sha256,
+                    file=path.name,
+                    created_at=now(),
+                    lists=0 if written.effort is None else written.effort.count,
+                    recall=1.0 if written.effort is None else written.effort.recall,
+                    effort=None if written.effort is None else written.effort.to_json(),
+                )
+            )
+            # The one before is kept: a reader may have chosen it a moment ago.
+            connection.execute(
+                sa.delete(schema.snapshot).where(
+                    snapshot.model_id == self.model_id, snapshot.generation < generation - 1
+                )
+            )
+            kept = set(connection.execute(sa.select(snapshot.file)).scalars())
+        for stale in folder.iterdir():
+            if stale.name not in kept:
+                stale.unlink(missing_ok=True)
+        self._hold(base)
+        self._is_newest, self._store = True, store
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotState:
+    """How the newest snapshot of a model is searched.
+
+    Attributes:
+        vectors: How many vectors it holds.
+        lists: In how many lists they are; 0 if a search looks at all of them.
+        recall: Measured share of the true 20 nearest that a search finds; 1.0 if it looks at all.
+    """
+
+    vectors: int
+    lists: int
+    recall: float
+
+
+def snapshot_state(store: CatalogStore, model_id: int) -> SnapshotState | None:
+    """How a model's vectors are searched, as it was registered; None before the first snapshot."""
+    snapshot = schema.snapshot.c
+    with store.reading() as connection:
+        row = connection.execute(
+            sa.select(snapshot.n, snapshot.lists, snapshot.recall)
+            .where(snapshot.model_id == model_id, snapshot.lists.is_not(None))
+            .order_by(snapshot.generation.desc())
+            .limit(1)
+        ).first()
+    return None if row is None else SnapshotState(row.n, row.lists, row.recall)
+
+
+def _last_seq(connection: sa.Connection) -> int:
+    return int(
+        connection.execute(sa.select(sa.func.coalesce(sa.func.max(schema.change.c.seq), 0))).scalar_one()
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""From the bytes of a photo file to an upright RGB picture, its metadata and its digest."""

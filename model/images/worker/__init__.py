@@ -1,0 +1,1 @@
+"""Supervised processes that read hostile bytes: sandboxed, limited, replaced when they crash or hang."""

@@ -1,0 +1,54 @@
+"""Contact sheets: query photos and their hits on one page, as a picture or as a self-contained web page."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.files import write_whole
+from birdsearch.search.export.sheet_html import html_page
+from birdsearch.search.export.sheet_png import draw_sheet
+from birdsearch.search.query.hits import QueryResult
+
+__all__ = ["write_sheet"]
+
+
+def write_sheet(path: str | os.PathLike[str], results: Sequence[QueryResult]) -> None:
+    """Write a contact sheet of answers: a section for each query photo, with its labels and its hits.
+
+    Photos are shown small, without their metadata; coordinates are not shown. A photo that cannot be read is
+    a grey tile with the reason. The file appears whole or not at all.
+
+    Args:
+        path: Where to write; `.png` makes a picture, `.html` a page that needs nothing else.
+        results: The answers.
+
+    Raises:
+        InvalidInputError: The suffix is another, the file cannot be written, or the picture is too high.
+    """
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if suffix == ".png":
+        picture = draw_sheet(results)
+        _write(target, lambda stream: picture.save(stream, format="PNG", optimize=True))
+    elif suffix == ".html":
+        page = html_page(results).encode()
+        _write(target, lambda stream: stream.write(page))
+    else:
+        raise InvalidInputError(f"a contact sheet is written as .png or .html, not {target.name!r}")
+
+
+def _write(target: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    buffer = io.BytesIO()
+    fill(buffer)
+    try:
+        write_whole(target, buffer.getbuffer())
+    except OSError as error:
+        raise InvalidInputError(
+            f"{target}: the contact sheet cannot be written ({error.strerror or error}); name a file in a "
+            "folder that exists and that you may write to"
+        ) from error

@@ -1,0 +1,1 @@
+"""From a question to the photos that answer it."""

@@ -1,0 +1,1 @@
+"""Coordinates of sensitive species, coarsened in every answer."""

@@ -1,0 +1,222 @@
+"""Places of sensitive species: of which photos the place is not told exactly, and what is told instead.
+
+Nests and roosts of some species are persecuted or protected, so where one was photographed is shown as a cell of
+0.1 degree (about 11 km from north to south) unless exact places are asked for. What shows a sensitive species,
+`birdsearch.search.query.location_privacy.sensitive_photos` says; the same holds for every photo whose place would
+tell that of such a one, by the rules of `birdsearch.search.query.location_privacy.reach`. Every output asks here:
+what it tells of a place, what it filters by, and whether it hands out a file that may tell it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.search.query.hits import Hit, QueryResult
+from birdsearch.search.query.location_privacy.facts import facts_key, labels_key, read_facts
+from birdsearch.search.query.location_privacy.reach import COARSE_DEGREES, PhotoFacts, Reach
+from birdsearch.search.query.location_privacy.sensitive_photos import FEW, SensitiveLabels, SensitiveNames
+from birdsearch.search.query.sorted_sets import distinct, is_in
+from birdsearch.search.sightings.deployed import Assignment
+
+__all__ = [
+    "COARSE_DEGREES",
+    "SensitiveNames",
+    "SensitivePhotos",
+    "coarse",
+    "coarse_place",
+    "coarse_places",
+    "hidden_sites",
+    "with_coarse_places",
+    "without_names",
+]
+
+
+def coarse(degrees: float) -> float:
+    """A latitude or longitude as it is told of a sensitive species: the middle of its cell, one decimal."""
+    return round(round(degrees / COARSE_DEGREES) * COARSE_DEGREES, 1)
+
+
+def coarse_place(latitude: float | None, longitude: float | None) -> tuple[float | None, float | None]:
+    """Return a place as it is told of a sensitive species; what is not known stays unknown."""
+    return (
+        None if latitude is None else coarse(latitude),
+        None if longitude is None else coarse(longitude),
+    )
+
+
+def coarse_places(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As `coarse`, of many: (N,) float64 degrees, NaN where unknown."""
+    return np.asarray(np.round(np.round(degrees / COARSE_DEGREES) * COARSE_DEGREES, 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Surroundings:
+    """All photos of a catalog as they were when `key` was."""
+
+    key: object
+    facts: PhotoFacts
+    reach: Reach
+
+    def mask(self, photo_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(N,) bool: the photos with these ids; ids of no photo are left out."""
+        return is_in(self.facts.ids, photo_ids)
+
+
+class SensitivePhotos:
+    """Which photos of a catalog would tell where a sensitive species is. Several threads may ask at once.
+
+    Args:
+        store: An open catalog.
+    """
+
+    def __init__(self, store: CatalogStore) -> None:
+        self._store = store
+        self._labels = SensitiveLabels(store)
+        self._lock = threading.Lock()
+        self._surroundings: _Surroundings | None = None
+        self._all: tuple[object, NDArray[np.int64]] | None = None
+
+    def among(self, photo_ids: Sequence[int] | NDArray[np.int64]) -> frozenset[int]:
+        """Return those of the photos whose places are not to be told exactly.
+
+        Args:
+            photo_ids: Ids; those of no photo are left out.
+        """
+        wanted = distinct(np.asarray(photo_ids, dtype=np.int64))
+        with self._store.reading() as connection:
+            return frozenset(self._among(connection, wanted).tolist())
+
+    def are_hidden(self, photo_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return for each photo whether its place is not to be told exactly.
+
+        Args:
+            photo_ids: (N,) ids.
+
+        Returns:
+            (N,) bool.
+        """
+        with self._store.reading() as connection:
+            return is_in(photo_ids, self._among(connection, distinct(photo_ids)))
+
+    def prepare(self) -> None:
+        """Look at all photos, so that the next questions are answered at once."""
+        with self._store.reading() as connection:
+            around = self._read(connection)
+            self._all = ((around.key, labels_key(connection)), self._hidden(connection, around, None))
+
+    def as_told(
+        self,
+        connection: sa.Connection,
+        photo_ids: NDArray[np.int64],
+        latitudes: NDArray[np.float64],
+        longitudes: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return places of photos as they are told to others.
+
+        Args:
+            connection: An open transaction.
+            photo_ids: (N,) ids; one may occur twice.
+            latitudes: (N,) degrees, NaN where unknown.
+            longitudes: (N,) degrees.
+
+        Returns:
+            (N,) latitudes and longitudes, coarsened where they would tell that of a sensitive species.
+        """
+        hidden = is_in(photo_ids, self._among(connection, distinct(photo_ids)))
+        return (
+            np.where(hidden, coarse_places(latitudes), latitudes),
+            np.where(hidden, coarse_places(longitudes), longitudes),
+        )
+
+    def _among(self, connection: sa.Connection, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the wanted photos (rising ids) that are hidden, rising."""
+        if not len(wanted):
+            return wanted
+        around = self._read(connection)
+        key = (around.key, labels_key(connection))
+        every = self._all
+        if every is None or every[0] != key:
+            if len(wanted) <= FEW:
+                # What reaches a photo is what it reaches: only of those the labels matter.
+                near = around.facts.ids[around.reach.reached(around.mask(wanted))]
+                return wanted[is_in(wanted, self._hidden(connection, around, near))]
+            every = self._all = (key, self._hidden(connection, around, None))
+        return wanted[is_in(wanted, every[1])]
+
+    def _hidden(
+        self, connection: sa.Connection, around: _Surroundings, among: NDArray[np.int64] | None
+    ) -> NDArray[np.int64]:
+        """Photos that those of sensitive species reach, of all or of some."""
+        sensitive = self._labels.among(connection, among)
+        return around.facts.ids[around.reach.reached(around.mask(sensitive))]
+
+    def _read(self, connection: sa.Connection) -> _Surroundings:
+        key = facts_key(connection)
+        with self._lock:
+            if self._surroundings is None or self._surroundings.key != key:
+                facts = read_facts(self._store, connection)
+                self._surroundings = _Surroundings(key, facts, Reach(facts))
+            return self._surroundings
+
+
+def hidden_sites(
+    assignment: Assignment, photo_ids: NDArray[np.int64], sensitive: SensitivePhotos
+) -> frozenset[str]:
+    """Return the sites of which a photo has a place that is not told exactly.
+
+    Args:
+        assignment: The deployments of photos.
+        photo_ids: (N,) int64, these photos.
+        sensitive: Says of which the place is not told.
+    """
+    hidden = sensitive.are_hidden(photo_ids) & (assignment.codes >= 0)
+    return frozenset(assignment.deployments[code].site for code in distinct(assignment.codes[hidden]))
+
+
+def without_names(names: Mapping[int, str], sensitive: SensitivePhotos) -> dict[int, str]:
+    """Return names of places without those of places that are not told: these are numbered.
+
+    Args:
+        names: What the place of each photo is called, by its id.
+        sensitive: Says of which photos the place is not told.
+
+    Returns:
+        By photo id. A name is left out for all photos if it is for one.
+    """
+    hidden = sensitive.among(sorted(names))
+    left_out = sorted({name for photo_id, name in names.items() if photo_id in hidden})
+    told = {name: f"place {number}, not told" for number, name in enumerate(left_out, start=1)}
+    return {photo_id: told.get(name, name) for photo_id, name in names.items()}
+
+
+def with_coarse_places(sensitive: SensitivePhotos, results: Sequence[QueryResult]) -> list[QueryResult]:
+    """Answers as they are told to others: places of sensitive species coarsened.
+
+    Args:
+        sensitive: Tells the photos of the catalog that was asked.
+        results: The answers.
+
+    Returns:
+        The same, but that hits which show a sensitive species and have a place have a coarse one.
+    """
+    placed = {hit.photo_id for result in results for hit in result.hits if hit.latitude is not None}
+    hidden = sensitive.among(sorted(placed))
+    return [
+        replace(
+            result,
+            hits=tuple(_coarse_hit(hit) if hit.photo_id in hidden else hit for hit in result.hits),
+        )
+        for result in results
+    ]
+
+
+def _coarse_hit(hit: Hit) -> Hit:
+    latitude, longitude = coarse_place(hit.latitude, hit.longitude)
+    return replace(hit, latitude=latitude, longitude=longitude, is_coarse=True)

@@ -1,0 +1,159 @@
+"""From query embeddings to hits: the best view of each photo, and what the catalog knows about it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from birdsearch.indexer.catalog.damage import warn_of_damage
+from birdsearch.indexer.catalog.photos import read_photos, read_views, rows_by_id
+from birdsearch.indexer.catalog.records import ModelRecord, ViewRecord
+from birdsearch.indexer.catalog.vector_bytes import decode_vectors
+from birdsearch.indexer.crawl import display_path
+from birdsearch.indexer.vectors.index import VectorIndex
+from birdsearch.search.labels.fusion import softmax
+from birdsearch.search.query.hits import Hit
+from birdsearch.search.query.knn import nearest
+from birdsearch.search.query.query_expansion import RefinedVectors
+
+__all__ = ["best_views", "describe", "refined_views"]
+
+Match = tuple[ViewRecord, float]
+"""A view and its similarity to the query."""
+
+
+def best_views(
+    connection: sa.Connection,
+    index: VectorIndex,
+    queries: NDArray[np.float32],
+    left_out: Sequence[Collection[int]],
+    k: int,
+    allowed: NDArray[np.int64] | None,
+    *,
+    exact: bool = False,
+) -> list[list[Match]]:
+    """The best view of each of the k best photos of each query.
+
+    Args:
+        connection: A transaction that the index has caught up with.
+        index: Unit-norm vectors.
+        queries: (Q, C) float32, unit-norm.
+        left_out: For each query, the photos that are no hits.
+        k: How many photos, at least 0.
+        allowed: View ids to search, or None for all.
+        exact: Look at all of them, however many.
+
+    Returns:
+        For each query up to k matches of different photos, best first.
+    """
+    matches: list[list[Match]] = [[] for _ in queries]
+    pending = list(range(len(queries))) if k else []
+    views: dict[int, ViewRecord] = {}
+    # More than asked, for photos that are no hits; those with several views may need more.
+    fetch = k + max(map(len, left_out), default=0)
+    while pending:
+        found = nearest(index, queries[pending], fetch, allowed, exact=exact)
+        unseen = set(found.view_ids.ravel().tolist()) - views.keys()
+        views |= read_views(connection, sorted(unseen))
+        for row, place in enumerate(pending):
+            best: dict[int, Match] = {}
+            shown = zip(found.view_ids[row].tolist(), found.similarities[row].tolist(), strict=True)
+            for view_id, similarity in shown:
+                # Unknown only if the index had to be read anew, and so knows of views that came since.
+                view = views.get(view_id)
+                if view is not None and view.photo_id not in left_out[place]:
+                    best.setdefault(view.photo_id, (view, similarity))
+            matches[place] = list(best.values())[:k]
+        if found.view_ids.shape[1] < fetch:
+            break
+        pending = [place for place in pending if len(matches[place]) < k]
+        fetch *= 2
+    return matches
+
+
+def refined_views(
+    connection: sa.Connection,
+    refined: RefinedVectors,
+    queries: NDArray[np.float32],
+    left_out: Sequence[Collection[int]],
+    k: int,
+    allowed: NDArray[np.int64] | None,
+) -> list[list[Match]]:
+    """Like `best_views`, ordered by refined vectors; the similarities are the plain ones."""
+    found = best_views(connection, refined.index, refined.queries(queries), left_out, k, allowed)
+    matches: list[list[Match]] = []
+    for query, ranked in zip(queries, found, strict=True):
+        cosines = refined.plain_cosines(query, np.array([view.id for view, _ in ranked], dtype=np.int64))
+        matches.append([(view, float(cosine)) for (view, _), cosine in zip(ranked, cosines, strict=True)])
+    return matches
+
+
+def describe(
+    connection: sa.Connection, record: ModelRecord, matches: Sequence[Sequence[Match]]
+) -> list[tuple[Hit, ...]]:
+    """Hits with what the catalog knows about their photos.
+
+    Args:
+        connection: The transaction that they were found in.
+        record: The model whose vectors were searched.
+        matches: For each query, views with their similarities, best first.
+
+    Returns:
+        The hits of each query, ranked from 1.
+    """
+    view_ids = sorted({view.id for found in matches for view, _ in found})
+    photos = read_photos(connection, sorted({view.photo_id for found in matches for view, _ in found}))
+    labels = _top_labels(connection, record, view_ids)
+
+    def hit(rank: int, view: ViewRecord, similarity: float) -> Hit:
+        photo = photos[view.photo_id]
+        label, probability = labels.get(view.id, (None, None))
+        return Hit(
+            rank=rank,
+            similarity=similarity,
+            path=display_path(photo.path),
+            photo_id=photo.id,
+            view_id=view.id,
+            view=view.kind,
+            box=view.box,
+            label=label,
+            label_probability=probability,
+            captured_at=photo.captured_at,
+            latitude=photo.latitude,
+            longitude=photo.longitude,
+            camera=photo.camera,
+            file=photo.path,
+            width=photo.width,
+            height=photo.height,
+        )
+
+    return [
+        tuple(hit(rank, view, similarity) for rank, (view, similarity) in enumerate(found, start=1))
+        for found in matches
+    ]
+
+
+def _top_labels(
+    connection: sa.Connection, record: ModelRecord, view_ids: Sequence[int]
+) -> dict[int, tuple[str, float]]:
+    """The likeliest class of stored views, by the catalog's copy of the classifier head."""
+    if not record.classes:
+        return {}
+    statement = "SELECT view_id, vector, crc32 FROM embedding WHERE model_id = {} AND view_id IN (*)"
+    rows = list(rows_by_id(connection, statement.format(record.id), view_ids))
+    vectors, usable = decode_vectors(
+        [row[1] for row in rows], [row[2] for row in rows], record.embedding_size
+    )
+    warn_of_damage(
+        connection, [row[0] for row, sound in zip(rows, usable.tolist(), strict=True) if not sound]
+    )
+    probabilities = softmax(record.logits_of_each(vectors[usable]))
+    best = probabilities.argmax(axis=1)
+    found = [row[0] for row, sound in zip(rows, usable.tolist(), strict=True) if sound]
+    return {
+        view_id: (record.classes[index], float(row[index]))
+        for view_id, index, row in zip(found, best.tolist(), probabilities, strict=True)
+    }
