@@ -70,9 +70,9 @@ class _Commands:
 def _alone(photos: list[Path], weights: Path) -> tuple[float, float]:
     """Photos a second of decoding alone and of the network alone."""
     from birdsearch.model.images.photo import load_photo
+    from birdsearch.model.images.resizing import resize_loaded
     from birdsearch.model.images.scaling import Need
     from birdsearch.model.inference import load_model
-    from birdsearch.model.preprocess import resize_loaded
 
     model = load_model(weights, runtime="auto")
 

@@ -244,8 +244,8 @@ def _decoding(photos: Path) -> float:
 
 def _decode(path: Path) -> int:
     from birdsearch.model.images.photo import load_photo
+    from birdsearch.model.images.resizing import resize_loaded
     from birdsearch.model.images.scaling import Need
-    from birdsearch.model.preprocess import resize_loaded
 
     loaded = load_photo(path.read_bytes(), need=Need((256, 256)))
     return resize_loaded(loaded, (256, 256), exact=False).size[0]

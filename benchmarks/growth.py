@@ -161,9 +161,8 @@ def written(count: int, scratch: Path, options: argparse.Namespace) -> dict[str,
 
 
 def _batches(root_id: int, count: int, size: int = 250) -> Iterator[list[Any]]:
-    from birdsearch.indexer.crawl import FoundFile
-    from birdsearch.indexer.outcomes import EmbeddedFile
-    from birdsearch.indexer.plan import FileTask
+    from birdsearch.indexer.catalog.outcomes import EmbeddedFile
+    from birdsearch.indexer.catalog.records import FileTask, FoundFile
     from birdsearch.model.images.decode import DecodedPhoto, FileDigests
     from birdsearch.model.images.exif import read_exif
 

@@ -22,8 +22,8 @@ from birdsearch.model.checkpoint import save_checkpoint
 from birdsearch.model.config import RgbStats, variant
 from birdsearch.model.inference import Model, load_model
 from birdsearch.model.xcit import XCiT
-from birdsearch.search.evaluation.metrics_retrieval import retrieval_scores
-from birdsearch.search.evaluation.metrics_sampling import estimate
+from birdsearch.search.metrics.retrieval import retrieval_scores
+from birdsearch.search.metrics.sampling import estimate
 
 _BINS = (8, 8, 8)
 _STATS = RgbStats((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -26,14 +26,15 @@ import fnmatch
 import os
 import stat
 import time
-import unicodedata
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError, MissingFilesError
+from birdsearch.indexer.catalog.records import FoundFile
 from birdsearch.model.images.formats import SUFFIXES, UNREAD_SUFFIXES
 
-__all__ = ["CrawlItem", "CrawlProblem", "FoundFile", "IgnoredFile", "crawl", "display_path"]
+__all__ = ["CrawlItem", "CrawlProblem", "IgnoredFile", "crawl"]
 
 CATALOG_FILE = b"birdsearch.sqlite"
 IGNORE_FILE = b".birdsearchignore"
@@ -59,27 +60,6 @@ _PICTURE_SUFFIXES = frozenset(suffix.encode() for suffix in (*SUFFIXES, *UNREAD_
 _MAX_IGNORE_BYTES = 1 << 16
 _RETRIED = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN})
 _RETRY_PAUSES_S = (0.05, 0.2)
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFile:
-    """A file that is named like a picture.
-
-    Attributes:
-        path: Relative to the root, separated by `/`.
-        size: Bytes.
-        mtime_ns: Time of the last change of the content, in nanoseconds.
-        ctime_ns: Time of the last change of the status, in nanoseconds.
-        device: Device that holds it.
-        inode: Its number there: the same device and inode are the same file.
-    """
-
-    path: bytes
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    device: int
-    inode: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,26 +348,3 @@ def _problem(path: bytes, error: OSError, *, is_folder: bool) -> CrawlProblem:
     what = "folder" if is_folder else "file"
     reason = f"the {what} could not be looked at: {error.strerror or type(error).__name__}"
     return CrawlProblem(path, _CODES.get(error.errno or 0, "io-error"), reason, is_folder=is_folder)
-
-
-def display_path(path: bytes) -> str:
-    r"""A path for people: safe to print on a terminal and to write to a file of lines.
-
-    Bytes that are not UTF-8 become `\xNN`; control characters, line ends, characters that change the
-    direction of the text and others that do not print become `\xNN`, `\uNNNN` or `\UNNNNNNNN`.
-
-    Args:
-        path: A path as the file system has it.
-
-    Returns:
-        Printable text. A path that needs no escape is unchanged.
-    """
-    text = path.decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else "".join(map(_shown, text))
-
-
-def _shown(character: str) -> str:
-    category = unicodedata.category(character)
-    if category[0] == "C" or category in ("Zl", "Zp"):
-        return character.encode("unicode_escape").decode("ascii")
-    return character

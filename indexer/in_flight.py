@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from birdsearch.errors import PhotoError
+from birdsearch.indexer.catalog.records import FileTask
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.plan import FileTask
-from birdsearch.indexer.rereading import is_current
 from birdsearch.model.images.decode import FileDigests
+from birdsearch.model.images.rereading import is_current
 from birdsearch.model.images.worker.pool import Decoded, DecodeResult, Failed, Known, Verdict
 
 __all__ = ["Claims"]

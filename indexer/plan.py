@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import MissingFilesError
 from birdsearch.indexer.catalog.connection import cursor_of
+from birdsearch.indexer.catalog.records import FileTask, FoundFile
 from birdsearch.indexer.catalog.roots import Scope, register_roots
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.crawl import CrawlProblem, FoundFile, IgnoredFile, crawl, display_path
-from birdsearch.indexer.rereading import is_current
+from birdsearch.indexer.crawl import CrawlProblem, IgnoredFile, crawl
+from birdsearch.model.images.rereading import is_current
 
-__all__ = ["FileTask", "IdSet", "Plan", "Unseen", "is_most", "make_plan", "most_is_gone"]
+__all__ = ["IdSet", "Plan", "Unseen", "is_most", "make_plan", "most_is_gone"]
 
 # Tasks beyond this many bytes wait in a temporary file, so that memory does not grow with the archive.
 _SPOOL_BYTES = 32 << 20
@@ -33,34 +35,6 @@ _KNOWN = """
 _THERE = "SELECT root_id, id, photo_id FROM file WHERE state != 'missing' ORDER BY id"
 # A root that lost more than this share of its files is taken for a half-mounted disk.
 _MOST = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class FileTask:
-    """A file that has to be read: new, changed, to be tried again, or to be read as it is read by now.
-
-    Attributes:
-        root_id: Its root.
-        root: Absolute path of the root.
-        found: What the crawl saw.
-        file_id: Its row, or None if the path is new.
-        photo_id: The photo that this path showed before, or None.
-        reading: The reading that it was last read by, or None.
-        is_same: Its status is what it was when it was last read, and it could be read.
-    """
-
-    root_id: int
-    root: bytes
-    found: FoundFile
-    file_id: int | None
-    photo_id: int | None
-    reading: int | None = None
-    is_same: bool = False
-
-    @property
-    def absolute(self) -> bytes:
-        """Absolute path."""
-        return os.path.join(self.root, self.found.path)  # noqa: PTH118
 
 
 class IdSet:

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.outcomes import EmbeddedFile, FailedFile, KnownFile, Outcome
+from birdsearch.indexer.catalog.records import FileTask, ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.in_flight import Claims
 from birdsearch.indexer.model_source import LoadingModel, input_size_of
-from birdsearch.indexer.outcomes import EmbeddedFile, FailedFile, KnownFile, Outcome
-from birdsearch.indexer.plan import FileTask, Plan
+from birdsearch.indexer.plan import Plan
 from birdsearch.indexer.watch import RunStopped, Watch
 from birdsearch.indexer.writer import CatalogWriter
 from birdsearch.model.images.worker.pool import Decoded, DecodePool, DecodeResult, DecodeTask, Known

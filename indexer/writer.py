@@ -13,12 +13,12 @@ from birdsearch.indexer.catalog import statements
 from birdsearch.indexer.catalog.batch import Batch
 from birdsearch.indexer.catalog.changes import live_pairs, write_changes
 from birdsearch.indexer.catalog.connection import cursor_of
+from birdsearch.indexer.catalog.file_metadata import settle_metadata
+from birdsearch.indexer.catalog.outcomes import Outcome
 from birdsearch.indexer.catalog.runs import finish_run, start_run
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
-from birdsearch.indexer.file_metadata import settle_metadata
-from birdsearch.indexer.outcomes import Outcome
+from birdsearch.indexer.catalog.unread_photos import has_unread
 from birdsearch.indexer.plan import IdSet, Plan, is_most, most_is_gone
-from birdsearch.indexer.unread_photos import has_unread
 
 __all__ = ["CatalogWriter"]
 

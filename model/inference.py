@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.model.first_use import first_use
+from birdsearch.first_use import first_use
 from birdsearch.model.images.photo import open_photo_file, upright_rgb
-from birdsearch.model.preprocess import preprocessing_id, resize
+from birdsearch.model.images.resizing import resize
+from birdsearch.model.preprocess import preprocessing_id
 from birdsearch.model.runtimes.engines import Engine
 from birdsearch.model.runtimes.exports import Facts
 from birdsearch.model.runtimes.loader import EngineLoader, resolve_device

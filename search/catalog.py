@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError, CatalogReadOnlyError, InvalidInputError, PhotoError
-from birdsearch.indexer.catalog.records import Box, ModelRecord
+from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.runs import decode_mode
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.model_source import ModelSource
 from birdsearch.indexer.watch import Watch
+from birdsearch.model.images.box import Box
 from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, file_sha256, resolve_weights
 from birdsearch.search.labels.estimator import LabelEstimator

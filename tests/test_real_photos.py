@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from birdsearch import Catalog
-from birdsearch.indexer.crawl import display_path
+from birdsearch.display_path import display_path
 from birdsearch.model import Model, load_model
 from birdsearch.model.images.color import ADOBE_RGB, DISPLAY_P3, matrix_profile
 

@@ -86,7 +86,7 @@ def hits(photo: str, k: int, min_similarity: float, **options: Any) -> None:
 
     Look at them first: `birdsearch query PHOTO -k K --sheet hits.html`, or --dry-run here.
     """
-    from birdsearch.indexer.crawl import display_path
+    from birdsearch.display_path import display_path
     from birdsearch.search.annotate.photos import from_hits
     from birdsearch.search.catalog import Catalog
 
@@ -118,7 +118,7 @@ def import_table(
 
     Nothing is recorded unless every row can be, or --skip-bad is given.
     """
-    from birdsearch.indexer.crawl import display_path
+    from birdsearch.display_path import display_path
     from birdsearch.search.annotate.label_table import TableColumns
     from birdsearch.search.annotate.photos import from_table
 

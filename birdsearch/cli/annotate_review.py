@@ -54,7 +54,7 @@ _TAXA: list[Column] = [
 
 def photo_paths(store: CatalogStore, photo_ids: set[int]) -> dict[int, str]:
     """The paths of photos as people read them, by photo id."""
-    from birdsearch.indexer.crawl import display_path
+    from birdsearch.display_path import display_path
 
     return {photo.id: display_path(photo.path) for photo in store.photos(sorted(photo_ids)).values()}
 
@@ -65,7 +65,7 @@ def text_of(path: Path) -> str:
     Raises:
         InvalidInputError: It cannot be read or is no text.
     """
-    from birdsearch.indexer.csv_table import decoded_table, table_bytes
+    from birdsearch.csv_table import decoded_table, table_bytes
 
     text, _, notes = decoded_table(table_bytes(path), path)
     warn(notes)

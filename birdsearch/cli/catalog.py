@@ -35,11 +35,11 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
 
     With --failures, files that failed for one reason are one line; json and csv list every file.
     """
+    from birdsearch.display_path import display_path
     from birdsearch.indexer.catalog.connection import sqlite_note
     from birdsearch.indexer.catalog.roots import absent_roots, root_states
     from birdsearch.indexer.catalog.runs import vector_settings
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.indexer.crawl import display_path
     from birdsearch.indexer.vectors.index import snapshot_state
 
     with CatalogStore.open(catalog) as store:
@@ -96,7 +96,7 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
 
 
 def _write_failures(failures: Sequence[FailureRecord], fmt: str, *, verbose: bool) -> None:
-    from birdsearch.indexer.crawl import display_path
+    from birdsearch.display_path import display_path
     from birdsearch.indexer.failures import advice, group_failures
 
     if fmt != "table":

@@ -232,7 +232,7 @@ def _as_json(number: int, group: CopyGroup, moved: frozenset[bytes]) -> dict[str
 
 
 def _as_row(number: int, group: CopyGroup, file: CopyFile, moved: frozenset[bytes]) -> dict[str, object]:
-    from birdsearch.indexer.crawl import display_path
+    from birdsearch.display_path import display_path
 
     return {
         "group": number,
@@ -311,7 +311,7 @@ def _summary(result: DedupResult) -> None:
 
 
 def _report(result: DedupResult, report: ApplyReport) -> None:
-    from birdsearch.indexer.crawl import display_path
+    from birdsearch.display_path import display_path
 
     warn(report.recovered)
     refusals([(display_path(one.path), one.reason) for one in report.refused], "were not moved")

@@ -93,8 +93,8 @@ def undo(run: int | None, catalog: Path, fmt: str) -> None:
 
     A file is put back only if it is as it was, and never over another one; exit status 1 if some were not.
     """
+    from birdsearch.display_path import display_path
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.indexer.crawl import display_path
     from birdsearch.search.dedup.quarantine import undo as put_back
 
     with (

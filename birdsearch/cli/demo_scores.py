@@ -118,7 +118,7 @@ def _order_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[
     from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.clusters.state import current_state
     from birdsearch.search.dedup.find import find_copies
-    from birdsearch.search.evaluation.metrics_pairs import pair_scores
+    from birdsearch.search.metrics.pairs import pair_scores
 
     whole = [row for row in truth if row.kind not in ("corrupt", "sidecar")]
     with CatalogStore.open(catalog) as store:

@@ -163,7 +163,7 @@ def _list(store: CatalogStore, fmt: str, *, exact_places: bool) -> None:
 
 
 def _row(one: Deployment, photos: int, *, is_coarse: bool) -> dict[str, object]:
-    from birdsearch.indexer.crawl import display_path
+    from birdsearch.display_path import display_path
     from birdsearch.search.query.location_privacy.coarsening import coarse_place
 
     latitude, longitude = one.latitude, one.longitude

@@ -128,13 +128,13 @@ def _print(built: Report, fmt: str) -> None:
 
 def _parts(cell: object) -> tuple[object, object, object]:
     """Value, low and high."""
-    from birdsearch.search.evaluation.metrics_sampling import Estimate
+    from birdsearch.search.metrics.sampling import Estimate
 
     return (cell.value, cell.low, cell.high) if isinstance(cell, Estimate) else (cell, None, None)
 
 
 def _shown(cell: object) -> object:
-    from birdsearch.search.evaluation.metrics_sampling import Estimate
+    from birdsearch.search.metrics.sampling import Estimate
 
     if isinstance(cell, Estimate):
         return f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]"

@@ -71,7 +71,7 @@ def forget(
 
 
 def _write(found: Forgettable, run_id: int | None, fmt: str) -> None:
-    from birdsearch.indexer.crawl import display_path
+    from birdsearch.display_path import display_path
 
     rows: list[dict[str, object]] = [
         {

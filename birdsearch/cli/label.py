@@ -252,7 +252,7 @@ def _write_predictions(
 
 def _places(store: CatalogStore, view_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
     """Photo id and path, escaped for people, of each view."""
-    from birdsearch.indexer.crawl import display_path
+    from birdsearch.display_path import display_path
 
     views = store.views(view_ids)
     photos = store.photos(sorted({view.photo_id for view in views.values()}))

@@ -25,9 +25,9 @@ def roots(ctx: click.Context, /, catalog: Path, fmt: str) -> None:
     birdsearch roots move /mnt/old /mnt/new           look whether the files are in the new place
     birdsearch roots move /mnt/old /mnt/new --apply   and use that from now on
     """  # noqa: D301 click takes the backspace for a paragraph that is not to be wrapped
+    from birdsearch.display_path import display_path
     from birdsearch.indexer.catalog.roots import root_states
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.indexer.crawl import display_path
 
     if ctx.invoked_subcommand is not None:
         if any(
@@ -68,9 +68,9 @@ def move(old: Path, new: Path, apply: bool, catalog: Path, fmt: str) -> None:
     All files are looked for by size, and a sample is read and compared. Nothing is embedded again. Labels,
     clusters, deployments and what `dedup` can undo stay. No photo is touched. Without --apply nothing is changed.
     """
+    from birdsearch.display_path import display_path
     from birdsearch.indexer.catalog.root_moves import apply_root_move, plan_root_move
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.indexer.crawl import display_path
 
     opening = (
         CatalogStore.open(catalog, "write", purpose="roots move") if apply else CatalogStore.open(catalog)

@@ -211,7 +211,7 @@ def _summary(found: FoundSightings, run_id: int | None) -> str:
 
 
 def _rows(store: CatalogStore, found: FoundSightings, level: str) -> list[dict[str, object]]:
-    from birdsearch.indexer.crawl import display_path
+    from birdsearch.display_path import display_path
     from birdsearch.search.sightings.levels import list_groups
 
     if level == "sightings":
@@ -267,7 +267,7 @@ def _parquet() -> Any:
 def _write(out: Path, rows: Sequence[Mapping[str, object]], keys: Sequence[str]) -> None:
     """Write a list to a file, in one step."""
     from birdsearch.errors import InvalidInputError
-    from birdsearch.indexer.files import write_whole
+    from birdsearch.files import write_whole
 
     if out.suffix.lower() == ".parquet":
         pyarrow, parquet = _parquet()

@@ -13,7 +13,7 @@ from birdsearch.client.photos import PhotoCalls
 from birdsearch.client.problems import NotFoundError
 from birdsearch.client.requests import Body, box_json, photo_body, where_json
 from birdsearch.errors import InvalidInputError, PhotoError
-from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.box import Box
 from birdsearch.search.query.filters import Where
 from birdsearch.search.query.hits import QueryResult
 from birdsearch.search.query.inputs import Photo

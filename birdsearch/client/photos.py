@@ -19,7 +19,7 @@ from birdsearch.client.records import (
     Taxon,
 )
 from birdsearch.client.requests import Body, box_json, where_json
-from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.box import Box
 from birdsearch.search.query.filters import Where
 
 __all__ = ["PhotoCalls"]

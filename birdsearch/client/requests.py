@@ -13,9 +13,9 @@ from typing import Any
 
 from PIL import Image
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.records import Box
-from birdsearch.indexer.crawl import display_path
+from birdsearch.model.images.box import Box
 from birdsearch.model.images.photo import PhotoLimits, upright_rgb
 from birdsearch.search.query.filters import Where
 from birdsearch.search.query.hits import QueryPhoto

@@ -14,14 +14,14 @@ from birdsearch.errors import PhotoError
 from birdsearch.indexer.catalog import statements
 from birdsearch.indexer.catalog.changes import live_pairs, write_changes
 from birdsearch.indexer.catalog.connection import cursor_of
+from birdsearch.indexer.catalog.file_metadata import encode_metadata, photo_metadata, settle_metadata
 from birdsearch.indexer.catalog.merging import merged_ids
+from birdsearch.indexer.catalog.outcomes import EmbeddedFile, FailedFile, KnownFile, Outcome
+from birdsearch.indexer.catalog.records import FoundFile
 from birdsearch.indexer.catalog.store import chunks
+from birdsearch.indexer.catalog.unread_photos import UnreadPhotos
 from birdsearch.indexer.catalog.vector_bytes import encode_vector
-from birdsearch.indexer.crawl import FoundFile
-from birdsearch.indexer.file_metadata import encode_metadata, photo_metadata, settle_metadata
-from birdsearch.indexer.outcomes import EmbeddedFile, FailedFile, KnownFile, Outcome
-from birdsearch.indexer.rereading import READING_VERSION
-from birdsearch.indexer.unread_photos import UnreadPhotos
+from birdsearch.model.images.rereading import READING_VERSION
 
 __all__ = ["Batch", "stat_values"]
 

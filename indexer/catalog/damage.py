@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
+from birdsearch.display_path import display_path
 from birdsearch.indexer.catalog.photos import read_photos, rows_by_id
 from birdsearch.indexer.catalog.records import PhotoRecord
-from birdsearch.indexer.crawl import display_path
 
 __all__ = ["damage_warning", "name_photos", "warn_of_damage"]
 

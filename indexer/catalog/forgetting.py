@@ -21,12 +21,12 @@ from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labelled_photos
 from birdsearch.indexer.catalog.changes import live_pairs, write_changes
 from birdsearch.indexer.catalog.connection import cursor_of
+from birdsearch.indexer.catalog.file_metadata import settle_metadata
 from birdsearch.indexer.catalog.live import live_file
 from birdsearch.indexer.catalog.merging import merge_photos
+from birdsearch.indexer.catalog.reach import Reach, is_there
 from birdsearch.indexer.catalog.runs import finish_run, start_run
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
-from birdsearch.indexer.file_metadata import settle_metadata
-from birdsearch.indexer.reach import Reach, is_there
 
 __all__ = ["ForgetUndone", "Forgettable", "find_forgettable", "forget", "undo_forget"]
 

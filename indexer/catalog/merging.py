@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from birdsearch.indexer.file_metadata import photo_metadata
+from birdsearch.indexer.catalog.file_metadata import photo_metadata
 
 __all__ = ["merge_photos", "merged_ids"]
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from birdsearch.display_path import display_path
 from birdsearch.indexer.catalog.connection import cursor_of
-from birdsearch.indexer.catalog.records import Box, PhotoRecord, ViewRecord
-from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.reach import PlacedFile, Reach
+from birdsearch.indexer.catalog.reach import PlacedFile, Reach
+from birdsearch.indexer.catalog.records import PhotoRecord, ViewRecord
+from birdsearch.model.images.box import Box
 
 __all__ = ["read_photos", "read_views", "rows_by_id"]
 

@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-import math
+import os
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Box", "CatalogCounts", "FailureRecord", "ModelRecord", "PhotoRecord", "Prediction", "ViewRecord"]
+from birdsearch.model.images.box import Box
 
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A region of a photo, relative to its upright frame: 0..1, origin at the top left."""
-
-    x: float = 0.0
-    y: float = 0.0
-    w: float = 1.0
-    h: float = 1.0
-
-    @property
-    def is_whole(self) -> bool:
-        """True if the box is the whole frame."""
-        return (self.x, self.y, self.w, self.h) == (0.0, 0.0, 1.0, 1.0)
-
-    def corners(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom in whole pixels.
-
-        Each edge goes to the nearest border between pixels, a half upwards; the region keeps at least one pixel.
-
-        Args:
-            size: Width and height of the frame in pixels.
-        """
-        left, right = _edges(self.x, self.w, size[0])
-        top, bottom = _edges(self.y, self.h, size[1])
-        return left, top, right, bottom
-
-
-def _edges(start: float, length: float, pixels: int) -> tuple[int, int]:
-    low = min(math.floor(start * pixels + 0.5), pixels - 1)
-    high = math.floor((start + length) * pixels + 0.5)
-    return low, min(max(high, low + 1), pixels)
+__all__ = [
+    "CatalogCounts",
+    "FailureRecord",
+    "FileTask",
+    "FoundFile",
+    "ModelRecord",
+    "PhotoRecord",
+    "Prediction",
+    "ViewRecord",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -212,3 +190,52 @@ class Prediction:
     knn_weight: float
     unknown: float
     flags: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file that is named like a picture.
+
+    Attributes:
+        path: Relative to the root, separated by `/`.
+        size: Bytes.
+        mtime_ns: Time of the last change of the content, in nanoseconds.
+        ctime_ns: Time of the last change of the status, in nanoseconds.
+        device: Device that holds it.
+        inode: Its number there: the same device and inode are the same file.
+    """
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileTask:
+    """A file that has to be read: new, changed, to be tried again, or to be read as it is read by now.
+
+    Attributes:
+        root_id: Its root.
+        root: Absolute path of the root.
+        found: What the crawl saw.
+        file_id: Its row, or None if the path is new.
+        photo_id: The photo that this path showed before, or None.
+        reading: The reading that it was last read by, or None.
+        is_same: Its status is what it was when it was last read, and it could be read.
+    """
+
+    root_id: int
+    root: bytes
+    found: FoundFile
+    file_id: int | None
+    photo_id: int | None
+    reading: int | None = None
+    is_same: bool = False
+
+    @property
+    def absolute(self) -> bytes:
+        """Absolute path."""
+        return os.path.join(self.root, self.found.path)  # noqa: PTH118

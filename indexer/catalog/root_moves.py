@@ -12,15 +12,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError, MissingFilesError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.changes import live_pairs, write_changes
 from birdsearch.indexer.catalog.connection import cursor_of
+from birdsearch.indexer.catalog.file_metadata import settle_metadata
+from birdsearch.indexer.catalog.reach import is_there
 from birdsearch.indexer.catalog.runs import finish_run, start_run
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.file_metadata import settle_metadata
-from birdsearch.indexer.reach import is_there
 from birdsearch.model.images.digest import is_file
 
 __all__ = ["RootMove", "apply_root_move", "plan_root_move"]

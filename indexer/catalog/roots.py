@@ -10,12 +10,13 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import MissingFilesError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.live import live_file
+from birdsearch.indexer.catalog.reach import is_there
 from birdsearch.indexer.catalog.store import CatalogStore, now
-from birdsearch.indexer.crawl import IgnoredFile, crawl, display_path
-from birdsearch.indexer.reach import is_there
+from birdsearch.indexer.crawl import IgnoredFile, crawl
 
 __all__ = [
     "RootState",

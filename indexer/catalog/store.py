@@ -25,6 +25,7 @@ from birdsearch.indexer.catalog.live import live_file, live_view
 from birdsearch.indexer.catalog.lock import EDIT_LOCK, JOB_LOCK, TURN_LOCK, WriterLock
 from birdsearch.indexer.catalog.migrations import SCHEMA_VERSION
 from birdsearch.indexer.catalog.photos import read_photos, read_views
+from birdsearch.indexer.catalog.reach import is_there
 from birdsearch.indexer.catalog.reader import CatalogReader
 from birdsearch.indexer.catalog.records import (
     CatalogCounts,
@@ -35,7 +36,6 @@ from birdsearch.indexer.catalog.records import (
 )
 from birdsearch.indexer.catalog.soundness import database_faults, refuse_damaged
 from birdsearch.indexer.catalog.vector_bytes import decode_vectors
-from birdsearch.indexer.reach import is_there
 
 if TYPE_CHECKING:
     from birdsearch.model.inference import Model

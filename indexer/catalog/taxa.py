@@ -10,11 +10,11 @@ from difflib import get_close_matches
 
 import sqlalchemy as sa
 
+from birdsearch.csv_table import CsvTable, column_key
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.runs import finish_run, start_run
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.csv_table import CsvTable, column_key
 from birdsearch.model.name_marks import read_name
 from birdsearch.model.taxonomy import Taxon, Taxonomy, name_key
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import sqlalchemy as sa
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import CatalogError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.embeddings import drop_damaged_vectors
@@ -16,7 +17,6 @@ from birdsearch.indexer.catalog.photos import read_photos, read_views
 from birdsearch.indexer.catalog.soundness import database_faults, schema_faults
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.vector_bytes import vector_fault
-from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.vectors.index import VectorIndex
 from birdsearch.model.images.digest import is_file
 

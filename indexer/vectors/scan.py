@@ -12,8 +12,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.threads import one_for_one
-from birdsearch.model.runtimes.machine import cores
+from birdsearch.cores import cores
+from birdsearch.indexer.vectors.faiss_threads import one_for_one
 
 __all__ = ["TOGETHER", "scan"]
 

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError
-from birdsearch.indexer.threads import one_for_one
+from birdsearch.indexer.vectors.faiss_threads import one_for_one
 from birdsearch.indexer.vectors.nprobe import Effort
 
 __all__ = [

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from birdsearch.model.first_use import first_use
+from birdsearch.first_use import first_use
 from birdsearch.model.images.pixels import to_rgb
 from birdsearch.model.images.tiff import PlanarTiff
 

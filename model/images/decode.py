@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.box import Box
 from birdsearch.model.images.digest import photo_digests
 from birdsearch.model.images.exif import Capture, read_exif
 from birdsearch.model.images.file_io import read_error, read_regular_file
 from birdsearch.model.images.photo import PhotoLimits, load_photo, read_header
 from birdsearch.model.images.rendering import PLAIN, rendering_of
+from birdsearch.model.images.resizing import resize_loaded
 from birdsearch.model.images.scaling import Need, check_mode
-from birdsearch.model.preprocess import resize_loaded
 
 __all__ = [
     "DecodedPhoto",

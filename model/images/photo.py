@@ -22,7 +22,7 @@ from PIL import (
 )
 
 from birdsearch.errors import PhotoError
-from birdsearch.model.first_use import first_use
+from birdsearch.first_use import first_use
 from birdsearch.model.images import formats
 from birdsearch.model.images.color import source_profile, to_srgb
 from birdsearch.model.images.file_io import PhotoLimits, TimedSource, read_photo, too_many_bytes

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from birdsearch.errors import PhotoError
-from birdsearch.model.first_use import first_use
+from birdsearch.first_use import first_use
 from birdsearch.model.images.file_io import PhotoLimits
 from birdsearch.model.images.formats import raw_ends_early
 from birdsearch.model.images.preview import decode_preview

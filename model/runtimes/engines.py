@@ -19,10 +19,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from birdsearch.cores import cores
 from birdsearch.errors import BirdsearchError, InvalidInputError
-from birdsearch.model.first_use import first_use
+from birdsearch.first_use import first_use
 from birdsearch.model.runtimes.exports import read_sealed, write_sealed
-from birdsearch.model.runtimes.machine import cores, machine_key
+from birdsearch.model.runtimes.machine import machine_key
 from birdsearch.model.runtimes.table import RUNTIMES
 
 __all__ = ["CHUNK", "Engine", "GraphEngine", "can_export", "installed_runtimes", "open_engine"]

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import platform
 from importlib import metadata
 from pathlib import Path
 
+from birdsearch.cores import cores
 from birdsearch.model.runtimes.table import RUNTIMES
 
-__all__ = ["cores", "machine_key"]
-
-
-def cores() -> int:
-    """How many cores this process may use, at least 1."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+__all__ = ["machine_key"]
 
 
 def machine_key(gpu: str = "") -> str:

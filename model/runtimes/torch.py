@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from birdsearch.errors import BirdsearchError
+from birdsearch.first_use import first_use
 from birdsearch.model.checkpoint import Checkpoint
-from birdsearch.model.first_use import first_use
 from birdsearch.model.preprocess import normalise
 from birdsearch.model.runtimes.exports import Facts
 

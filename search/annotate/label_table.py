@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from birdsearch.csv_table import CsvRow, CsvTable, column_key
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.csv_table import CsvRow, CsvTable, column_key
 
 __all__ = ["NAME_COLUMNS", "LabelTable", "TableColumns", "TableRow", "read_table"]
 

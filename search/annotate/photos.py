@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.crawl import display_path
 from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.annotate.keywords import keyword_labels

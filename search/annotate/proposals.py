@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from birdsearch.display_path import display_path
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import AnnotationItem
 from birdsearch.indexer.catalog.live import live_file
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.crawl import display_path
 from birdsearch.model.taxonomy import Taxon
 
 __all__ = [

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import VERDICTS
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
-from birdsearch.indexer.crawl import display_path
 from birdsearch.search.annotate.label_table import NAME_COLUMNS, TableColumns, TableRow, read_table
 from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched
 from birdsearch.search.annotate.proposals import (

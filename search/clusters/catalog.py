@@ -25,8 +25,8 @@ from birdsearch.search.clusters.state import (
     save_members,
     state_of,
 )
-from birdsearch.search.labels.vote_groups import Kinship, kinship
 from birdsearch.search.query.filters import Where, allowed_views
+from birdsearch.search.query.vote_groups import Kinship, kinship
 
 __all__ = [
     "NEW",

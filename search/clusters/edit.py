@@ -16,11 +16,11 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.runs import finish_run, start_run
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.crawl import display_path
 from birdsearch.search.annotate.photos import Matched, Proposals, find_stored
 from birdsearch.search.annotate.proposals import Claim, settled
 from birdsearch.search.clusters.catalog import (

@@ -12,10 +12,10 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from birdsearch.display_path import display_path
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import VerifiedLabel, labels_in_force
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
-from birdsearch.indexer.crawl import display_path
 from birdsearch.search.clusters.catalog import member_kinship, view_facts
 from birdsearch.search.clusters.sites import SiteCheck, check_sites
 from birdsearch.search.clusters.state import OUTLIER, ClusterState, clustering_of

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.search.dedup.alignment import Prepared
 from birdsearch.search.dedup.fingerprint import Fingerprint, compare, prepared
-from birdsearch.search.dedup.turned_hashes import turned_hashes
-from birdsearch.search.labels.vote_groups import join_groups, near_hashes
 from birdsearch.search.query.knn_graph import knn_graph, near_pairs
+from birdsearch.search.query.turned_hashes import turned_hashes
+from birdsearch.search.query.vote_groups import join_groups, near_hashes
 
 __all__ = [
     "CopyPair",

@@ -29,12 +29,12 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from birdsearch.display_path import display_path
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.roots import absent_roots
 from birdsearch.indexer.catalog.runs import finish_run, start_run
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.crawl import display_path
 from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.model.images.worker.pool import usual_decoders
 from birdsearch.search.dedup.copies import (

@@ -37,7 +37,7 @@ class StoredFile:
         is_new: It was indexed, or found changed, by the newest `index` run.
         digest: Digest of the file, or its SHA-256.
         capture: What it says about its photo, where that is another than the photo's row says; see
-            `birdsearch.indexer.file_metadata`.
+            `birdsearch.indexer.catalog.file_metadata`.
     """
 
     photo_id: int

@@ -13,11 +13,11 @@ from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labelled_photos
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
-from birdsearch.indexer.crawl import display_path
 from birdsearch.model.images.exif import CAPTURE_FIELDS
 from birdsearch.search.dedup.companions import FolderNames, keywords_of
 from birdsearch.search.dedup.fingerprint_store import StoredFile

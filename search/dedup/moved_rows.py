@@ -11,8 +11,8 @@ from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.batch import stat_values
 from birdsearch.indexer.catalog.changes import live_pairs, write_changes
 from birdsearch.indexer.catalog.connection import cursor_of
-from birdsearch.indexer.crawl import FoundFile
-from birdsearch.indexer.file_metadata import settle_metadata
+from birdsearch.indexer.catalog.file_metadata import settle_metadata
+from birdsearch.indexer.catalog.records import FoundFile
 
 __all__ = ["mark_missing", "mark_present"]
 

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import BirdsearchError, InvalidInputError
-from birdsearch.indexer.crawl import IGNORE_FILE, display_path
+from birdsearch.indexer.crawl import IGNORE_FILE
 from birdsearch.model.images.digest import is_file
 
 __all__ = [

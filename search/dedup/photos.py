@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.embeddings import unit_vectors
+from birdsearch.indexer.catalog.reach import Reach
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
-from birdsearch.indexer.reach import Reach
+from birdsearch.model.images.file_names import name_facts
 from birdsearch.search.dedup.fingerprint_store import StoredFile
-from birdsearch.search.file_names import name_facts
 from birdsearch.search.query.filters import Folder, Where, allowed_views, photos_of
 
 __all__ = [
@@ -374,7 +374,7 @@ def without(pairs: NDArray[np.int64], excluded: NDArray[np.int64], count: int) -
 
 def reaching(pairs: NDArray[np.int64], wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The pairs that hang together, by way of pairs, with one of the places that are wanted, (N,) bool."""
-    from birdsearch.search.labels.vote_groups import join_groups
+    from birdsearch.search.query.vote_groups import join_groups
 
     labels = np.arange(len(wanted), dtype=np.int64)
     join_groups(labels, pairs[:, 0], pairs[:, 1])

@@ -25,11 +25,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import CatalogError, InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.runs import finish_run, start_run
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.crawl import display_path
 from birdsearch.search.dedup.companions import companions_of
 from birdsearch.search.dedup.distinct import is_rejected
 from birdsearch.search.dedup.groups import CopyFile, CopyGroup

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import sqlalchemy as sa
 
+from birdsearch.display_path import display_path
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.crawl import display_path
 from birdsearch.search.dedup.moved_rows import mark_missing, mark_present
 from birdsearch.search.dedup.moves import MoveError, holds, move_file, prune, verify
 

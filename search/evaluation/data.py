@@ -17,8 +17,8 @@ from birdsearch.search.evaluation.evaluate import Labelled
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.fusion import References
 from birdsearch.search.labels.space import LabelSpace
-from birdsearch.search.labels.vote_groups import join_groups
 from birdsearch.search.query.filters import Where, allowed_views
+from birdsearch.search.query.vote_groups import join_groups
 
 __all__ = ["Split", "read_labelled"]
 

@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.evaluation.metrics_retrieval import KnnScores, RetrievalScores, knn_scores
-from birdsearch.search.evaluation.metrics_sampling import few_shot
 from birdsearch.search.evaluation.rankings import FrequencyScores, by_frequency, ranked, refined_unit
 from birdsearch.search.labels.calibration import fit, fit_fusion, halves
 from birdsearch.search.labels.fusion import (
@@ -24,10 +22,12 @@ from birdsearch.search.labels.fusion import (
     References,
     fuse,
     neighbour_evidence,
-    softmax,
 )
 from birdsearch.search.labels.space import LabelSpace
 from birdsearch.search.labels.unknown import signs, unknown_score
+from birdsearch.search.metrics.retrieval import KnnScores, RetrievalScores, knn_scores
+from birdsearch.search.metrics.sampling import few_shot
+from birdsearch.search.query.softmax import softmax
 
 __all__ = ["Evaluation", "Labelled", "MethodScores", "Setting", "UnknownScores", "evaluate"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.search.evaluation.metrics_retrieval import RetrievalScores, retrieval_scores
-from birdsearch.search.evaluation.metrics_sampling import few_shot
 from birdsearch.search.labels.fusion import References
+from birdsearch.search.metrics.retrieval import RetrievalScores, retrieval_scores
+from birdsearch.search.metrics.sampling import few_shot
 from birdsearch.search.query.background import background_cosine
 from birdsearch.search.query.query_expansion import expand, refined_vectors
 

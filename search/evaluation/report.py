@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.evaluation.metrics import CoverageRisk, Estimate, Reliability, RocCurve
+from birdsearch.search.metrics.scores import CoverageRisk, Estimate, Reliability, RocCurve
 
 __all__ = [
     "Cell",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.evaluation.metrics_retrieval import retrieval_scores
+from birdsearch.search.metrics.retrieval import retrieval_scores
 
 __all__ = ["Recall", "recall_at_k", "top1"]
 

@@ -8,16 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.search.evaluation.evaluate import Evaluation, MethodScores, Setting, UnknownScores
-from birdsearch.search.evaluation.metrics import macro_mean
-from birdsearch.search.evaluation.metrics_calibration import (
-    auroc,
-    coverage_risk,
-    fpr_at_tpr,
-    reliability,
-    roc_curve,
-)
-from birdsearch.search.evaluation.metrics_retrieval import RetrievalScores
-from birdsearch.search.evaluation.metrics_sampling import Estimate, estimate, paired_bootstrap
 from birdsearch.search.evaluation.report import (
     Cell,
     Curve,
@@ -28,6 +18,16 @@ from birdsearch.search.evaluation.report import (
     reliability_plot,
     roc_plot,
 )
+from birdsearch.search.metrics.calibration import (
+    auroc,
+    coverage_risk,
+    fpr_at_tpr,
+    reliability,
+    roc_curve,
+)
+from birdsearch.search.metrics.retrieval import RetrievalScores
+from birdsearch.search.metrics.sampling import Estimate, estimate, paired_bootstrap
+from birdsearch.search.metrics.scores import macro_mean
 
 __all__ = ["build_report", "unknown_rates"]
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import BirdsearchError, InvalidInputError
+from birdsearch.files import write_whole
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.files import write_whole
 from birdsearch.search.clusters.catalog import load_unit, view_facts
 from birdsearch.search.clusters.map import EmbeddingMap, map_embeddings
 from birdsearch.search.clusters.report import ClusterRow, Overview, member_rows, picks

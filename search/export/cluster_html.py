@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from birdsearch.indexer.crawl import display_path
+from birdsearch.display_path import display_path
 from birdsearch.search.clusters.report import ClusterRow, Overview, picks
 from birdsearch.search.clusters.sites import SiteCheck
 from birdsearch.search.clusters.state import OUTLIER

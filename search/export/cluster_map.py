@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.crawl import display_path
+from birdsearch.display_path import display_path
 from birdsearch.search.clusters.map import EmbeddingMap
 from birdsearch.search.clusters.report import Overview
 from birdsearch.search.export.cluster_plots import OUTLIER_COLOUR, colours

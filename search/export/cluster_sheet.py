@@ -7,7 +7,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from birdsearch.indexer.crawl import display_path
+from birdsearch.display_path import display_path
 from birdsearch.search.clusters.report import ClusterRow, Overview, picks
 from birdsearch.search.clusters.state import OUTLIER
 from birdsearch.search.export.cluster_html import thumbnail

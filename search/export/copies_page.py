@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.records import Box
-from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.files import write_whole
+from birdsearch.files import write_whole
+from birdsearch.model.images.box import Box
 from birdsearch.search.dedup.groups import CopyFile, CopyGroup
 from birdsearch.search.export.page import data_uri, whole_page
 from birdsearch.search.export.sheet_photos import Pictures, Thumbnail, file_name

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from birdsearch.search.evaluation.metrics import Estimate
 from birdsearch.search.export.page import data_uri, whole_page
+from birdsearch.search.metrics.scores import Estimate
 
 if TYPE_CHECKING:
     from birdsearch.search.evaluation.report import Curve, Report, Table

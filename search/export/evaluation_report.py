@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.files import write_whole
-from birdsearch.search.evaluation.metrics import Estimate
+from birdsearch.files import write_whole
 from birdsearch.search.evaluation.report import Numbers, Report
 from birdsearch.search.export.evaluation_html import html_page
 from birdsearch.search.export.evaluation_plots import draw_curve
+from birdsearch.search.metrics.scores import Estimate
 
 __all__ = ["file_names", "report_dict", "write_report"]
 

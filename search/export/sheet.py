@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.files import write_whole
+from birdsearch.files import write_whole
 from birdsearch.search.export.sheet_html import html_page
 from birdsearch.search.export.sheet_png import draw_sheet
 from birdsearch.search.query.hits import QueryResult

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.box import Box
 from birdsearch.model.images.photo import open_photo, read_photo
 from birdsearch.search.query.hits import Hit, QueryPhoto
 

@@ -1,4 +1,4 @@
-"""Tables as spreadsheet programs may safely read them; `birdsearch.indexer.csv_table` reads what they write."""
+"""Tables as spreadsheet programs may safely read them; `birdsearch.csv_table` reads what they write."""
 
 from __future__ import annotations
 

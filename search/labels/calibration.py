@@ -18,12 +18,11 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError, InvalidInputError
+from birdsearch.first_use import first_use
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.soundness import refuse_damaged
 from birdsearch.indexer.catalog.store import CatalogStore, now
 from birdsearch.indexer.catalog.taxa import RANKS
-from birdsearch.model.first_use import first_use
-from birdsearch.search.evaluation.metrics_calibration import expected_calibration_error
 from birdsearch.search.labels.fusion import (
     FusionParameters,
     NeighbourEvidence,
@@ -33,6 +32,7 @@ from birdsearch.search.labels.fusion import (
 )
 from birdsearch.search.labels.space import LabelSpace
 from birdsearch.search.labels.unknown import UnknownParameters, fit_logistic, signs
+from birdsearch.search.metrics.calibration import expected_calibration_error
 from birdsearch.search.query.background import above_background
 
 __all__ = ["Calibration", "fit", "fit_fusion", "halves", "load_calibration", "save_calibration"]

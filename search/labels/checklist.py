@@ -1,6 +1,6 @@
 """Which species are to be expected where and when: a list that flags labels and changes none of them.
 
-A checklist is a CSV file with a header (see `birdsearch.indexer.csv_table`). A row says that a species occurs in
+A checklist is a CSV file with a header (see `birdsearch.csv_table`). A row says that a species occurs in
 some months in some place; what several rows say of a species adds up. Columns, found by their titles in any case,
 and others not looked at:
 
@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from birdsearch.csv_table import CsvTable, table_bytes
+from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
 from birdsearch.indexer.catalog.taxa import RANKS, catalog_taxonomy
-from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.csv_table import CsvTable, table_bytes
 from birdsearch.model.taxonomy import Taxon, Taxonomy, name_key
 from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched
 from birdsearch.search.labels.checklist_table import (

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from birdsearch.csv_table import CsvTable, column_key
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.csv_table import CsvTable, column_key
 from birdsearch.model.taxonomy import name_key
 from birdsearch.search.query.filters import parse_bbox
 

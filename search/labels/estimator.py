@@ -11,22 +11,22 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from birdsearch.display_path import display_path
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.live import live_photo
 from birdsearch.indexer.catalog.photos import read_photos, read_views
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import catalog_taxonomy
-from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.vectors.index import normalised
 from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.labels.calibration import Calibration, load_calibration
 from birdsearch.search.labels.fusion import Estimates, NeighbourEvidence, References, fuse, neighbour_evidence
 from birdsearch.search.labels.space import LabelSpace
 from birdsearch.search.labels.unknown import Rolled, roll_up, signs, unknown_score
-from birdsearch.search.labels.vote_groups import GroupRules, near_hashes, vote_groups
 from birdsearch.search.labels.witnesses import read_witnesses
 from birdsearch.search.query.hits import LabelEstimate, LabelEvidence, Voter
+from birdsearch.search.query.vote_groups import GroupRules, near_hashes, vote_groups
 
 __all__ = ["Answers", "LabelEstimator", "LabelState", "state_of"]
 

@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.search.query.background import above_background, background_cosine
 from birdsearch.search.query.hits import LabelEstimate
+from birdsearch.search.query.softmax import softmax
 
 __all__ = [
     "VOTE_TAU",
@@ -52,7 +53,6 @@ __all__ = [
     "References",
     "fuse",
     "neighbour_evidence",
-    "softmax",
     "top_labels",
 ]
 
@@ -65,27 +65,6 @@ _SPARE = 44
 _ROWS = 512
 # How far FAISS's cosine in float32 may be from the exact one.
 _SLACK = 1e-4
-
-
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probabilities of logits, over the last axis; large logits do not overflow.
-
-    Args:
-        logits: (..., classes), finite.
-
-    Returns:
-        (..., classes) float64; each row sums to 1.
-
-    Raises:
-        InvalidInputError: A logit is NaN or infinite.
-    """
-    wide = np.asarray(logits, dtype=np.float64)
-    if not np.isfinite(wide).all():
-        raise InvalidInputError("logits must be finite, got NaN or infinity; the embedding is damaged")
-    if wide.shape[-1] == 0:
-        return wide
-    powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), dtype=np.float64)
 
 
 def top_labels(logits: NDArray[np.float32], classes: Sequence[str], k: int = 5) -> tuple[LabelEstimate, ...]:

@@ -23,8 +23,8 @@ from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.runs import recorded_run
 from birdsearch.indexer.catalog.soundness import refuse_damaged
 from birdsearch.indexer.catalog.store import CatalogStore, now
-from birdsearch.search.labels.fusion import softmax
 from birdsearch.search.labels.witnesses import read_witnesses
+from birdsearch.search.query.softmax import softmax
 
 __all__ = [
     "CHOICES",

@@ -14,8 +14,8 @@ from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import Answers, LabelEstimator
 from birdsearch.search.labels.predict import Grouped, answered, predict
-from birdsearch.search.labels.vote_groups import vote_groups
 from birdsearch.search.query.filters import Where, allowed_views
+from birdsearch.search.query.vote_groups import vote_groups
 
 __all__ = ["Candidates", "suggest"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from birdsearch.indexer.catalog.annotations import VerifiedLabel, labels_in_force
 from birdsearch.indexer.catalog.embeddings import unit_vectors
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.search.labels.vote_groups import kinship
+from birdsearch.search.query.vote_groups import kinship
 
 __all__ = ["Witnesses", "read_witnesses"]
 

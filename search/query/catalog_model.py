@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import BirdsearchError, ModelMismatchError, WeightsError
 from birdsearch.indexer.catalog.records import ModelRecord
-from birdsearch.indexer.crawl import display_path
 from birdsearch.model.weights import DEFAULT_WEIGHTS, file_sha256, is_weights_name, resolve_weights
 from birdsearch.settings import Settings
 

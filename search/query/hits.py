@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.box import Box
 
 __all__ = ["Hit", "LabelEstimate", "LabelEvidence", "QueryPhoto", "QueryResult", "Voter"]
 

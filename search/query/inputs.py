@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError, PhotoError
-from birdsearch.indexer.catalog.records import Box
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.crawl import display_path
+from birdsearch.model.images.box import Box
 from birdsearch.model.images.decode import digest_file, need_of, see_photo
 from birdsearch.model.images.photo import PhotoLimits, load_photo, read_photo, upright_rgb
-from birdsearch.model.preprocess import resize, resize_loaded
+from birdsearch.model.images.resizing import resize, resize_loaded
 from birdsearch.search.query.hits import QueryPhoto
 
 __all__ = [

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.threads import one_thread
+from birdsearch.indexer.vectors.faiss_threads import one_thread
 
 __all__ = ["KnnGraph", "Progress", "knn_graph", "near_pairs"]
 

@@ -25,9 +25,9 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogReadOnlyError, InvalidInputError
+from birdsearch.files import write_whole
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.store import CatalogStore, now
-from birdsearch.indexer.files import write_whole
 from birdsearch.indexer.vectors.index import VectorIndex, normalised
 from birdsearch.search.query.background import above_background, background_cosine
 from birdsearch.search.query.knn_graph import knn_graph

@@ -8,16 +8,16 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from birdsearch.display_path import display_path
 from birdsearch.indexer.catalog.damage import warn_of_damage
 from birdsearch.indexer.catalog.photos import read_photos, read_views, rows_by_id
 from birdsearch.indexer.catalog.records import ModelRecord, ViewRecord
 from birdsearch.indexer.catalog.vector_bytes import decode_vectors
-from birdsearch.indexer.crawl import display_path
 from birdsearch.indexer.vectors.index import VectorIndex
-from birdsearch.search.labels.fusion import softmax
 from birdsearch.search.query.hits import Hit
 from birdsearch.search.query.knn import nearest
 from birdsearch.search.query.query_expansion import RefinedVectors
+from birdsearch.search.query.softmax import softmax
 
 __all__ = ["best_views", "describe", "refined_views"]
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from birdsearch.indexer.catalog.connection import cursor_of
 from birdsearch.indexer.catalog.damage import warn_of_damage
 from birdsearch.indexer.catalog.photos import rows_by_id
-from birdsearch.indexer.catalog.records import Box, ModelRecord
+from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.vector_bytes import decode_vectors
+from birdsearch.model.images.box import Box
 
 __all__ = ["StoredView", "stored_by_digest", "stored_photos", "stored_views"]
 

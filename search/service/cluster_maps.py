@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.files import write_whole
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.files import write_whole
 from birdsearch.search.clusters.catalog import load_unit
 from birdsearch.search.clusters.map import map_embeddings
 from birdsearch.search.clusters.state import ClusterState, clustering_run

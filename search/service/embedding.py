@@ -23,14 +23,15 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from birdsearch.cores import cores
 from birdsearch.errors import CatalogError, PhotoError, StalledError
-from birdsearch.indexer.catalog.records import Box, ModelRecord
+from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.runs import decode_mode
-from birdsearch.indexer.rereading import READING_VERSION
+from birdsearch.model.images.box import Box
 from birdsearch.model.images.decode import FileDigests
 from birdsearch.model.images.photo import PhotoLimits
+from birdsearch.model.images.rereading import READING_VERSION
 from birdsearch.model.images.worker.pool import Decoded, DecodePool, DecodeTask, Failed, Verdict
-from birdsearch.model.runtimes.machine import cores
 from birdsearch.search.catalog import Catalog
 from birdsearch.search.query.stored import stored_by_digest
 from birdsearch.search.service.batching import ANSWER_S, Batcher

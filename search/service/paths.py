@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 
+from birdsearch.display_path import display_path
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.crawl import display_path
 
 __all__ = ["ShownPaths"]
 

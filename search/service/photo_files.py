@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.reach import PlacedFile, Reach
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.reach import PlacedFile, Reach
 from birdsearch.model.images.file_io import OPEN_FLAGS
 from birdsearch.model.images.rendering import PLAIN
 

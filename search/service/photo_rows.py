@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import VerifiedLabel, history
 from birdsearch.indexer.catalog.embeddings import read_vectors
+from birdsearch.indexer.catalog.reach import PlacedFile, Reach
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import chunks
-from birdsearch.indexer.reach import PlacedFile, Reach
 from birdsearch.model.taxonomy import Taxonomy, name_key
-from birdsearch.search.labels.fusion import softmax
 from birdsearch.search.query.location_privacy.coarsening import coarse_place
+from birdsearch.search.query.softmax import softmax
 from birdsearch.search.service.schemas.photos import File, Photo, PhotoLabel, Verified, View
 from birdsearch.search.service.state import Service
 

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.photos import read_photos
 from birdsearch.indexer.catalog.records import ModelRecord
-from birdsearch.indexer.threads import one_thread
+from birdsearch.indexer.vectors.faiss_threads import one_thread
 from birdsearch.search.query.engine import Question
 from birdsearch.search.query.hits import Hit, LabelEvidence, QueryPhoto, QueryResult
 from birdsearch.search.query.inputs import region_of

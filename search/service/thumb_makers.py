@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from birdsearch.errors import BirdsearchError, PhotoError
-from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.box import Box
 from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.model.images.worker.process import signal_name
 from birdsearch.model.images.worker.sandbox import worker_environment

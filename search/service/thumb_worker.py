@@ -19,10 +19,11 @@ from typing import Any
 from PIL import Image
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.box import Box
 from birdsearch.model.images.digest import is_photo
 from birdsearch.model.images.file_io import read_descriptor, read_error
 from birdsearch.model.images.photo import PhotoLimits, load_photo
+from birdsearch.model.images.resizing import resize_loaded
 from birdsearch.model.images.scaling import Need
 from birdsearch.model.images.worker.sandbox import (
     kernel_deadline,
@@ -30,7 +31,6 @@ from birdsearch.model.images.worker.sandbox import (
     prepare_signals,
     silence_stderr,
 )
-from birdsearch.model.preprocess import resize_loaded
 
 __all__ = ["ENCODINGS", "encode", "main", "make_thumbnail", "thumbnail_size"]
 

@@ -14,8 +14,8 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.catalog.records import Box
-from birdsearch.indexer.files import write_whole
+from birdsearch.files import write_whole
+from birdsearch.model.images.box import Box
 from birdsearch.search.service.photo_files import PhotoFile, opened
 from birdsearch.search.service.thumb_makers import ThumbMakers, ThumbTask
 from birdsearch.settings import Settings

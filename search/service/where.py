@@ -168,7 +168,7 @@ def _check_shown(text: str, names: Mapping[bytes, str]) -> None:
 
 
 def _unescaped(match: re.Match[str]) -> str:
-    """What an escape that `birdsearch.indexer.crawl.display_path` writes stands for."""
+    """What an escape that `birdsearch.display_path.display_path` writes stands for."""
     letter, byte, short, long = match.groups()
     if letter is not None:
         return {"t": "\t", "n": "\n", "r": "\r"}[letter]

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.crawl import display_path
-from birdsearch.search.labels.vote_groups import GroupRules
+from birdsearch.display_path import display_path
+from birdsearch.search.query.vote_groups import GroupRules
 from birdsearch.search.sightings.exposures import bits_apart, within_groups
 from birdsearch.search.sightings.frames import Frames
 

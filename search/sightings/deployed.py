@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.crawl import display_path
+from birdsearch.display_path import display_path
 from birdsearch.search.sightings.deployments import Deployment
 from birdsearch.search.sightings.frames import NO_OFFSET, Frames
 

@@ -11,13 +11,13 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from birdsearch.csv_table import CsvTable
+from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.runs import finish_run, start_run
 from birdsearch.indexer.catalog.soundness import refuse_damaged
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.crawl import display_path
-from birdsearch.indexer.csv_table import CsvTable
 from birdsearch.search.sightings.frames import Frames
 
 __all__ = [

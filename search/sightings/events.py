@@ -1,6 +1,6 @@
 """Exposures, bursts and events: which photos were taken in one go, by which camera.
 
-For counting, not for voting: `birdsearch.search.labels.vote_groups` joins where it is in doubt, so that no photo
+For counting, not for voting: `birdsearch.search.query.vote_groups` joins where it is in doubt, so that no photo
 vouches for itself; here what is joined by mistake is an event that is not counted, and what is parted by mistake
 one that is counted twice, so that neither is preferred.
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.labels.vote_groups import GroupRules, join_groups
+from birdsearch.search.query.vote_groups import GroupRules, join_groups
 from birdsearch.search.sightings.cameras import apart_folders, cameras_of
 from birdsearch.search.sightings.exposures import exposures_of
 from birdsearch.search.sightings.frames import NO_OFFSET, Cosines, Frames

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.search.labels.vote_groups import MIRROR, GroupRules, differing_bits, join_groups, near_hashes
+from birdsearch.search.query.vote_groups import MIRROR, GroupRules, differing_bits, join_groups, near_hashes
 from birdsearch.search.sightings.frames import Cosines, Frames
 
 __all__ = ["bits_apart", "exposures_of", "within_groups"]

@@ -15,7 +15,7 @@ from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.embeddings import unit_vectors
 from birdsearch.indexer.catalog.live import live_file, live_photo
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.search.file_names import name_facts
+from birdsearch.model.images.file_names import name_facts
 
 __all__ = [
     "NO_OFFSET",
@@ -52,7 +52,7 @@ class Frames:
         folders: (N,) int64, places in `folder_names`. Of several files of a photo, the one counts that is of the
             greatest number with its camera, folder and way of being named; of equal ones the first by path.
         prefixes: (N,) int64, codes of what stands before the number in the name of the file.
-        numbers: (N,) int64, the number in the name (see `birdsearch.search.file_names`), or -1.
+        numbers: (N,) int64, the number in the name (see `birdsearch.model.images.file_names`), or -1.
         is_bare: (N,) bool, whether nothing stands after the number, as an editor's addition would.
         bases: (N,) int64, codes of the name without what tells a copy or a size, -1 without a file.
         times: (N,) datetime64[us], wall-clock; NaT where unknown.

@@ -14,8 +14,8 @@ from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.fusion import References
 from birdsearch.search.labels.unknown import roll_up
-from birdsearch.search.labels.vote_groups import join_groups
 from birdsearch.search.query.filters import Where, allowed_views
+from birdsearch.search.query.vote_groups import join_groups
 from birdsearch.search.sightings.frames import Frames
 from birdsearch.search.sightings.pooling import likeness, pool_labels, pool_scores
 

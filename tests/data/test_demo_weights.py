@@ -7,7 +7,7 @@ import numpy as np
 from birdsearch.data.synthetic import World, random_photo, render
 from birdsearch.indexer.vectors.index import normalised
 from birdsearch.model.inference import load_model
-from birdsearch.search.evaluation.metrics_retrieval import retrieval_scores
+from birdsearch.search.metrics.retrieval import retrieval_scores
 
 _SEED = 77_001
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError, MissingFilesError
-from birdsearch.indexer.crawl import CrawlItem, CrawlProblem, FoundFile, IgnoredFile, crawl, display_path
+from birdsearch.indexer.catalog.records import FoundFile
+from birdsearch.indexer.crawl import CrawlItem, CrawlProblem, IgnoredFile, crawl
 
 
 def touch(path: Path, content: bytes = b"x") -> Path:

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from birdsearch.errors import PhotoError
+from birdsearch.indexer.catalog.records import FileTask, FoundFile
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.crawl import FoundFile
 from birdsearch.indexer.in_flight import Claims
-from birdsearch.indexer.plan import FileTask
 from birdsearch.model.images.decode import DecodedPhoto, FileDigests
 from birdsearch.model.images.exif import read_exif
 from birdsearch.model.images.worker.pool import Decoded, DecodeTask, Failed, Known

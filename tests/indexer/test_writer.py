@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from birdsearch.errors import CatalogError, PhotoError
+from birdsearch.indexer.catalog.outcomes import EmbeddedFile, FailedFile, KnownFile, Outcome
+from birdsearch.indexer.catalog.records import FileTask
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.outcomes import EmbeddedFile, FailedFile, KnownFile, Outcome
-from birdsearch.indexer.plan import FileTask, Plan, make_plan
+from birdsearch.indexer.plan import Plan, make_plan
 from birdsearch.indexer.writer import CatalogWriter
 from birdsearch.model.images.decode import DecodedPhoto, FileDigests
 from birdsearch.model.images.exif import read_exif

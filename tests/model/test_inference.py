@@ -85,7 +85,8 @@ def test_feature_maps_are_those_of_the_network(model: Model, make_network: Calla
     photos = _photos(3, seed=52)
     maps = model.detection_features(photos, batch_size=2)
     assert list(maps) == ["stage1", "stage2", "stage3", "stage4"]
-    from birdsearch.model.preprocess import normalise, resize
+    from birdsearch.model.images.resizing import resize
+    from birdsearch.model.preprocess import normalise
 
     pixels = normalise(np.stack([resize(photo, (64, 96)) for photo in photos]), model.stats)
     expected = make_network().detection_features(torch.from_numpy(pixels))
@@ -261,7 +262,7 @@ def test_the_default_model_is_never_replaced_by_another(tmp_path: Path) -> None:
 def test_the_light_parts_do_not_load_torch() -> None:
     code = (
         "import sys, birdsearch.model as m; m.VARIANTS, m.WEIGHTS, m.open_photo, m.feature_picture; dir(m);"
-        "import birdsearch.model.preprocess, birdsearch.cli.model;"
+        "import birdsearch.model.images.preprocess, birdsearch.cli.model;"
         "bad = {'torch', 'torchvision', 'faiss', 'birder'} & set(sys.modules); assert not bad, bad;"
         "m.load_model; assert 'torch' not in sys.modules; m.XCiT; assert 'torch' in sys.modules;"
         "assert all(hasattr(m, name) for name in m.__all__) and not hasattr(m, 'nothing')"

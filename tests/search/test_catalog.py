@@ -26,8 +26,8 @@ from birdsearch.errors import (
     WeightsError,
 )
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.records import Box
 from birdsearch.indexer.vectors.index import normalised
+from birdsearch.model.images.box import Box
 from birdsearch.model.images.decode import decode_photo
 from birdsearch.search import QueryResult, Where
 from birdsearch.settings import Settings

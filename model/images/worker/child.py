@@ -21,8 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.catalog.records import Box
-from birdsearch.indexer.rereading import embeds_again
+from birdsearch.model.images.box import Box
 from birdsearch.model.images.decode import (
     SeenPhoto,
     decode_photo,
@@ -33,6 +32,7 @@ from birdsearch.model.images.decode import (
 )
 from birdsearch.model.images.exif import CAPTURE_FIELDS, Capture
 from birdsearch.model.images.photo import PhotoLimits
+from birdsearch.model.images.rereading import embeds_again
 from birdsearch.model.images.worker.sandbox import (
     kernel_deadline,
     limit_resources,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from birdsearch.cores import cores
 from birdsearch.errors import BirdsearchError, InvalidInputError, PhotoError
 from birdsearch.model.images.decode import DecodedPhoto, FileDigests, SeenPhoto
 from birdsearch.model.images.exif import Capture
@@ -24,7 +25,6 @@ from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.model.images.scaling import check_mode
 from birdsearch.model.images.worker.child import DO_SEE, DO_SKIP, read_seconds
 from birdsearch.model.images.worker.process import DecodeTask, Held, Verdict, WorkerProcess, signal_name
-from birdsearch.model.runtimes.machine import cores
 
 __all__ = [
     "DecodePool",

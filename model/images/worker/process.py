@@ -23,7 +23,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.box import Box
 from birdsearch.model.images.decode import FileDigests
 from birdsearch.model.images.worker.child import DO_DECODE, DO_SEE, DO_SKIP, READ, read_seconds
 from birdsearch.model.images.worker.sandbox import worker_environment

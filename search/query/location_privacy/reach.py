@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.search.dedup.turned_hashes import turned_hashes
-from birdsearch.search.labels.vote_groups import hash_bands, near_hashes
 from birdsearch.search.query.sorted_sets import distinct
+from birdsearch.search.query.turned_hashes import turned_hashes
+from birdsearch.search.query.vote_groups import hash_bands, near_hashes
 
 __all__ = ["COARSE_DEGREES", "NO_CELL", "NO_TIME", "PhotoFacts", "Reach", "cells_of", "standing_cameras"]
 
@@ -33,7 +33,7 @@ Half a day: an evening and the next morning at one nest, a day in a hide. Who wa
 COPY_BITS = 6
 """Photos whose perceptual hashes differ in at most so many bits are copies.
 
-Of 4.4 million pairs of unrelated real photos none did (`birdsearch.search.labels.vote_groups.GroupRules`), and a
+Of 4.4 million pairs of unrelated real photos none did (`birdsearch.search.query.vote_groups.GroupRules`), and a
 photo that is taken for a copy by mistake loses four decimals of its place.
 """
 

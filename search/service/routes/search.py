@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from birdsearch.indexer.crawl import display_path
+from birdsearch.display_path import display_path
 from birdsearch.search.service.embedding import PhotoFile
 from birdsearch.search.service.problems import responses
 from birdsearch.search.service.schemas.search import LabelAnswer, LabelRequest, SearchAnswer, SearchRequest

@@ -24,8 +24,8 @@ from birdsearch.model.images.color import (
     source_profile,
 )
 from birdsearch.model.images.photo import load_photo, open_photo, upright_rgb
+from birdsearch.model.images.resizing import resize_loaded
 from birdsearch.model.images.scaling import Need
-from birdsearch.model.preprocess import resize_loaded
 
 SEED = 20261130
 D65, D50 = (0.3127, 0.3290), (0.34567, 0.35850)

@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from birdsearch.errors import PhotoError
 from birdsearch.model.images.decode import decode_photo, digest_file, perceptual_hash, read_file, sharpness
 from birdsearch.model.images.photo import PhotoLimits, open_photo
-from birdsearch.model.preprocess import resize
+from birdsearch.model.images.resizing import resize
 
 SEED = 20240613
 SIZE = (32, 48)

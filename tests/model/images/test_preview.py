@@ -16,8 +16,8 @@ from birdsearch.model.images.color import DISPLAY_P3
 from birdsearch.model.images.photo import LoadedPhoto, PhotoLimits, load_photo
 from birdsearch.model.images.preview import decode_preview
 from birdsearch.model.images.raw import _preview
+from birdsearch.model.images.resizing import resize, resize_loaded
 from birdsearch.model.images.scaling import Need
-from birdsearch.model.preprocess import resize, resize_loaded
 
 SEED = 20261128
 SIZE = (64, 64)

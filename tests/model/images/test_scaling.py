@@ -12,8 +12,8 @@ from PIL import Image
 
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.model.images.photo import LoadedPhoto, PhotoLimits, load_photo, open_photo
+from birdsearch.model.images.resizing import resize, resize_loaded
 from birdsearch.model.images.scaling import DECODE_MODES, Need, check_mode, jpeg_scale, reduced_by, sharpened
-from birdsearch.model.preprocess import resize, resize_loaded
 
 SEED = 20261127
 SIZE = (64, 64)

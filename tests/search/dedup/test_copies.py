@@ -22,7 +22,7 @@ from birdsearch.search.dedup.copies import (
     verify_pairs,
 )
 from birdsearch.search.dedup.fingerprint import Fingerprint, fingerprint
-from birdsearch.search.dedup.turned_hashes import turned_hashes
+from birdsearch.search.query.turned_hashes import turned_hashes
 
 
 def picture(seed: int, size: tuple[int, int] = (240, 180)) -> Image.Image:

@@ -18,9 +18,9 @@ from PIL import Image
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import record
+from birdsearch.indexer.catalog.outcomes import EmbeddedFile
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
-from birdsearch.indexer.outcomes import EmbeddedFile
 from birdsearch.indexer.plan import make_plan
 from birdsearch.indexer.writer import CatalogWriter
 from birdsearch.model.images.decode import DecodedPhoto, decode_photo, digest_file

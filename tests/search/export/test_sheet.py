@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.box import Box
 from birdsearch.search.export.sheet import write_sheet
 from birdsearch.search.export.sheet_photos import Pictures, shorten_middle
 from birdsearch.search.query.hits import Hit, LabelEstimate, QueryPhoto, QueryResult

@@ -18,12 +18,13 @@ from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.runs import start_run
 from birdsearch.indexer.vectors.index import normalised
 from birdsearch.model.taxonomy import Taxonomy
-from birdsearch.search.evaluation.metrics_calibration import expected_calibration_error
 from birdsearch.search.labels import calibration
 from birdsearch.search.labels.calibration import Calibration, fit, load_calibration, save_calibration
-from birdsearch.search.labels.fusion import FusionParameters, References, fuse, neighbour_evidence, softmax
+from birdsearch.search.labels.fusion import FusionParameters, References, fuse, neighbour_evidence
 from birdsearch.search.labels.space import LabelSpace
 from birdsearch.search.labels.unknown import UnknownParameters
+from birdsearch.search.metrics.calibration import expected_calibration_error
+from birdsearch.search.query.softmax import softmax
 
 
 @dataclass

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.records import Box, Prediction
+from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.taxa import RANKS
+from birdsearch.model.images.box import Box
 from birdsearch.model.taxonomy import Taxon, Taxonomy
 from birdsearch.search.labels.checklist import (
     FLAGS,

@@ -28,7 +28,7 @@ from birdsearch.search.labels.calibration import Calibration, save_calibration
 from birdsearch.search.labels.estimator import Answers, LabelEstimator, state_of
 from birdsearch.search.labels.fusion import FusionParameters, fuse, neighbour_evidence
 from birdsearch.search.labels.predict import label_catalog, mislabelled, predictions
-from birdsearch.search.labels.vote_groups import vote_groups
+from birdsearch.search.query.vote_groups import vote_groups
 
 if TYPE_CHECKING:
     from birdsearch.model.inference import Model

@@ -18,9 +18,9 @@ from birdsearch.search.labels.fusion import (
     References,
     fuse,
     neighbour_evidence,
-    softmax,
     top_labels,
 )
+from birdsearch.search.query.softmax import softmax
 
 
 def test_the_likeliest_classes_come_first_with_their_probabilities() -> None:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.vectors.index import normalised
 from birdsearch.model.taxonomy import Taxon, Taxonomy
-from birdsearch.search.evaluation.metrics_calibration import auroc
 from birdsearch.search.labels.calibration import fit
 from birdsearch.search.labels.fusion import FusionParameters, References, fuse, neighbour_evidence
 from birdsearch.search.labels.space import LabelSpace
@@ -24,6 +23,7 @@ from birdsearch.search.labels.unknown import (
     signs,
     unknown_score,
 )
+from birdsearch.search.metrics.calibration import auroc
 
 SPACE = LabelSpace.build(
     ["crow", "rook", "magpie", "heron"],

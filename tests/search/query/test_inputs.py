@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.box import Box
 from birdsearch.search.query.inputs import check_box, crop, parse_box
 
 

@@ -13,7 +13,7 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.vectors.index import VectorIndex, normalised
 from birdsearch.search.catalog import Catalog
-from birdsearch.search.evaluation.metrics_retrieval import retrieval_scores
+from birdsearch.search.metrics.retrieval import retrieval_scores
 from birdsearch.search.query.background import background_cosine
 from birdsearch.search.query.query_expansion import RefinedVectors, expand, refined_vectors
 

@@ -20,7 +20,7 @@ from birdsearch.errors import (
     PhotoError,
     ServiceError,
 )
-from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.box import Box
 from birdsearch.model.images.photo import upright_rgb
 from birdsearch.search.query.filters import Where
 from birdsearch.search.query.hits import QueryResult

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from birdsearch.errors import BirdsearchError, PhotoError
-from birdsearch.indexer.catalog.records import Box
+from birdsearch.model.images.box import Box
 from birdsearch.model.images.decode import digest_file
 from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.search.service.negotiation import choose_encoding

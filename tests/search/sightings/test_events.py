@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
-from birdsearch.search.file_names import file_number, name_facts
+from birdsearch.model.images.file_names import file_number, name_facts
 from birdsearch.search.sightings.cameras import warn_of_apart
 from birdsearch.search.sightings.events import EventRules, Grouping, events_of
 from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames

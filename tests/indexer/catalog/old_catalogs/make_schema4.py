@@ -2,7 +2,8 @@
 
 Run it only with the code of commit 6fe1c9a, the last one that told photos by the bytes of their files:
 
-    PYTHONPATH=. python tests/indexer/catalog/old_catalogs/make_schema4.py tests/indexer/catalog/old_catalogs/schema4.zip
+    PYTHONPATH=. python tests/indexer/catalog/old_catalogs/make_schema4.py
+    tests/indexer/catalog/old_catalogs/schema4.zip
 
 The zip holds `catalog/`, `archive/` and `questions.json`: arguments of the command line (with `{archive}` and
 `{catalog}` for the two folders), and the JSON that came of each. `files.json` has the times of the files, which

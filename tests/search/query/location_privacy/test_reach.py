@@ -131,7 +131,7 @@ def test_a_place_is_told_by(what: str, other: Mapping[str, object], expected: bo
 
 
 def test_a_mirrored_or_turned_copy_is_a_copy() -> None:
-    from birdsearch.search.dedup.turned_hashes import turned_hashes
+    from birdsearch.search.query.turned_hashes import turned_hashes
 
     given = np.array([HASH], np.uint64)
     for turned in turned_hashes(given)[:, 0].tolist():
@@ -199,7 +199,7 @@ def by_brute_force(some: PhotoFacts, marked: NDArray[np.bool_]) -> NDArray[np.bo
         return bool(not timed.all() and placed.all() and in_folder and touch(a, b))
 
     def copies(a: int, b: int) -> bool:
-        from birdsearch.search.dedup.turned_hashes import turned_hashes
+        from birdsearch.search.query.turned_hashes import turned_hashes
 
         if not some.hashes[a] or not some.hashes[b]:
             return False

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.evaluation.metrics_calibration import (
+from birdsearch.search.metrics.calibration import (
     CoverageRisk,
     Reliability,
     RocCurve,
@@ -28,7 +28,7 @@ from birdsearch.search.evaluation.metrics_calibration import (
     reliability,
     roc_curve,
 )
-from birdsearch.search.evaluation.metrics_retrieval import (
+from birdsearch.search.metrics.retrieval import (
     KnnScores,
     Names,
     RetrievalScores,
@@ -36,7 +36,7 @@ from birdsearch.search.evaluation.metrics_retrieval import (
     knn_scores,
     retrieval_scores,
 )
-from birdsearch.search.evaluation.metrics_sampling import (
+from birdsearch.search.metrics.sampling import (
     Estimate,
     bootstrap_interval,
     estimate,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.evaluation.metrics_pairs import pair_scores
+from birdsearch.search.metrics.pairs import pair_scores
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from birdsearch.errors import StalledError
+from birdsearch.first_use import first_use
 from birdsearch.model import load_model
-from birdsearch.model.first_use import first_use
 from birdsearch.model.runtimes.engines import CHUNK, installed_runtimes
 from birdsearch.settings import Settings
 

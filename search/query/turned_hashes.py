@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.search.labels.vote_groups import MIRROR
+from birdsearch.search.query.vote_groups import MIRROR
 
 __all__ = ["turned_hashes"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from birdsearch.errors import PhotoError
-from birdsearch.indexer.plan import FileTask
+from birdsearch.indexer.catalog.records import FileTask
 from birdsearch.model.images.decode import DecodedPhoto, FileDigests, SeenPhoto
 from birdsearch.model.images.exif import Capture
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.evaluation.metrics_retrieval import Names, as_codes
+from birdsearch.search.metrics.retrieval import Names, as_codes
 
 __all__ = [
     "Estimate",

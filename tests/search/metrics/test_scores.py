@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.evaluation import metrics_retrieval
-from birdsearch.search.evaluation.metrics import (
+from birdsearch.search.evaluation.scores import recall_at_k
+from birdsearch.search.metrics import retrieval
+from birdsearch.search.metrics.scores import (
     as_codes,
     auroc,
     bootstrap_interval,
@@ -35,7 +36,6 @@ from birdsearch.search.evaluation.metrics import (
     top_k,
     top_k_ranked,
 )
-from birdsearch.search.evaluation.scores import recall_at_k
 
 SEED = 20
 
@@ -231,7 +231,7 @@ def test_equal_vectors_tie_exactly_however_rows_are_blocked(
     assert whole.recall.tolist() == recall
     assert whole.average_precision == pytest.approx(np.array(precision))
     for cells in (1, 203, 7 * 203):
-        monkeypatch.setattr(metrics_retrieval, "_CELLS", cells)
+        monkeypatch.setattr(retrieval, "_CELLS", cells)
         parts, votes = retrieval_scores(*task), knn_scores(*task)
         assert np.array_equal(parts.recall, whole.recall)
         assert np.array_equal(parts.average_precision, whole.average_precision)
@@ -568,13 +568,13 @@ def test_an_interval_of_any_statistic_of_rows(rng: np.random.Generator) -> None:
 def test_draws_do_not_depend_on_how_many_are_held(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from birdsearch.search.evaluation import metrics_sampling
+    from birdsearch.search.metrics import sampling
 
     values = rng.random(64)
     whole = bootstrap_interval(values, samples=101)
     assert bootstrap_interval(values, samples=101) == whole
     assert bootstrap_interval(values, samples=101, seed=1) != whole
-    monkeypatch.setattr(metrics_sampling, "_DRAWS", 64 * 7)
+    monkeypatch.setattr(sampling, "_DRAWS", 64 * 7)
     assert bootstrap_interval(values, samples=101) == whole
 
 

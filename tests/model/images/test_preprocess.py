@@ -9,7 +9,8 @@ from PIL import Image
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.model.config import RgbStats
-from birdsearch.model.preprocess import normalise, preprocessing_id, resize
+from birdsearch.model.images.resizing import resize
+from birdsearch.model.preprocess import normalise, preprocessing_id
 
 STATS = RgbStats((0.5191, 0.5306, 0.4877), (0.2316, 0.2304, 0.2588))
 

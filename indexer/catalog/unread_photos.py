@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog.merging import merge_photos, merged_ids
+from birdsearch.indexer.catalog.outcomes import EmbeddedFile, KnownFile
 from birdsearch.indexer.catalog.vector_bytes import decode_vectors
-from birdsearch.indexer.outcomes import EmbeddedFile, KnownFile
-from birdsearch.indexer.rereading import READING_VERSION
+from birdsearch.model.images.rereading import READING_VERSION
 
 __all__ = ["UnreadPhotos", "has_unread"]
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
-from birdsearch.search.labels import vote_groups as vote_groups_module
-from birdsearch.search.labels.vote_groups import GroupRules, groups_of, kinship, near_hashes, vote_groups
+from birdsearch.search.query import vote_groups as vote_groups_module
+from birdsearch.search.query.vote_groups import GroupRules, groups_of, kinship, near_hashes, vote_groups
 
 if TYPE_CHECKING:
     from birdsearch.model.inference import Model

@@ -9,8 +9,8 @@ from typing import Literal
 
 import pytest
 
+from birdsearch.csv_table import CsvTable, column_key, decoded_table
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.csv_table import CsvTable, column_key, decoded_table
 
 KNOWN = ("path", "common_name", "note")
 ROWS = [

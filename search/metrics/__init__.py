@@ -1,0 +1,1 @@
+"""Scores of labels, retrieval and groups against known truth, on arrays."""
