@@ -7,9 +7,10 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pytest
+import click
 
 ROOT = Path(__file__).parent.parent
 HEAVY = (
@@ -123,57 +124,50 @@ def test_only_its_command_knows_the_service() -> None:
             assert not [wanted for wanted in imported if wanted.startswith("search.service")], name
 
 
-def _loaded_by(statement: str) -> list[str]:
-    program = f"import sys, json\n{statement}\nprint(json.dumps(sorted(sys.modules)))"
+def _loaded_after(steps: Sequence[str]) -> dict[str, list[str]]:
+    """Run statements one after the other in a fresh process; which heavy libraries are loaded after each."""
+    program = (
+        f"import sys, json\nfound = {{}}\nfor step in {list(steps)!r}:\n    exec(step)\n"
+        f"    found[step] = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "print(json.dumps(found))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded: list[str] = json.loads(done.stdout.splitlines()[-1])
-    return [name for name in loaded if name in HEAVY]
+    found: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
+def test_importing_loads_nothing_heavy() -> None:
+    steps = (
         "import birdsearch",
-        "import birdsearch.cli",
         "import birdsearch.errors, birdsearch.settings, birdsearch.model",
         "import birdsearch.indexer, birdsearch.search, birdsearch.data",
+        "import birdsearch.cli",
         "import birdsearch.cli.index, birdsearch.cli.query, birdsearch.cli.catalog, birdsearch.cli.model",
-    ],
-)
-def test_importing_loads_nothing_heavy(statement: str) -> None:
-    assert _loaded_by(statement) == []
+    )
+    assert _loaded_after(steps) == {step: [] for step in steps}
 
 
 def test_every_help_loads_nothing_heavy() -> None:
-    for command in (
-        [],
-        ["index"],
-        ["query"],
-        ["annotate"],
-        ["annotate", "import"],
-        ["label"],
-        ["mislabelled"],
-        ["probe"],
-        ["dedup"],
-        ["sightings"],
-        ["similar"],
-        ["deployments"],
-        ["cluster"],
-        ["eval"],
-        ["demo"],
-        ["serve"],
-        ["status"],
-        ["check"],
-        ["rebuild"],
-        ["model"],
-        ["model", "pull"],
-    ):
-        arguments = json.dumps([*command, "--help"])
-        statement = (
-            "from birdsearch.cli import cli\n"
-            f"try:\n    cli.main({arguments}, standalone_mode=False)\nexcept SystemExit:\n    pass"
-        )
-        assert _loaded_by(statement) == [], command
+    from birdsearch.cli import cli
+
+    def commands(group: click.Command, name: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+        yield name
+        if isinstance(group, click.Group):
+            context = click.Context(group)
+            for sub in group.list_commands(context):
+                command = group.get_command(context, sub)
+                assert command is not None
+                yield from commands(command, (*name, sub))
+
+    found = list(commands(cli))
+    assert len(found) > 40
+    steps = [
+        "from birdsearch.cli import cli\n"
+        f"try:\n    cli.main({[*command, '--help']!r}, standalone_mode=False)\n"
+        "except SystemExit:\n    pass"
+        for command in found
+    ]
+    assert _loaded_after(steps) == {step: [] for step in steps}
 
 
 def test_the_packages_that_are_built_are_the_folders_that_there_are() -> None:

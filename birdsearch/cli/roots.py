@@ -25,16 +25,16 @@ def roots(ctx: click.Context, /, catalog: Path, fmt: str) -> None:
     birdsearch roots move /mnt/old /mnt/new           look whether the files are in the new place
     birdsearch roots move /mnt/old /mnt/new --apply   and use that from now on
     """  # noqa: D301 click takes the backspace for a paragraph that is not to be wrapped
-    from birdsearch.display_path import display_path
-    from birdsearch.indexer.catalog.roots import root_states
-    from birdsearch.indexer.catalog.store import CatalogStore
-
     if ctx.invoked_subcommand is not None:
         if any(
             ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE for name in ctx.params
         ):
             raise click.UsageError(f"options of `{ctx.invoked_subcommand}` go after its name")
         return
+    from birdsearch.display_path import display_path
+    from birdsearch.indexer.catalog.roots import root_states
+    from birdsearch.indexer.catalog.store import CatalogStore
+
     with CatalogStore.open(catalog) as store:
         states = root_states(store)
     rows: list[dict[str, object]] = [

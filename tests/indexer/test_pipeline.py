@@ -529,7 +529,7 @@ def decoders_of(process: int) -> list[int]:
         with contextlib.suppress(OSError):
             fields = (folder / "stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
             # Parent, and time of the start.
-            if int(fields[1]) == process and b"decode_worker" in (folder / "cmdline").read_bytes():
+            if int(fields[1]) == process and b"worker.child" in (folder / "cmdline").read_bytes():
                 found.append((int(fields[19]), int(folder.name)))
     return [number for _, number in sorted(found)]
 

@@ -23,11 +23,11 @@ KILLED = """
 import os, sys
 import sqlalchemy as sa
 from click.testing import CliRunner
-from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.store import CatalogStore
 store = CatalogStore.open(sys.argv[1], "write")
 with store.writing() as connection:
-    connection.execute(sa.insert(tables.root).values(path=b"/kept", added_at="now"))
+    connection.execute(sa.insert(schema.root).values(path=b"/kept", added_at="now"))
 os._exit(9)
 """
 

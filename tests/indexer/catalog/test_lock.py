@@ -23,7 +23,7 @@ from birdsearch.indexer.catalog.store import CatalogStore
 _WRITER = """
 import sys
 import sqlalchemy as sa
-from birdsearch.indexer import tables
+from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.store import CatalogStore
 
 folder, mode, name = sys.argv[1:]
@@ -33,7 +33,7 @@ with CatalogStore.open(folder, mode, purpose=name) as store:
         for number in range(200 if line.strip() == "many" else 1):
             with store.writing() as connection:
                 path = f"/{name}/{number}".ljust(500, "x").encode()
-                connection.execute(sa.insert(tables.root).values(path=path, added_at="now"))
+                connection.execute(sa.insert(schema.root).values(path=path, added_at="now"))
         print("written", flush=True)
 """
 

@@ -224,7 +224,7 @@ def decoders() -> list[int]:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             continue
-        if b"decode_worker" in command:
+        if b"worker.child" in command:
             found.append(pid)
     return found
 

@@ -39,10 +39,10 @@ WORKER = "birdsearch.model.images.worker.child"
 # The real worker, in which a photo whose file name begins with "bad-" meets the fault that is named there.
 FAULTY_WORKER = """
     import os, signal, sys, time
-    from birdsearch.indexer import decode_worker
+    from birdsearch.model.images.worker import child
 
-    decode = decode_worker.decode_photo
-    read = decode_worker.read_file
+    decode = child.decode_photo
+    read = child.read_file
     names = {}
 
     def read_file(path, *rest):
@@ -72,9 +72,9 @@ FAULTY_WORKER = """
             os.write(int(sys.argv[1]), b"\\0\\0\\0\\2{}")
         return decode(data, **named)
 
-    decode_worker.read_file = read_file
-    decode_worker.decode_photo = decode_photo
-    sys.exit(decode_worker.main(sys.argv[1:]))
+    child.read_file = read_file
+    child.decode_photo = decode_photo
+    sys.exit(child.main(sys.argv[1:]))
 """
 
 
