@@ -106,7 +106,7 @@ class CsvTable:
             source: Where it is from, for messages.
             known: Titles that count.
             encoding: What it was decoded from, for messages.
-            notes: What is to be told besides.
+            notes: Notes for the person who gave the table.
         """
         text = text.removeprefix("\ufeff")
         before = 0
@@ -127,7 +127,7 @@ class CsvTable:
         return tuple(column_key(title) for title in self.titles)
 
     def column(self, names: Sequence[str]) -> str | None:
-        """The key of the first of some columns that is there, or None.
+        """Return the key of the first of some columns that the table has, or None.
 
         Raises:
             InvalidInputError: It is there twice.
@@ -141,7 +141,7 @@ class CsvTable:
         return None
 
     def without(self, what: str, advice: str = "") -> InvalidInputError:
-        """The error that a column is not there, with those that are.
+        """Make the error for a missing column, which names the columns that there are.
 
         Args:
             what: Such as `no column that names photos (path, photo_id or sha256)`.
@@ -154,20 +154,20 @@ class CsvTable:
 
 
 def column_key(title: str) -> str:
-    """The letters and digits of a title, in lower case; of one without any, the title itself."""
+    """Return the letters and digits of a title in lower case, or the title itself if it has none."""
     key = "".join(sign for sign in title.casefold() if sign.isalnum())
     return key or title.strip()
 
 
 def shown_columns(titles: Sequence[str]) -> str:
-    """The titles of columns, for a message."""
+    """List the titles of columns for a message."""
     shown = ", ".join(title if title.isprintable() and title else repr(title) for title in titles[:_SHOWN])
     more = f" and {len(titles) - _SHOWN} more" if len(titles) > _SHOWN else ""
     return f"{shown[:400]}{more}" if shown else "none"
 
 
 def table_bytes(path: Path, limit: int = MAX_TABLE_BYTES) -> bytes:
-    """The content of a table's file.
+    """Read the bytes of a table's file.
 
     Raises:
         InvalidInputError: It cannot be read, or has more bytes than the limit.
@@ -189,14 +189,14 @@ def table_bytes(path: Path, limit: int = MAX_TABLE_BYTES) -> bytes:
 
 
 def decoded_table(data: bytes, source: object) -> tuple[str, str, tuple[str, ...]]:
-    """The text of a table's file.
+    """Decode the text of a table's file.
 
     Args:
         data: The file.
         source: Where it is from, for messages.
 
     Returns:
-        The text, the name of its encoding, and what a person should know.
+        The text, the name of its encoding, and notes for a person.
 
     Raises:
         InvalidInputError: It is no text.
@@ -231,7 +231,7 @@ def decoded_table(data: bytes, source: object) -> tuple[str, str, tuple[str, ...
 
 
 def _unmarked(data: bytes) -> str:
-    """The encoding of a text without a mark: in UTF-16 every second byte of Western text is 0."""
+    """Guess the encoding of a text without a byte order mark: in UTF-16 every second byte of Western text is 0."""
     head = data[:_LOOKED_AT]
     half = len(head) // 2
     if half and head[1::2].count(0) > half // 2 and head[::2].count(0) < half // 8:
@@ -250,7 +250,7 @@ def _western(data: bytes) -> str:
 
 
 def _separator(text: str, known: set[str]) -> str:
-    """The separator by which the header has most of the known titles, else most titles; of equals the first."""
+    """Choose the separator by which the header has most of the known titles, else most titles."""
 
     def found(separator: str) -> tuple[int, int]:
         try:
@@ -304,7 +304,7 @@ def _row(line: int, keys: Sequence[str], cells: Sequence[str]) -> CsvRow:
 
 
 def _plain(cell: str) -> str:
-    """What a cell means: `="0012"` is the text 0012, and `'-x` was guarded against being run."""
+    """Undo a spreadsheet's quoting: `="0012"` is the text 0012, and `'-x` was guarded against being run."""
     formula = _TEXT_FORMULA.fullmatch(cell)
     if formula is not None:
         return formula[1].replace('""', '"').strip()

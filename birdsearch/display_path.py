@@ -8,7 +8,7 @@ __all__ = ["display_path"]
 
 
 def display_path(path: bytes) -> str:
-    r"""A path for people: safe to print on a terminal and to write to a file of lines.
+    r"""Return a path as people read it: safe to print on a terminal and to write to a file of lines.
 
     Bytes that are not UTF-8 become `\xNN`; control characters, line ends, characters that change the
     direction of the text and others that do not print become `\xNN`, `\uNNNN` or `\UNNNNNNNN`.

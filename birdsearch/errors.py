@@ -83,7 +83,7 @@ class StalledError(BirdsearchError):
 
     @classmethod
     def of(cls, stage: str, seconds: float, advice: str) -> StalledError:
-        """The error for a stage that gave no sign; the advice follows a semicolon."""
+        """Make the error for a stage that gave no sign; the advice follows a semicolon."""
         message = f"{stage} gave no sign of life for {seconds:.0f} s and was given up; {advice}"
         return cls(message, stage=stage, seconds=seconds)
 
@@ -118,7 +118,7 @@ class PhotoError(BirdsearchError):
         self.transient = transient
 
     def named(self, path: str) -> PhotoError:
-        """The same error with the photo's path before its reason."""
+        """Return the same error with the photo's path before its reason."""
         return PhotoError(self.stage, self.code, f"{path}: {self.reason}", transient=self.transient)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -162,7 +162,7 @@ def run(arguments: Sequence[str], watchdog: Watchdog | None = None) -> tuple[int
 
 
 def _watchdog() -> Watchdog | None:
-    """A watchdog, for what may take long; None where only help is asked for."""
+    """Return a watchdog for what may take long; None where only help is asked for."""
     if len(sys.argv) < 2 or {"--help", "-h", "--version"} & set(sys.argv):
         return None
     from birdsearch.cli.watchdog import Watchdog

@@ -125,14 +125,14 @@ def _write_failures(failures: Sequence[FailureRecord], fmt: str, *, verbose: boo
 
 
 def _searched(state: SnapshotState) -> str:
-    """How vectors are searched, on one line."""
+    """Describe on one line how vectors are searched."""
     if not state.lists:
         return "exact"
     return f"in {state.lists} lists, recall {state.recall:.3f}"
 
 
 def _shown(settings: Mapping[str, Any]) -> str:
-    """How vectors were made, on one line."""
+    """Describe on one line how vectors were made."""
     if not settings:
         return "settings that were not recorded"
     versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())

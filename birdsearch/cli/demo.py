@@ -137,7 +137,7 @@ def _verify(folder: Path, archive: Path, truth: Sequence[Truth], shared: Sequenc
 
 
 def _a_photo(truth: Sequence[Truth], known: str) -> Truth | None:
-    """A frame of the species that was seen in the most folders, so that there is something to find."""
+    """Return a frame of the species that is in the most folders, so that there is something to find."""
     frames = [row for row in truth if row.kind == "photo" and row.known == known]
 
     def folders(row: Truth) -> int:

@@ -168,7 +168,7 @@ def _write_summary(summary: IndexSummary, fmt: str) -> None:
 
 
 def _bottleneck(summary: IndexSummary) -> str:
-    """Where the time went, on one line."""
+    """Describe on one line where the time went."""
     timings = summary.timings
     (slowest, most), *others = timings.busy.items()
     rest = ", ".join(f"{stage} {share:.0%}" for stage, share in others)

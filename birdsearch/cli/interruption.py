@@ -39,7 +39,7 @@ class _Counted(Protocol):
 
 
 def kept_by(arguments: Sequence[str]) -> str:
-    """What is kept by the command of a command line that was interrupted; empty if there is nothing to say."""
+    """Describe what an interrupted command has kept; empty if there is nothing to say."""
     command = next((word for word in arguments if not word.startswith("-")), "")
     return _KEPT.get(command, "")
 
@@ -72,7 +72,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _photos(catalog: Path) -> int | None:
-    """How many photos the catalog holds; None if that cannot be said."""
+    """Count the photos of the catalog; None if it cannot be read."""
     from birdsearch.indexer.catalog.store import CatalogStore
 
     try:

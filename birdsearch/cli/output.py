@@ -102,7 +102,7 @@ def _csv(rows: Sequence[Mapping[str, object]], columns: Sequence[Column]) -> str
 
 
 def table(rows: Sequence[Mapping[str, object]], columns: Sequence[Column], width: int | None = None) -> str:
-    """Rows as aligned lines, the titles first.
+    """Lay out rows as aligned lines, the titles first.
 
     Args:
         rows: Values by key.
@@ -157,7 +157,7 @@ def _shown(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Text with what does not print (control characters, line ends, direction marks) escaped."""
+    """Escape what does not print: control characters, line ends, direction marks."""
     if text.isprintable():
         return text
     return "".join(
@@ -166,7 +166,7 @@ def printable(text: str) -> str:
 
 
 def display_width(text: str) -> int:
-    """Columns that a text takes on a terminal: East Asian wide characters two, combining ones none."""
+    """Count the columns of a text on a terminal: East Asian wide characters take two, combining ones none."""
     return sum(_sign_width(sign) for sign in text)
 
 
@@ -177,7 +177,7 @@ def _sign_width(sign: str) -> int:
 
 
 def shorten(text: str, width: int) -> str:
-    """Text with its middle replaced by an ellipsis, so that it takes at most `width` columns."""
+    """Replace the middle of a text by an ellipsis, so that it takes at most `width` columns."""
     if display_width(text) <= width:
         return text
     tail_width = (width - 1) // 2

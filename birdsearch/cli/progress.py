@@ -18,7 +18,7 @@ __all__ = ["IndexBars", "download_bar"]
 
 @contextlib.contextmanager
 def download_bar(name: str) -> Iterator[Progress | None]:
-    """A bar on stderr that appears with the first bytes, and only on a terminal."""
+    """Show a bar on stderr, from the first bytes on and only on a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -58,11 +58,11 @@ class IndexBars:
         self.committed_files = 0
 
     def scanned(self, files: int) -> None:
-        """Some files more were seen."""
+        """Count files that were seen."""
         self._scan.update(files)
 
     def planned(self, files: int) -> None:
-        """The scan is over: so many files are to be read."""
+        """Take the number of files to be read, once the scan is over."""
         self.planned_files = files
         self._scan.close()
         self._read = self._tqdm(
@@ -70,7 +70,7 @@ class IndexBars:
         )
 
     def committed(self, files: int) -> None:
-        """Some files more are safe in the catalog."""
+        """Count files that are committed to the catalog."""
         self.committed_files += files
         if self._read is not None:
             self._read.update(files)

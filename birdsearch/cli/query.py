@@ -172,7 +172,7 @@ def _print(results: list[QueryResult], fmt: str, nothing: str, *, is_flagged: bo
 
 
 def _columns(columns: list[Column], is_flagged: bool) -> list[Column]:
-    """The columns, with what a checklist says against a hit's label after the label."""
+    """Return the columns, with a checklist's flag after the label of a hit."""
     if not is_flagged:
         return columns
     after = [key for key, _ in columns].index("label") + 1
@@ -190,7 +190,7 @@ def _print_table(result: QueryResult, nothing: str, columns: list[Column]) -> No
 
 
 def _label_lines(result: QueryResult) -> list[str]:
-    """The label, the likeliest candidates, and what they rest on."""
+    """Describe the label, the likeliest candidates, and the evidence for them."""
     if not result.labels:
         return ["no labels: the model has no classes and no photo is verified"]
     candidates = ", ".join(
@@ -228,7 +228,7 @@ def _flag(flag: str | None) -> str:
 
 
 def _nothing(k: int, where: Where) -> str:
-    """What a table says where there are no hits."""
+    """Explain why there are no hits."""
     if k == 0:
         return "no hits were asked for"
     return "no similar photos" if where.is_empty else "no photo meets the conditions"

@@ -68,7 +68,7 @@ def main(pid: int, limit_s: float, grace_s: float) -> None:
 
 
 def _is_halted(pid: int) -> bool:
-    """Whether the process is stopped by a terminal or a debugger; False where the system does not say."""
+    """Return whether a terminal or a debugger has stopped the process; False where the system does not say."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
             return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
