@@ -13,7 +13,7 @@ import click
 from birdsearch.cli.interruption import saying_what_is_kept
 from birdsearch.cli.output import catalog_option, format_option, printable, write_json, write_rows
 from birdsearch.cli.progress import IndexBars, download_bar
-from birdsearch.cli.running import runtime_option
+from birdsearch.cli.runtime_option import runtime_option
 
 if TYPE_CHECKING:
     from birdsearch.cli.watchdog import Watchdog

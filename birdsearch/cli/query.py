@@ -18,7 +18,7 @@ from birdsearch.cli.output import (
     write_json,
     write_rows,
 )
-from birdsearch.cli.running import runtime_option
+from birdsearch.cli.runtime_option import runtime_option
 from birdsearch.cli.where import build_where, told_by, where_options
 
 if TYPE_CHECKING:
