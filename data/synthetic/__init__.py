@@ -48,7 +48,7 @@ _FIRST_TRAINING_INDIVIDUAL = 1000
 def training_sample(
     world: World, rng: np.random.Generator, size: int = 160, *, individuals: int = 1_000_000
 ) -> tuple[Image.Image, int]:
-    """One labelled crop of a known species: species, individual and photo drawn at random.
+    """Render one labelled crop of a known species: species, individual and photo drawn at random.
 
     Half of the samples are framed tightly by the bird as a detector's crop is; the others show it
     smaller, as whole photos squeezed to a square do. No individual is one that archives show.

@@ -160,7 +160,7 @@ def _checked(folder: Path, seed: int, photos: int, size: int, workers: int | Non
 
 
 def _derive(rng: np.random.Generator, frames: Sequence[Frame]) -> dict[str, list[_Derived]]:
-    """Which files are made from which frames, by the frame's path."""
+    """Choose which files are made from which frames, by the frame's path."""
     birds = [frame for frame in frames if frame.individual is not None]
     derived: dict[str, list[_Derived]] = {}
     taken = {frame.path for frame in frames}
@@ -179,12 +179,12 @@ def _derive(rng: np.random.Generator, frames: Sequence[Frame]) -> dict[str, list
 
     for i, frame in enumerate(some(max(3, len(frames) * 3 // 100))):
         old = PurePosixPath(frame.path)
-        places = (
+        targets = (
             (str(old.parent), f"{old.stem} (1){old.suffix}"),
             ("backup/card 2", old.name),
             ("Best of", f"best-{i:03d}.jpg"),
         )
-        add(frame, *places[i % 3], kind="copy")
+        add(frame, *targets[i % 3], kind="copy")
     names = list(EDITS)
     for i, frame in enumerate(some(max(len(names), len(frames) * 5 // 100))):
         what = names[i % len(names)]
@@ -245,7 +245,7 @@ def _write_job(job: _Job) -> list[Truth]:
 
 
 def _make(each: _Derived, original: bytes, frame: Frame, box: Box | None) -> tuple[bytes, dict[str, str]]:
-    """The bytes of a derived file, and the truth that differs from its frame's."""
+    """Return the bytes of a derived file, and the truth that differs from its frame's."""
     if each.kind == "copy":
         return original, {}
     if each.kind == "near-copy":
@@ -311,7 +311,7 @@ def _box(box: Box | None) -> str:
 
 
 def _write_sidecars(root: Path, rng: np.random.Generator, frames: Sequence[Frame]) -> list[Truth]:
-    """What lies beside photos in every archive: settings of editors, notes, caches of file managers."""
+    """Write what lies beside photos in every archive: settings of editors, notes, caches of file managers."""
     contents: dict[str, bytes] = {}
     for i in rng.permutation(len(frames))[: max(2, len(frames) // 25)]:
         path = PurePosixPath(frames[int(i)].path)

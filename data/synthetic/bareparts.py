@@ -106,11 +106,11 @@ def paint_eyes(
 ) -> None:
     """Paint the eyes after the light: they are glossy."""
     radius = plan.eye * plan.head / 2 * unit
-    places = [(0.28, -0.14)] if not plan.frontal else [(0.62, -0.12), (-0.1, -0.14)]
+    points = [(0.28, -0.14)] if not plan.frontal else [(0.62, -0.12), (-0.1, -0.14)]
     iris = COLOURS[wears.iris]
     finer = 4
-    for place in places:
-        x, y = to_pixels(bones.head(np.array([place], np.float32)))[0]
+    for point in points:
+        x, y = to_pixels(bones.head(np.array([point], np.float32)))[0]
         n = int(radius * 1.5) + 2
         left, top = int(x) - n, int(y) - n
         box = (2 * n * finer, 2 * n * finer)

@@ -68,7 +68,7 @@ class CutOut:
 
 @lru_cache(maxsize=4)
 def bird_shape(individual: Individual, pose: Pose) -> tuple[BodyPlan, Skeleton]:
-    """The individual's own body plan, and its skeleton in a pose."""
+    """Return the individual's own body plan, and its skeleton in a pose."""
     rng = np.random.default_rng([individual.seed, individual.species.index, 3])
     plan = individual.species.plan
     build = np.exp(0.025 * rng.standard_normal(4))
@@ -215,7 +215,7 @@ def _assemble(
     individual: Individual, plan: BodyPlan, bones: Skeleton, coat: Coat, fields: _Fields, to_pixels: Frame,
     tint: tuple[float, ...],
 ) -> tuple[Image.Image, Image.Image, Image.Image]:  # fmt: skip
-    """The unlit bird, RGB, its shape, L, and its parts without feathers, L."""
+    """Return the unlit bird (RGB), its shape (L) and its parts without feathers (L)."""
     wears = individual.species.plumage
     height, width = fields.distance.shape
     unit = float(to_pixels.x[0])
@@ -328,7 +328,7 @@ def _head_fade(n: int) -> Image.Image:
 def _lit(
     picture: Image.Image, mask: Image.Image, bare: Image.Image, light: Image.Image, unit: float
 ) -> Image.Image:
-    """The unlit picture times the light, cut out by the mask, with barbs where it is not bare: RGBA."""
+    """Multiply the unlit picture by the light, cut out by the mask, with barbs where it is not bare: RGBA."""
     shade = np.asarray(light).astype(np.uint16)
     if unit > 110:
         barbs = Image.fromarray(_barbs(picture.size))

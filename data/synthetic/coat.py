@@ -34,7 +34,7 @@ class Coat:
     head: NDArray[np.uint8]
 
     def at(self, s: Floats, t: Floats) -> NDArray[np.uint8]:
-        """Colours (H, W, 4) at places along the body (0..1) and from back to belly (-1..1), (H, W) each."""
+        """Colours (H, W, 4) at positions along the body (0..1) and from back to belly (-1..1), (H, W) each."""
         h, w = self.body.shape[:2]
         row = np.clip((t + _T_SPAN) * (h / (2 * _T_SPAN)), 0, h - 1).astype(np.int32)
         row *= w
@@ -91,7 +91,7 @@ class _Sheet:
         self.fine = noise(rng, (h, w), (h / 2.5, w / 9)) - 0.5
 
     def colour(self, name: str) -> Floats:
-        """The colour of a name, tinted."""
+        """Return the colour of a name, tinted."""
         return np.asarray(COLOURS[name], np.float32) * self._tint
 
     def put(self, name: str, weight: Floats) -> None:
@@ -173,7 +173,7 @@ def _paint_head(sheet: _Sheet, wears: Plumage, frontal: bool) -> None:
 
 
 def _paint_discs(sheet: _Sheet, wears: Plumage, x: Floats, y: Floats) -> None:
-    """The front of a face: crown, two discs with a dark rim, rays around the eyes, brows that meet."""
+    """Paint the front of a face: crown, two discs with a dark rim, rays around the eyes, brows that meet."""
     sheet.put(wears.crown, _above(-y + 0.04 * x * x, 0.42, 0.08))
     sheet.put(wears.back_ink, 0.5 * _above(-y, 0.5, 0.1) * _above(sheet.fine, 0.12, 0.1))
     inner = wears.mask or wears.ear or wears.throat
@@ -233,7 +233,7 @@ def _pattern(sheet: _Sheet, kind: str, s: Floats, t: Floats, grain: float) -> Fl
 
 
 def _above(value: Floats, edge: float, soft: float) -> Floats:
-    """1 where a value is well above an edge, 0 below, a smooth ramp of width 2 `soft` between."""
+    """Return 1 where a value is well above an edge, 0 below, a smooth ramp of width 2 `soft` between."""
     ramp = np.clip((value - (edge - soft)) / (2 * soft), 0, 1)
     return np.asarray(ramp * ramp * (3 - 2 * ramp), np.float32)
 

@@ -18,7 +18,7 @@ __all__ = ["Painter", "paint_crest", "paint_folded_wing", "paint_spread_wing", "
 Floats = NDArray[np.floating[Any]]
 Rgb = tuple[float, float, float]
 
-# Half the outline of a feather: place along the shaft and half width there.
+# Half the outline of a feather: position along the shaft and half width there.
 _ROUND = ((0, 0.3), (0.3, 0.85), (0.62, 1.0), (0.84, 0.88), (0.95, 0.55), (1.0, 0.0))
 _POINTED = ((0, 0.35), (0.3, 0.9), (0.55, 1.0), (0.8, 0.7), (0.94, 0.3), (1.0, 0.0))
 # Rim, fringe and vane lie on each other: their width, and how far they are drawn back to the base.
@@ -64,7 +64,7 @@ class Painter:
         self._frames: dict[int, tuple[complex, complex, complex]] = {}
 
     def ink(self, colour: Rgb, light: float = 1.0) -> tuple[int, int, int]:
-        """The 8-bit colour of a colour in 0..1, tinted and lightened."""
+        """Return the 8-bit colour of a colour in 0..1, tinted and lightened."""
         (r, g, b), (tr, tg, tb), k = colour, self._tint, 255 * light
         return (
             max(4, min(255, int(k * r * tr))),
@@ -72,7 +72,7 @@ class Painter:
             max(4, min(255, int(k * b * tb))),
         )
 
-    def place(self, points: Floats) -> list[float]:
+    def to_pixels(self, points: Floats) -> list[float]:
         """Points (N, 2) in torsos as x, y, x, y.. on the sheet."""
         pixels = (self._map(points) - (self.left, self.top)) * self._finer
         flat: list[float] = pixels.ravel().tolist()
@@ -80,13 +80,13 @@ class Painter:
 
     def polygon(self, points: Floats, colour: Rgb, light: float = 1.0) -> None:
         """Fill a polygon (N, 2)."""
-        flat = self.place(points)
+        flat = self.to_pixels(points)
         self._on_image.polygon(flat, fill=self.ink(colour, light))
         self._on_mask.polygon(flat, fill=255)
 
     def stroke(self, points: Floats, width: float, colour: Rgb, light: float = 1.0) -> None:
         """Draw a line of a width in torsos through points (N, 2), with round joints."""
-        flat = self.place(points)
+        flat = self.to_pixels(points)
         unit = float(np.hypot(*self._map.x)) * self._finer
         px = max(1, round(width * unit))
         for draw, fill in ((self._on_image, self.ink(colour, light)), (self._on_mask, 255)):
@@ -141,13 +141,13 @@ class Painter:
         """Origin and axes of a frame in pixels of the sheet, as complex numbers."""
         known = self._frames.get(id(frame))
         if known is None:
-            flat = self.place(frame(np.array([[0, 0], [1, 0], [0, 1]], np.float32)))
+            flat = self.to_pixels(frame(np.array([[0, 0], [1, 0], [0, 1]], np.float32)))
             o, x, y = complex(*flat[:2]), complex(*flat[2:4]), complex(*flat[4:])
             known = self._frames[id(frame)] = (o, x - o, y - o)
         return known
 
     def layer(self, soft: bool = False) -> tuple[Image.Image, Image.Image]:
-        """The RGB picture and the L mask at the picture's own resolution; they belong at (left, top).
+        """Return the RGB picture and the L mask at the picture's own resolution; they belong at (left, top).
 
         Args:
             soft: Take the edge off what was drawn with a ruler, as feathers have none.
@@ -317,7 +317,7 @@ def _barred(
     painter: Painter, base: Sequence[float], tip: Sequence[float], width: float, frame: Frame,
     shades: Sequence[Rgb], bars: Rgb | None, outline: str, light: float, tip_part: float = 0.0,
 ) -> None:  # fmt: skip
-    """A feather with four bars across it, if there is a colour for them."""
+    """Return a feather with four bars across it, if there is a colour for them."""
     painter.feather(base, tip, width, frame, shades, outline, light, tip_part)
     if bars is None:
         return

@@ -108,7 +108,7 @@ def make_sites(rng: np.random.Generator) -> list[Site]:
 
 
 def make_cameras() -> list[Camera]:
-    """Two cameras in the hand, a phone, and two that stand at a site."""
+    """Make two cameras in the hand, a phone, and two that stand at a site."""
     return [
         Camera("A", "Norvik", "Norvik D50", "3004127", "Norvik 400mm F5.6", 2, True, "DSC_{n:04d}.JPG"),
         Camera(
@@ -134,7 +134,7 @@ def make_cameras() -> list[Camera]:
 
 
 def plan_frames(world: World, rng: np.random.Generator, photos: int, size: int) -> list[Frame]:
-    """The frames of an archive, in the order in which they were taken.
+    """Plan the frames of an archive, in the order in which they were taken.
 
     Args:
         world: Where the birds come from.
@@ -161,7 +161,7 @@ class _Planner:
         self._bursts = self._events = self._sightings = self._in_hand = 0
 
     def _settle(self, world: World) -> list[list[Individual]]:
-        """Which individuals live at each site; some live at two."""
+        """Choose which individuals live at each site; some live at two."""
         rng = self._rng
         known = min(len(world.known), max(8, self._photos // 12))
         unseen = min(len(world.unseen), max(2, self._photos // 110))

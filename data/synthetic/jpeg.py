@@ -44,7 +44,7 @@ class Shot:
 
 
 def encode(image: Image.Image, shot: Shot) -> bytes:
-    """An upright RGB picture as the JPEG file that its camera writes."""
+    """Encode an upright RGB picture as the JPEG file that its camera writes."""
     turned = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}.get(shot.orientation)
     stored = image if turned is None else image.transpose(turned)
     buffer = io.BytesIO()
@@ -120,7 +120,7 @@ EDITS: dict[str, tuple[tuple[Callable[[Image.Image], Image.Image], ...], int, bo
 
 
 def edit(name: str, original: bytes, shot: Shot, box: Box | None) -> tuple[bytes, Box | None]:
-    """An edited copy of a camera's file.
+    """Make an edited copy of a camera's file.
 
     Args:
         name: A key of `EDITS`.
@@ -161,7 +161,7 @@ CORRUPTIONS = ("truncated", "empty-file", "html", "header-only", "text")
 
 
 def corrupt(name: str, original: bytes) -> bytes:
-    """A broken file made from a good one; `name` is one of `CORRUPTIONS`."""
+    """Break a good file; `name` is one of `CORRUPTIONS`."""
     if name == "truncated":
         return original[: len(original) * 3 // 5]
     if name == "header-only":

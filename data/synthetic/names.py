@@ -53,27 +53,27 @@ class NameMaker:
         self._taken: set[str] = set()
 
     def order(self) -> str:
-        """A name such as `Tavoriformes`."""
+        """Invent a name such as `Tavoriformes`."""
         return self._fresh(2, ["iformes"]).capitalize()
 
     def family(self) -> str:
-        """A name such as `Brenolidae`."""
+        """Invent a name such as `Brenolidae`."""
         return self._fresh(2, ["idae"]).capitalize()
 
     def genus(self) -> str:
-        """A name such as `Calornis`."""
+        """Invent a name such as `Calornis`."""
         return self._fresh(2, _GENUS_ENDS).capitalize()
 
     def epithet(self) -> str:
-        """The second word of a scientific name, in lower case."""
+        """Invent the second word of a scientific name, in lower case."""
         return self._fresh(2, _EPITHET_ENDS)
 
     def noun(self) -> str:
-        """What people call the birds of a family, such as `Tarrel`."""
+        """Invent a common name for the birds of a family, such as `Tarrel`."""
         return self._fresh(1, _NOUN_ENDS).capitalize()
 
     def place(self) -> str:
-        """A place or a person, such as `Mostal`."""
+        """Invent the name of a place or a person, such as `Mostal`."""
         return self._fresh(2, ["a", "or", "en", "um"]).capitalize()
 
     def _fresh(self, syllables: int, ends: list[str]) -> str:

@@ -75,7 +75,7 @@ class Rendered:
 
 
 def random_photo(rng: np.random.Generator, species: Species, *, background: str | None = None) -> Photo:
-    """A photo as one comes off a card: everything about it but the bird, drawn at random.
+    """Draw at random everything about a photo but the bird, as photos come off a card.
 
     The background does not depend on the species; what the bird does there does (swimmers swim).
 
@@ -156,7 +156,7 @@ def _behaviour(rng: np.random.Generator, species: Species, background: str) -> t
 
 
 def next_frame(rng: np.random.Generator, photo: Photo) -> Photo:
-    """The next frame of a burst: the same scene and light, the bird and the camera slightly moved."""
+    """Return the next frame of a burst: the same scene and light, the bird and the camera slightly moved."""
     pose = photo.pose
     moved = replace(
         pose,
@@ -218,7 +218,7 @@ def render_crop(individual: Individual, photo: Photo, size: int = 160) -> Image.
 def render_with_box(
     individual: Individual | None, photo: Photo, size: tuple[int, int] = (1600, 1067)
 ) -> Rendered:
-    """Like `render`, with the place of the bird."""
+    """Render like `render`, and return the box of the bird too."""
     width, height = size
     if not (_SMALLEST <= width <= _LARGEST and _SMALLEST <= height <= _LARGEST):
         raise InvalidInputError(f"size is {width}x{height}: both have to be {_SMALLEST} to {_LARGEST} pixels")
@@ -267,8 +267,8 @@ def _with_bird(individual: Individual, photo: Photo, size: tuple[int, int]) -> R
     image.paste(cut, (x0, y0), cut)
     image = add_foreground(image, photo.background, photo.occlusion, photo.scene_seed)
     box = (max(0, x0 + 4), max(0, y0 + 4), min(width, x0 + cut.width - 4), min(height, y0 + cut.height - 4))
-    place = (box[0] / width, box[1] / height, (box[2] - box[0]) / width, (box[3] - box[1]) / height)
-    return Rendered(_camera(image, photo), place)
+    bird = (box[0] / width, box[1] / height, (box[2] - box[0]) / width, (box[3] - box[1]) / height)
+    return Rendered(_camera(image, photo), bird)
 
 
 def _textured(image: Image.Image, photo: Photo) -> Image.Image:

@@ -240,7 +240,7 @@ _SIGNED = ("bill_curve", "tail_fork")
 
 
 def vary(plan: BodyPlan, rng: np.random.Generator, spread: float) -> BodyPlan:
-    """A plan near another.
+    """Return a plan near another.
 
     Args:
         plan: Where to start.

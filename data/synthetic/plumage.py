@@ -159,7 +159,7 @@ _WEIGHTS = {
 
 
 def difference(one: Plumage, other: Plumage) -> float:
-    """How differently two plumages look: the summed weight of the parts that are not the same; 0 for equals."""
+    """Measure how differently two plumages look: the summed weight of the parts that differ; 0 for equals."""
     total = 0.0
     for name, weight in _WEIGHTS.items():
         a, b = getattr(one, name), getattr(other, name)
@@ -185,7 +185,7 @@ def wardrobe(rng: np.random.Generator, near: Wardrobe | None = None) -> Wardrobe
 
 
 def genus_plumage(rng: np.random.Generator, colours: Wardrobe) -> Plumage:
-    """The plumage that the species of a genus start from: a back, an underside, a wing, few marks."""
+    """Draw the plumage that the species of a genus start from: a back, an underside, a wing, few marks."""
     back = _pick(rng, (colours.dark, colours.middle, colours.middle))
     belly = _pick(rng, (colours.light, colours.light, colours.middle, colours.accent))
     head = _pick(rng, (back, back, colours.dark, colours.light))
@@ -228,7 +228,7 @@ _MARKS = (
 
 
 def species_plumage(rng: np.random.Generator, start: Plumage, colours: Wardrobe) -> Plumage:
-    """A species of a genus: the same colours put elsewhere, with marks and patterns of its own."""
+    """Draw the plumage of a species: the colours of its genus put elsewhere, with marks and patterns of its own."""
     changes: dict[str, object] = {}
     for name in rng.permutation(_PARTS)[: int(rng.integers(2, 5))]:
         changes[str(name)] = _pick(rng, colours.all)
@@ -253,7 +253,7 @@ def species_plumage(rng: np.random.Generator, start: Plumage, colours: Wardrobe)
 
 
 def _visible(plumage: Plumage) -> Plumage:
-    """The same plumage with every mark set off from what it lies on, or left out."""
+    """Return the same plumage with every mark set off from what it lies on, or left out."""
     under = {
         "brow": plumage.crown, "eye_line": plumage.face, "mask": plumage.face, "ear": plumage.face,
         "moustache": plumage.throat, "collar": plumage.nape, "breast_band": plumage.breast, "flank": plumage.belly,

@@ -21,7 +21,7 @@ Floats = NDArray[np.floating[Any]]
 ACTIONS = ("perch", "stand", "swim", "cling", "fly")
 
 _SAMPLES = 36
-# Torso: place along it (0 tail, 1 breast) and radius as a part of half its depth.
+# Torso: position along it (0 tail, 1 breast) and radius as a part of half its depth.
 _TORSO = ((0.0, 0.24), (0.12, 0.50), (0.30, 0.84), (0.50, 1.0), (0.70, 0.99), (0.88, 0.80))
 
 
@@ -113,7 +113,7 @@ def build_skeleton(plan: BodyPlan, pose: Pose) -> Skeleton:
     forward, down = _turn(tilt), _turn(tilt - 90)
     half = plan.depth / 2
     torso = np.array(
-        [place * forward - 0.42 * half * (1 - part) * down for place, part in _TORSO], np.float32
+        [position * forward - 0.42 * half * (1 - part) * down for position, part in _TORSO], np.float32
     )
     torso_radii = np.array([half * part for _, part in _TORSO], np.float32)
 
@@ -140,7 +140,7 @@ def build_skeleton(plan: BodyPlan, pose: Pose) -> Skeleton:
     face = head_at + 0.34 * hr * facing + 0.04 * hr * chin
     controls = np.stack([*torso, *middle, head_at, face]).astype(np.float32)
     radii = np.array([*torso_radii, *middle_radii, hr, 0.74 * hr], np.float32)
-    along = np.array([*(1 - 0.75 * place for place, _ in _TORSO), 0.24, 0.14, 0.05, 0.0], np.float32)
+    along = np.array([*(1 - 0.75 * position for position, _ in _TORSO), 0.24, 0.14, 0.05, 0.0], np.float32)
     spine = _smooth(np.column_stack([controls, radii, along]))
     ventral = _ventral(spine[:, :2])
 

@@ -61,7 +61,7 @@ def _bar(
     side: float,
     upright: bool,
 ) -> None:
-    """A round bar through a point, all across the picture: a branch, or a reed's stem if upright."""
+    """Draw a round bar through a point, all across the picture: a branch, or a reed's stem if upright."""
     width, height = image.size
     # First of all: how much of the generator the texture uses depends on its size, which changes in a burst.
     tone = _tone(rng, _STEM if upright else _BARK)
@@ -83,16 +83,16 @@ def _bar(
     across = np.arange(low, high, dtype=np.float32)[:, None] - line[None, :]
     v = across / thick
     cover = np.clip((thick - np.abs(across)) + 0.5, 0, 1)
-    # Bark is made along the straightened bar, then looked up by the place across it.
+    # Bark is made along the straightened bar, then looked up by the position across it.
     rows = max(4, int(2 * thick.max()))
     bark = (0.25 if upright else 0.6) * (noise(rng, (rows, long), (3, 14 * long / unit)) - 0.5)
     bark += 0.55 * (noise(rng, (rows, long), (6, 40 * long / unit)) - 0.5)
     if unit > 110:
         bark += 0.35 * (noise(rng, (rows, long), (rows / 3, long / 7)) - 0.5)
-    place = np.clip((v + 1) * (0.5 * rows), 0, rows - 1).astype(np.int32)
-    place *= long
-    place += np.arange(long, dtype=np.int32)
-    texture = 1 + np.take(bark.ravel(), place)
+    index = np.clip((v + 1) * (0.5 * rows), 0, rows - 1).astype(np.int32)
+    index *= long
+    index += np.arange(long, dtype=np.int32)
+    texture = 1 + np.take(bark.ravel(), index)
     facing = v * (np.sign(side) if upright else -1.0)
     shade = 0.30 + 0.75 * np.clip(np.sqrt(np.clip(1 - v * v, 0, 1)) * 0.75 + 0.45 * facing, 0, 1.2)
     rgb = tone * (shade * texture)[..., None]
@@ -129,7 +129,7 @@ def _post(
 def _rock(
     image: Image.Image, rng: np.random.Generator, at: tuple[float, float], unit: float, side: float
 ) -> None:
-    """The top of a boulder that goes on below the picture."""
+    """Draw the top of a boulder that goes on below the picture."""
     width, height = image.size
     tone = _tone(rng, _ROCK)
     wide, steep = unit * rng.uniform(0.55, 1.0), unit * rng.uniform(0.35, 0.6)
@@ -170,8 +170,8 @@ def add_shadow(
         (cx - wide * 0.8, cy - tall, cx + wide * 0.8, cy + tall), fill=int(np.clip(strength, 0, 1) * 255)
     )
     sheet = sheet.filter(ImageFilter.BoxBlur(max(1, tall * 0.55)))
-    place = (int(at[0] - cx - 0.25 * side * unit - 0.1 * unit), int(at[1] - cy + 0.04 * unit))
-    image.paste((16, 15, 16), place, sheet)
+    corner = (int(at[0] - cx - 0.25 * side * unit - 0.1 * unit), int(at[1] - cy + 0.04 * unit))
+    image.paste((16, 15, 16), corner, sheet)
 
 
 def add_reflection(

@@ -32,7 +32,7 @@ class Species:
     """One kind of bird.
 
     Attributes:
-        index: Its place in the world: 0..n-1 for known species, n.. for unseen ones.
+        index: Its number in the world: 0..n-1 for known species, n.. for unseen ones.
         name: Scientific name, two words, the first of them the genus.
         common_name: What people call it.
         genus, family, order: Its place in the taxonomy.
@@ -137,7 +137,7 @@ class World:
         return [each.name for each in self.known]
 
     def species(self, which: int | str) -> Species:
-        """The species with an index or a scientific name.
+        """Return the species with an index or a scientific name.
 
         Raises:
             InvalidInputError: There is none.
@@ -153,7 +153,7 @@ class World:
         return self._species[which]
 
     def individual(self, which: int | str | Species, number: int) -> Individual:
-        """The bird of a species that has a number; equal numbers give the same bird.
+        """Return the bird of a species that has a number; equal numbers give the same bird.
 
         Raises:
             InvalidInputError: There is no such species, or the number is negative.
@@ -239,7 +239,7 @@ def _make_species(
 
 
 def _distinct_plumage(rng: np.random.Generator, home: _Genus, relatives: Sequence[Plumage]) -> Plumage:
-    """A plumage unlike those of the family so far; the best of 40 tries if none is far enough."""
+    """Draw a plumage unlike those of the family so far; the best of 40 tries if none is far enough."""
     best, best_gap = home.plumage, -1.0
     for _ in range(40):
         tried = species_plumage(rng, home.plumage, home.colours)
@@ -254,7 +254,7 @@ def _distinct_plumage(rng: np.random.Generator, home: _Genus, relatives: Sequenc
 def _common_name(
     rng: np.random.Generator, names: NameMaker, plumage: Plumage, noun: str, taken: set[str]
 ) -> str:
-    """A name from what the bird looks like, or after a place where that is taken."""
+    """Name a bird by its looks, or after a place where that name is taken."""
     looks = [
         (plumage.mask, "masked"), (plumage.breast_band, "banded"), (plumage.collar, "collared"),
         (plumage.brow, "browed"), (plumage.wing_bar, "winged"), (plumage.crown, "crowned"),
