@@ -267,8 +267,8 @@ def _with_bird(individual: Individual, photo: Photo, size: tuple[int, int]) -> R
     image.paste(cut, (x0, y0), cut)
     image = add_foreground(image, photo.background, photo.occlusion, photo.scene_seed)
     box = (max(0, x0 + 4), max(0, y0 + 4), min(width, x0 + cut.width - 4), min(height, y0 + cut.height - 4))
-    bird = (box[0] / width, box[1] / height, (box[2] - box[0]) / width, (box[3] - box[1]) / height)
-    return Rendered(_camera(image, photo), bird)
+    frame = (box[0] / width, box[1] / height, (box[2] - box[0]) / width, (box[3] - box[1]) / height)
+    return Rendered(_camera(image, photo), frame)
 
 
 def _textured(image: Image.Image, photo: Photo) -> Image.Image:
