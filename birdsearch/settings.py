@@ -1,4 +1,4 @@
-"""Where things live on this machine: one frozen object, made at the edges and passed on."""
+"""Settings of this machine, as one frozen object made at the edges and passed on, and defaults that parts share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import platformdirs
 
 from birdsearch.errors import InvalidInputError
 
-__all__ = ["STALL_S", "Settings"]
+__all__ = ["DEFAULT_CONFIDENCE", "STALL_S", "Settings"]
+
+DEFAULT_CONFIDENCE = 0.8
+"""How sure a label has to be before it is rolled up to genus, family, order or bird, 0..1."""
 
 STALL_S = 600.0
 """How long a stage of a run may give no sign of life, in seconds; far longer than any takes on a slow machine."""

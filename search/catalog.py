@@ -30,7 +30,7 @@ from birdsearch.search.query.filters import Where
 from birdsearch.search.query.hits import QueryPhoto, QueryResult
 from birdsearch.search.query.inputs import Photo, ReadPhoto, find_photo, network_input, region_of
 from birdsearch.search.query.stored import stored_photos
-from birdsearch.settings import Settings
+from birdsearch.settings import DEFAULT_CONFIDENCE, Settings
 
 if TYPE_CHECKING:
     from birdsearch.indexer.pipeline import IndexProgress, IndexSummary
@@ -219,7 +219,7 @@ class Catalog:
         box: Box | Sequence[float] | None = None,
         include_self: bool = False,
         model: Model | str | os.PathLike[str] | None = None,
-        confidence: float = 0.8,
+        confidence: float = DEFAULT_CONFIDENCE,
         refined: bool = False,
         exact: bool = False,
     ) -> QueryResult:
@@ -266,7 +266,7 @@ class Catalog:
         include_self: bool = False,
         model: Model | str | os.PathLike[str] | None = None,
         on_error: Callable[[Photo, PhotoError], None] | None = None,
-        confidence: float = 0.8,
+        confidence: float = DEFAULT_CONFIDENCE,
         refined: bool = False,
         exact: bool = False,
     ) -> list[QueryResult]:

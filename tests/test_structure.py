@@ -201,3 +201,24 @@ def test_public_names_exist() -> None:
         module = importlib.import_module(package)
         for name in module.__all__:
             assert getattr(module, name) is not None
+
+
+def test_every_interface_has_the_same_default_confidence() -> None:
+    import inspect
+
+    from birdsearch import Catalog
+    from birdsearch.cli import cli
+    from birdsearch.client import Client
+    from birdsearch.search.service.schemas.search import LabelRequest
+    from birdsearch.settings import DEFAULT_CONFIDENCE
+
+    methods = (Catalog.query, Catalog.query_many, Client.query, Client.query_many, Client.label)
+    found = {
+        method.__qualname__: inspect.signature(method).parameters["confidence"].default for method in methods
+    }
+    found["request"] = LabelRequest.model_fields["confidence"].default
+    for command in ("query", "label", "sightings"):
+        loaded = cli.get_command(click.Context(cli), command)
+        assert loaded is not None
+        found[command] = next(option.default for option in loaded.params if option.name == "confidence")
+    assert set(found.values()) == {DEFAULT_CONFIDENCE}

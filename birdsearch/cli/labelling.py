@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from birdsearch.settings import DEFAULT_CONFIDENCE
+
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog.records import ModelRecord
     from birdsearch.indexer.catalog.store import CatalogStore
@@ -24,7 +26,7 @@ def confidence_option(command: _Command) -> _Command:
     """Add `--confidence`, passed as `confidence`."""
     return click.option(
         "--confidence",
-        default=0.8,
+        default=DEFAULT_CONFIDENCE,
         show_default=True,
         type=click.FloatRange(0, 1),
         help="How sure a name has to be before it is rolled up to genus, family, order or bird.",

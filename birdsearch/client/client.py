@@ -17,6 +17,7 @@ from birdsearch.model.images.box import Box
 from birdsearch.search.query.filters import Where
 from birdsearch.search.query.hits import QueryResult
 from birdsearch.search.query.inputs import Photo
+from birdsearch.settings import DEFAULT_CONFIDENCE
 
 __all__ = ["Client"]
 
@@ -48,7 +49,7 @@ class Client(PhotoCalls, GroupCalls):
         box: Box | Sequence[float] | None = None,
         include_self: bool = False,
         *,
-        confidence: float = 0.8,
+        confidence: float = DEFAULT_CONFIDENCE,
         refined: bool = False,
         exact: bool = False,
     ) -> QueryResult:
@@ -94,7 +95,7 @@ class Client(PhotoCalls, GroupCalls):
         include_self: bool = False,
         *,
         on_error: Callable[[Photo, PhotoError], None] | None = None,
-        confidence: float = 0.8,
+        confidence: float = DEFAULT_CONFIDENCE,
         refined: bool = False,
         exact: bool = False,
     ) -> list[QueryResult]:
@@ -189,7 +190,11 @@ class Client(PhotoCalls, GroupCalls):
         return decode(QueryResult, answer)
 
     def label(
-        self, photo: Photo, box: Box | Sequence[float] | None = None, *, confidence: float = 0.8
+        self,
+        photo: Photo,
+        box: Box | Sequence[float] | None = None,
+        *,
+        confidence: float = DEFAULT_CONFIDENCE,
     ) -> QueryResult:
         """Say what is on a photo; an answer of `query` without hits.
 

@@ -22,6 +22,7 @@ from birdsearch.search.labels.checklist import FLAGS, Checklist, flag_prediction
 from birdsearch.search.labels.estimator import Answers, LabelEstimator
 from birdsearch.search.labels.fusion import References
 from birdsearch.search.query.filters import Where, allowed_views
+from birdsearch.settings import DEFAULT_CONFIDENCE
 
 __all__ = [
     "Doubt",
@@ -70,7 +71,7 @@ def label_catalog(
     store: CatalogStore,
     estimator: LabelEstimator,
     where: Where | None = None,
-    confidence: float = 0.8,
+    confidence: float = DEFAULT_CONFIDENCE,
     progress: Progress | None = None,
     checklist: Checklist | None = None,
 ) -> LabelSummary:

@@ -23,6 +23,7 @@ from birdsearch.search.query.filters import Where, views_allowed
 from birdsearch.search.query.hits import Hit, LabelEstimate, LabelEvidence, QueryPhoto, QueryResult
 from birdsearch.search.query.query_expansion import RefinedVectors
 from birdsearch.search.query.retrieval import Match, best_views, describe, refined_views
+from birdsearch.settings import DEFAULT_CONFIDENCE
 
 __all__ = ["Answerer", "Question", "check_embedding"]
 
@@ -56,7 +57,7 @@ class Question:
     refined: bool = False
     exact: bool = False
     labels: bool = True
-    confidence: float = 0.8
+    confidence: float = DEFAULT_CONFIDENCE
     sought: NDArray[np.float32] | None = None
     left_out: frozenset[int] = frozenset()
 

@@ -36,6 +36,7 @@ from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames
 from birdsearch.search.sightings.labels import FusedLabel, bird_sizes, fused_labels, representatives
 from birdsearch.search.sightings.parts import Joined, SightingRules, merge_parts
 from birdsearch.search.sightings.spans import span_of
+from birdsearch.settings import DEFAULT_CONFIDENCE
 
 __all__ = [
     "EventReason",
@@ -176,7 +177,7 @@ def find_sightings(
     event_rules: EventRules = _EVENT_RULES,
     rules: SightingRules = _RULES,
     *,
-    confidence: float = 0.8,
+    confidence: float = DEFAULT_CONFIDENCE,
     exact_places: bool = False,
     estimator: LabelEstimator | None = None,
 ) -> FoundSightings:

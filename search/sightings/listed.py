@@ -32,6 +32,7 @@ from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames
 from birdsearch.search.sightings.labels import FusedLabel, bird_sizes, fused_labels, representatives
 from birdsearch.search.sightings.parts import SightingRules
 from birdsearch.search.sightings.spans import span_of
+from birdsearch.settings import DEFAULT_CONFIDENCE
 
 __all__ = ["SeenPhotos", "StoredSighting", "is_of", "list_sightings", "read_seen"]
 
@@ -144,7 +145,7 @@ def list_sightings(
     seen: SeenPhotos,
     estimator: LabelEstimator,
     *,
-    confidence: float = 0.8,
+    confidence: float = DEFAULT_CONFIDENCE,
     sensitive: SensitivePhotos | None = None,
 ) -> tuple[StoredSighting, ...]:
     """The sightings with the labels that photos have now.

@@ -15,6 +15,7 @@ from birdsearch.search.service.jobs import Job, Task
 from birdsearch.search.service.problems import responses
 from birdsearch.search.service.schemas.jobs import JobList, JobModel, accepted, job_model
 from birdsearch.search.service.state import Service, ServiceDep
+from birdsearch.settings import DEFAULT_CONFIDENCE
 
 __all__ = ["router"]
 
@@ -53,7 +54,10 @@ class JobRequest(BaseModel):
         "`label` labels every photo from the stored vectors and the verified photos."
     )
     confidence: float = Field(
-        0.8, ge=0, le=1, description="Of `label`: how sure a label has to be, else it is rolled up."
+        DEFAULT_CONFIDENCE,
+        ge=0,
+        le=1,
+        description="Of `label`: how sure a label has to be, else it is rolled up.",
     )
 
 

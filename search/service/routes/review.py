@@ -22,6 +22,7 @@ from birdsearch.search.service.schemas.search import Evidence, Label
 from birdsearch.search.service.searching import evidence_told
 from birdsearch.search.service.state import Service, ServiceDep
 from birdsearch.search.service.where import WhereQuery, where_of
+from birdsearch.settings import DEFAULT_CONFIDENCE
 
 __all__ = ["router"]
 
@@ -65,7 +66,7 @@ def get_review(
     ] = "informative",
     confidence: Annotated[
         float, Query(ge=0, le=1, description="How sure a label has to be, else the evidence is rolled up.")
-    ] = 0.8,
+    ] = DEFAULT_CONFIDENCE,
 ) -> Review:
     """What to verify next: of each event and its copies one photo, of none that has a verified one."""
     verified, photos = _counts(service)

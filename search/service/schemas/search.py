@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from birdsearch.search.service.where import WhereModel
+from birdsearch.settings import DEFAULT_CONFIDENCE
 
 __all__ = ["LabelAnswer", "LabelRequest", "SearchAnswer", "SearchRequest"]
 
@@ -48,7 +49,10 @@ class LabelRequest(BaseModel):
     like: _Ids = Field(default_factory=list, description="Photos of the catalog that are what is looked for.")
     unlike: _Ids = Field(default_factory=list, description="Photos that are not. Needs one to start from.")
     confidence: float = Field(
-        0.8, ge=0, le=1, description="How sure a label has to be before it is told at a higher rank."
+        DEFAULT_CONFIDENCE,
+        ge=0,
+        le=1,
+        description="How sure a label has to be before it is told at a higher rank.",
     )
 
     @model_validator(mode="after")
