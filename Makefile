@@ -62,8 +62,9 @@ chromium:
 test-photos: $(VENV)/.dev ## Run the tests on real photos that BIRDSEARCH_TEST_PHOTOS and _WEIGHTS name
 	$(BIN)/python -m pytest -q -s -m photos
 
-soak: $(VENV)/.dev ## Kill index runs 300 times instead of 30
-	BIRDSEARCH_SOAK=1 $(BIN)/python -m pytest -q -s tests/indexer/test_kills.py
+soak: $(VENV)/.dev ## Repeat often what goes wrong seldom: 300 killed index runs, fresh starts, changed bytes
+	BIRDSEARCH_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -n 2 tests/indexer/test_kills.py \
+		tests/model/test_first_use.py tests/indexer/catalog/test_soundness.py
 
 check: $(VENV)/.dev docs-check ## Lint, format check, types, generated documents
 	$(BIN)/ruff check .

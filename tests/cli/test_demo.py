@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from PIL import Image
+
+from tests.command import birdsearch
 
 
 def test_the_demo_shows_its_commands_and_ends_with_scores_and_pictures(
     tmp_path: Path, tiny_weights: Path
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "birdsearch",
-        "demo",
-        "here",
-        "--weights",
-        str(tiny_weights),
-        "--photos",
-        "48",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    arguments = ("demo", "here", "--weights", tiny_weights, "--photos", "32")
+    done = birdsearch(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     shown = re.findall(r"^\$ birdsearch (\w+)", done.stdout, re.MULTILINE)
     assert shown[:3] == ["index", "status", "query"]
@@ -38,7 +28,7 @@ def test_the_demo_shows_its_commands_and_ends_with_scores_and_pictures(
     with Image.open(tmp_path / "here" / "known.png") as sheet:
         assert sheet.width > 400
     # Again, on what is there: nothing is rendered or embedded twice.
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    again = birdsearch(*arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "Rendered" not in again.stdout
     assert "0 photos embedded" in again.stdout

@@ -17,10 +17,14 @@ import pillow_heif
 import pytest
 from PIL import Image
 
+from tests.command import birdsearch
+
 MakePhoto = Callable[..., Path]
 
 
 def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    if not environment:
+        return birdsearch(*arguments)
     return subprocess.run(
         [sys.executable, "-m", "birdsearch", *map(str, arguments)],
         env={**os.environ, **environment},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -16,22 +17,18 @@ from pathlib import Path
 
 import pytest
 
+from tests import command
+
 MakePhoto = Callable[..., Path]
 Birdsearch = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# So many tiny photos are not indexed before a signal arrives.
+_MANY = 600
 
 
 @pytest.fixture
 def birdsearch(tmp_path: Path) -> Birdsearch:
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "birdsearch", *map(str, arguments)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
+    return functools.partial(command.birdsearch, cwd=tmp_path)
 
 
 @pytest.fixture
@@ -82,17 +79,17 @@ def test_where_nothing_changed_neither_the_weights_nor_their_libraries_are_neede
     catalog = tmp_path / "catalog"
     assert birdsearch("index", archive, "--weights", weights, "--catalog", catalog).returncode == 0
     weights.unlink()
-    command = ["index", str(archive), "--catalog", str(catalog)]
+    arguments = ["index", str(archive), "--catalog", str(catalog)]
     program = (
         "import sys\nfrom birdsearch.cli import cli\n"
-        f"cli.main({command!r}, standalone_mode=False)\n"
+        f"cli.main({arguments!r}, standalone_mode=False)\n"
         "print('loaded', sorted({'torch', 'onnxruntime', 'openvino'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "loaded []"
     assert "unchanged       6" in done.stdout
     make_photo(archive / "new.jpg", 50)
-    done = birdsearch(*command)
+    done = birdsearch(*arguments)
     assert done.returncode == 1
     assert "mine.pt" in done.stderr
 
@@ -200,12 +197,12 @@ def test_an_interrupted_run_keeps_what_it_has_and_the_next_goes_on(
     tmp_path: Path, make_photo: MakePhoto, tiny_weights: Path, birdsearch: Birdsearch, sent: int, code: int
 ) -> None:
     archive = tmp_path / "many"
-    for number in range(1500):
+    for number in range(_MANY):
         make_photo(archive / f"{number}.png", number, size=(6, 6))
     catalog = tmp_path / "catalog"
-    command = [sys.executable, "-m", "birdsearch", "index", str(archive), "--weights", str(tiny_weights)]
-    command += ["--catalog", str(catalog), "--batch-size", "4"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    arguments = [sys.executable, "-m", "birdsearch", "index", str(archive), "--weights", str(tiny_weights)]
+    arguments += ["--catalog", str(catalog), "--batch-size", "4"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while _photos(catalog) < 8:
         assert process.poll() is None
@@ -216,10 +213,10 @@ def test_an_interrupted_run_keeps_what_it_has_and_the_next_goes_on(
     assert process.returncode == code, stderr
     assert "Traceback" not in stderr
     kept = _photos(catalog)
-    assert 8 <= kept < 1500
+    assert 8 <= kept < _MANY
     done = birdsearch("index", archive, "--catalog", catalog)
     assert done.returncode == 0, done.stderr
-    assert f"{1500 - kept} photos embedded" in done.stdout
+    assert f"{_MANY - kept} photos embedded" in done.stdout
     assert birdsearch("check", "--catalog", catalog).returncode == 0
 
 
@@ -241,9 +238,9 @@ def test_no_decoder_process_outlives_its_run(
     archive = tmp_path / "many"
     for number in range(400):
         make_photo(archive / f"{number}.png", number, size=(6, 6))
-    command = [sys.executable, "-m", "birdsearch", "index", str(archive), "--weights", str(tiny_weights)]
-    command += ["--catalog", str(tmp_path / "catalog"), "--batch-size", "4", "--workers", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    arguments = [sys.executable, "-m", "birdsearch", "index", str(archive), "--weights", str(tiny_weights)]
+    arguments += ["--catalog", str(tmp_path / "catalog"), "--batch-size", "4", "--workers", "2"]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(children := _children(process.pid)) < 2:
         assert process.poll() is None
@@ -271,14 +268,13 @@ def _children(pid: int) -> list[int]:
     return sorted(children)
 
 
-def test_help_is_fast(birdsearch: Birdsearch) -> None:
+def test_help_is_fast() -> None:
     """The bound is the project's promise; the median of several runs is held against it."""
     seconds = []
     for _ in range(7):
         started = time.monotonic()
-        done = birdsearch("--help")
+        subprocess.run([sys.executable, "-m", "birdsearch", "--help"], check=True, capture_output=True)
         seconds.append(time.monotonic() - started)
-        assert done.returncode == 0
     print(sorted(seconds))
     # A bare interpreter's own start is measured in the same run, so that a busy machine is not a failure.
     bare = []
@@ -299,8 +295,8 @@ def test_a_read_only_catalog_answers_queries_and_refuses_to_index(
     catalog = tmp_path / "catalog"
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [*without_override, "-m", "birdsearch", *map(str, arguments), "--catalog", str(catalog)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        line = [*without_override, "-m", "birdsearch", *map(str, arguments), "--catalog", str(catalog)]
+        return subprocess.run(line, capture_output=True, text=True, check=False)
 
     assert birdsearch("index", archive, "--weights", tiny_weights, "--catalog", catalog).returncode == 0
     for path in (*catalog.rglob("*"), catalog):

@@ -21,8 +21,9 @@ from birdsearch.indexer.catalog.connection import DATABASE_NAME
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.indexer.vectors.index import VectorIndex
+from tests.soak import repeats
 
-KILLS = 300 if os.environ.get("BIRDSEARCH_SOAK") else 30
+KILLS = repeats(12, 300)
 LONGEST = 120.0
 SEED = int(os.environ.get("BIRDSEARCH_TEST_SEED", "20240501"))
 

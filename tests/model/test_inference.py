@@ -262,7 +262,7 @@ def test_the_default_model_is_never_replaced_by_another(tmp_path: Path) -> None:
 def test_the_light_parts_do_not_load_torch() -> None:
     code = (
         "import sys, birdsearch.model as m; m.VARIANTS, m.WEIGHTS, m.open_photo, m.feature_picture; dir(m);"
-        "import birdsearch.model.images.preprocess, birdsearch.cli.model;"
+        "import birdsearch.model.images.resizing, birdsearch.cli.model;"
         "bad = {'torch', 'torchvision', 'faiss', 'birder'} & set(sys.modules); assert not bad, bad;"
         "m.load_model; assert 'torch' not in sys.modules; m.XCiT; assert 'torch' in sys.modules;"
         "assert all(hasattr(m, name) for name in m.__all__) and not hasattr(m, 'nothing')"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,13 +17,14 @@ from PIL import Image
 from birdsearch.cli import cli
 from birdsearch.errors import BirdsearchError
 from birdsearch.model import load_model
+from tests import command
 
 
 def _run(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {key: value for key, value in os.environ.items() if not key.startswith("BIRDSEARCH_")}
     env |= {"BIRDSEARCH_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1", **environment}
-    command = [sys.executable, "-m", "birdsearch", "model", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    with mock.patch.dict(os.environ, env, clear=True):
+        return command.birdsearch("model", *arguments, cwd=cwd)
 
 
 def test_the_list_says_where_the_weights_are(tmp_path: Path) -> None:
@@ -70,8 +72,8 @@ def test_verify_tells_a_good_file_from_a_bad_one(tmp_path: Path, weights_file: P
 
 
 def test_weights_that_are_not_here_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    for command in ("info", "verify"):
-        run = _run(command, cwd=tmp_path)
+    for verb in ("info", "verify"):
+        run = _run(verb, cwd=tmp_path)
         assert (run.returncode, run.stdout) == (1, "")
         assert "birdsearch model pull xcit_nano12_p16_il-common" in run.stderr
         assert str(tmp_path / "cache") in run.stderr

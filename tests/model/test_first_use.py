@@ -16,6 +16,7 @@ from birdsearch.first_use import first_use
 from birdsearch.model import load_model
 from birdsearch.model.runtimes.engines import CHUNK, installed_runtimes
 from birdsearch.settings import Settings
+from tests.soak import repeats
 
 FRESH_STARTS = Path(__file__).parents[2] / "benchmarks" / "fresh_starts.py"
 
@@ -94,7 +95,8 @@ def test_who_waits_for_a_first_use_that_never_ends_is_told() -> None:
 
 
 def test_fresh_processes_get_through_their_first_batch() -> None:
-    command = [sys.executable, str(FRESH_STARTS), "--starts", "10", "--way", "engine", "--busy", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    starts = repeats(4, 40)
+    command = [sys.executable, str(FRESH_STARTS), "--starts", str(starts), "--way", "engine", "--busy", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "0 of 10 fresh processes hung" in done.stdout
+    assert f"0 of {starts} fresh processes hung" in done.stdout
