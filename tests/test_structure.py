@@ -37,7 +37,6 @@ ORDER = (
 TOO_EARLY = {
     ("indexer.catalog.roots", "indexer.crawl"),
     ("indexer.catalog.verify", "indexer.vectors.index"),
-    ("search.annotate.photos", "search.catalog"),
     ("search.query.location_privacy.coarsening", "search.sightings.deployed"),
     ("search.query.location_privacy.facts", "search.sightings.deployed"),
     ("search.query.location_privacy.facts", "search.sightings.deployments"),

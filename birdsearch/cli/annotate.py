@@ -87,13 +87,14 @@ def hits(photo: str, k: int, min_similarity: float, **options: Any) -> None:
     Look at them first: `birdsearch query PHOTO -k K --sheet hits.html`, or --dry-run here.
     """
     from birdsearch.display_path import display_path
-    from birdsearch.search.annotate.photos import from_hits
+    from birdsearch.search.annotate.photos import find_stored, from_hits
     from birdsearch.search.catalog import Catalog
 
     def propose(store: CatalogStore, taxonomy: Taxonomy) -> Proposals:
         named = named_taxon(taxonomy, options)
-        asking = Catalog(store.path, store, read_only=True)
-        return from_hits(asking, photo, named, k, min_similarity, options["verdict"])
+        photo_id = find_stored(store, photo)
+        found = Catalog(store.path, store, read_only=True).query(photo_id, k)
+        return from_hits(store, photo_id, found, named, min_similarity, options["verdict"])
 
     record_labels(Recording.of(options), f"hits of {display_path(os.fsencode(photo))}", propose)
 

@@ -84,8 +84,8 @@ def _views(store: CatalogStore, archive: Path, frames: Sequence[Truth]) -> list[
 
 def _label_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[str, object]]:
     """Labels of the frames that nobody verified, of species that somebody verified elsewhere."""
+    from birdsearch.indexer.catalog.predictions import last_predictions
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.search.labels.predict import last_predictions
 
     frames = [row for row in truth if row.kind == "photo"]
     seen = looked_at(truth)
@@ -112,9 +112,7 @@ def _order_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[
     """Bursts, events, copies and clusters: pairs that belong together, and pairs that were put together."""
     import os
 
-    import sqlalchemy as sa
-
-    from birdsearch.indexer.catalog import schema
+    from birdsearch.indexer.catalog.events import joined_photos, last_sightings_run
     from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.clusters.state import current_state
     from birdsearch.search.dedup.find import find_copies
@@ -125,18 +123,12 @@ def _order_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[
         record = store.active_model()
         paths = {os.path.realpath(archive / row.path): row for row in whole}
         ids = {path: store.photo_at(os.fsencode(path)) for path in paths}
-        run = schema.run.c
-        with store.reading() as connection:
-            newest = sa.select(sa.func.max(run.id)).where(run.command == "sightings", run.outcome == "done")
-            event = schema.event.c
-            joined = {
-                row.photo_id: row
-                for row in connection.execute(
-                    sa.select(event.photo_id, event.burst, event.event).where(
-                        event.run_id == newest.scalar_subquery()
-                    )
-                )
-            }
+        run_id = last_sightings_run(store)
+        joined = {}
+        if run_id is not None:
+            found = joined_photos(store, run_id)
+            pairs = zip(found.bursts.tolist(), found.events.tolist(), strict=True)
+            joined = dict(zip(found.photo_ids.tolist(), pairs, strict=True))
         groups = () if record is None else find_copies(store, record).groups
         state = current_state(store)
         views = store.whole_views([number for number in ids.values() if number is not None])
@@ -152,8 +144,8 @@ def _order_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[
         for path, row in paths.items()
         if row.kind in ("photo", "empty") and (number := ids[path]) in joined
     ]
-    add("bursts", [row.burst or row.path for row, _ in frames], [one.burst for _, one in frames])
-    add("events", [row.event for row, _ in frames], [one.event for _, one in frames])
+    add("bursts", [row.burst or row.path for row, _ in frames], [burst for _, (burst, _) in frames])
+    add("events", [row.event for row, _ in frames], [event for _, (_, event) in frames])
     group_of = {
         os.path.realpath(os.fsdecode(path)): number
         for number, group in enumerate(groups)

@@ -167,7 +167,8 @@ def _label(
 ) -> None:
     from tqdm import tqdm
 
-    from birdsearch.search.labels.predict import label_catalog, predictions
+    from birdsearch.indexer.catalog.predictions import predictions
+    from birdsearch.search.labels.predict import label_catalog
 
     with tqdm(desc="labelling", unit=" photos", disable=not sys.stderr.isatty(), leave=False) as bar:
 

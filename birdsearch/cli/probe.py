@@ -11,7 +11,7 @@ from birdsearch.cli.labelling import model_in_use
 from birdsearch.cli.output import catalog_option, format_option, write_json, write_rows
 
 if TYPE_CHECKING:
-    from birdsearch.search.labels.probe import ProbeRecord
+    from birdsearch.indexer.catalog.probes import ProbeRecord
 
 __all__ = ["probe"]
 
@@ -51,8 +51,8 @@ def fit(catalog: Path, strength: float | None, fmt: str) -> None:
 @format_option
 def info(catalog: Path, list_all: bool, fmt: str) -> None:
     """Show the probe in use: its classes, and how right it was on labels that it had not seen."""
+    from birdsearch.indexer.catalog.probes import probe_records
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.search.labels.probe import probe_records
 
     with CatalogStore.open(catalog) as store:
         records = probe_records(store, model_in_use(store).id)
@@ -86,8 +86,8 @@ def info(catalog: Path, list_all: bool, fmt: str) -> None:
 def drop(catalog: Path) -> None:
     """Go back to the network alone. The probe is kept, but no longer in use."""
     from birdsearch.errors import InvalidInputError
+    from birdsearch.indexer.catalog.probes import drop_probe
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.search.labels.probe import drop_probe
 
     with CatalogStore.open(catalog, "write", purpose="birdsearch probe drop") as store:
         dropped = drop_probe(store, model_in_use(store))

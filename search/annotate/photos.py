@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError, PhotoError
@@ -25,16 +24,14 @@ from birdsearch.search.annotate.proposals import (
     Proposals,
     UnusableError,
     count_of,
+    files_in,
     joined,
-    live_files,
     settled,
 )
 from birdsearch.search.annotate.sources import KeywordError, file_keywords, folder_name, sidecar_keywords
 from birdsearch.search.annotate.tables import from_table
+from birdsearch.search.query.hits import QueryResult
 from birdsearch.search.query.inputs import find_photo
-
-if TYPE_CHECKING:
-    from birdsearch.search.catalog import Catalog
 
 __all__ = [
     "Matched",
@@ -77,7 +74,7 @@ def from_folders(
     claims: list[Claim] = []
     unmatched: dict[str, tuple[Unmatched, bytes, set[int]]] = {}
     shallow = 0
-    for file in live_files(store, folders, problems):
+    for file in files_in(store, folders, problems):
         parts = file.absolute.split(b"/")
         # The last is the file's own name; those above the indexed folder never count.
         place = len(parts) - 2 - level
@@ -136,7 +133,7 @@ def from_keywords(
     readable: set[int] = set()
     unread: dict[int, list[Problem]] = {}
     beside = _Sidecars()
-    for number, file in enumerate(live_files(store, folders, problems), start=1):
+    for number, file in enumerate(files_in(store, folders, problems), start=1):
         path = file.absolute
         shown = display_path(path)
         found: list[str] = []
@@ -270,22 +267,22 @@ def from_photos(
 
 
 def from_hits(
-    catalog: Catalog,
-    photo: str | os.PathLike[str] | int,
+    store: CatalogStore,
+    photo_id: int,
+    result: QueryResult,
     named: Matched,
-    k: int = 20,
     min_similarity: float = -1.0,
     verdict: str = "positive",
 ) -> Proposals:
-    """The same label on a stored photo and on the photos that a query for it finds.
+    """Propose the same label for a stored photo and for the photos that a query for it found.
 
     Of a hit, the view that matched is labelled.
 
     Args:
-        catalog: An open catalog.
-        photo: A path or an id; see `find_stored`.
+        store: An open catalog.
+        photo_id: The photo.
+        result: What the query found, the photo itself not among it.
         named: What is on them, or is not, as `NameMatcher` found it.
-        k: How many hits, the photo itself not counted.
         min_similarity: Cosine that a hit must reach, -1..1; higher is more alike.
         verdict: `positive`, `negative` or `uncertain`.
 
@@ -293,13 +290,10 @@ def from_hits(
         The labels, the photo's own first, then the hits' in their order.
 
     Raises:
-        PhotoError: The catalog does not have the photo.
-        InvalidInputError: `k` is negative or `min_similarity` is not within its limits.
+        InvalidInputError: `min_similarity` is not within its limits.
     """
     if not -1.0 <= min_similarity <= 1.0:
         raise InvalidInputError(f"the similarity {min_similarity:g} is not within -1 to 1")
-    photo_id = find_stored(catalog.store, photo)
-    result = catalog.query(photo_id, k)
     hits = [hit for hit in result.hits if hit.similarity >= min_similarity]
     said = named.verdict_with(verdict)
     claims = [Claim(photo_id, named.taxon, said, "the photo itself")]
@@ -313,6 +307,4 @@ def from_hits(
             f"{count_of(len(result.hits) - len(hits), 'hit')} below the similarity {min_similarity:g}"
         )
     views = {hit.photo_id: hit.view_id for hit in hits}
-    return settled(
-        catalog.store, claims, notes=notes, new=(named.taxon,) if named.is_new else (), views=views
-    )
+    return settled(store, claims, notes=notes, new=(named.taxon,) if named.is_new else (), views=views)

@@ -7,26 +7,22 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
 from birdsearch.display_path import display_path
-from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import AnnotationItem
-from birdsearch.indexer.catalog.live import live_file
+from birdsearch.indexer.catalog.files import LiveFile, live_files
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.model.taxonomy import Taxon
 
 __all__ = [
     "Claim",
     "Folder",
-    "LiveFile",
     "Problem",
     "Proposal",
     "Proposals",
     "UnusableError",
     "count_of",
+    "files_in",
     "joined",
-    "live_files",
     "places_below",
     "settled",
 ]
@@ -156,36 +152,20 @@ def _said(claim: Claim) -> str:
     return f"{what}{claim.taxon.common_name}"
 
 
-@dataclass(frozen=True, slots=True)
-class LiveFile:
-    """A file of the catalog whose photo is known: its absolute path, and the root that it belongs to."""
-
-    absolute: bytes
-    root: bytes
-    photo_id: int
-
-
 def joined(folder: bytes, path: bytes) -> bytes:
     """A path below a folder; with an empty one, what the paths of everything in the folder begin with."""
     return folder.rstrip(b"/") + b"/" + path
 
 
-def live_files(store: CatalogStore, folders: Sequence[Folder], problems: list[Problem]) -> list[LiveFile]:
-    """Files that are not known to be gone, in order of their paths; of some folders if any are named.
+def files_in(store: CatalogStore, folders: Sequence[Folder], problems: list[Problem]) -> list[LiveFile]:
+    """Return the files that are not known to be gone, in order of their paths.
 
-    A folder without any is a problem.
+    Args:
+        store: An open catalog.
+        folders: Only files in these; all of the catalog's if there are none.
+        problems: Gets one for each folder without any file.
     """
-    file, root = schema.file.c, schema.root.c
-    with store.reading() as connection:
-        rows = connection.execute(
-            sa.select(root.path.label("root"), file.path, file.photo_id)
-            .join(schema.root, root.id == file.root_id)
-            .where(live_file)
-        ).all()
-    files = sorted(
-        (LiveFile(joined(row.root, row.path), row.root, row.photo_id) for row in rows),
-        key=lambda found: found.absolute,
-    )
+    files = live_files(store)
     if not folders:
         return files
     kept: set[int] = set()

@@ -5,26 +5,22 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import sqlalchemy as sa
 
 from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import VERDICTS
-from birdsearch.indexer.catalog.store import CatalogStore, chunks
+from birdsearch.indexer.catalog.files import LiveFile, files_at, live_files
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.annotate.label_table import NAME_COLUMNS, TableColumns, TableRow, read_table
 from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched
 from birdsearch.search.annotate.proposals import (
     Claim,
-    LiveFile,
     Problem,
     Proposals,
     UnusableError,
     joined,
-    live_files,
     places_below,
     settled,
 )
@@ -134,7 +130,7 @@ class _PhotoFinder:
         texts = {row.values["path"] for row in rows if "path" in row.values}
         places = {text: self._places(text) for text in texts if "\0" not in text}
         self._places_of = places
-        self._files = _files_at(
+        self._files = files_at(
             store, {name for groups in places.values() for group in groups for name in group}
         )
         digests = {
@@ -197,12 +193,12 @@ class _PhotoFinder:
         failed = ""
         for group in groups:
             known = [self._files[name] for name in group if name in self._files]
-            found = sorted({photo_id for photo_id, _ in known if photo_id is not None})
+            found = sorted({file.photo_id for file in known if file.photo_id is not None})
             if len(found) > 1:
                 raise UnusableError(f"{value!r} is in more than one indexed folder; write the absolute path")
             if found:
                 return found
-            failed = failed or next((reason for _, reason in known), "")
+            failed = failed or next((file.reason for file in known), "")
         if failed:
             raise UnusableError(f"{value!r} could not be indexed: {failed}")
         if any(sign in value for sign in "*?["):
@@ -249,7 +245,7 @@ class _PhotoFinder:
 
     def _matching(self, patterns: Sequence[bytes]) -> list[int]:
         if self._live is None:
-            self._live = live_files(self._store, (), [])
+            self._live = live_files(self._store)
         found: set[int] = set()
         for pattern in patterns:
             start, rest = glob_start(os.fsdecode(pattern))
@@ -265,26 +261,3 @@ class _PhotoFinder:
                     if matches_glob(os.fsdecode(file.absolute[start_of_rest:]), rest)
                 }
         return sorted(found)
-
-
-def _files_at(store: CatalogStore, paths: Iterable[bytes]) -> dict[bytes, tuple[int | None, str]]:
-    """What the catalog knows of absolute paths: the photo, or why there is none; others are left out."""
-    file = schema.file.c
-    found: dict[bytes, tuple[int | None, str]] = {}
-    names = sorted(paths)
-    with store.reading() as connection:
-        roots = connection.execute(sa.select(schema.root.c.id, schema.root.c.path)).all()
-        for root in roots:
-            prefix = joined(root.path, b"")
-            below = [name[len(prefix) :] for name in names if name.startswith(prefix)]
-            for some in chunks(below):
-                for row in connection.execute(
-                    sa.select(file.path, file.photo_id, file.reason).where(
-                        file.root_id == root.id, file.path.in_(some)
-                    )
-                ):
-                    # A file may have been recorded under an outer root before; the one with a photo counts.
-                    name = prefix + row.path
-                    if found.get(name, (None, ""))[0] is None:
-                        found[name] = (row.photo_id, row.reason or "")
-    return found

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from birdsearch.display_path import display_path
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import VerifiedLabel, labels_in_force
+from birdsearch.indexer.catalog.predictions import last_predictions
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
 from birdsearch.search.clusters.catalog import member_kinship, view_facts
 from birdsearch.search.clusters.sites import SiteCheck, check_sites
 from birdsearch.search.clusters.state import OUTLIER, ClusterState, clustering_of
-from birdsearch.search.labels.predict import last_predictions
 from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos, without_names
 
 __all__ = ["ClusterRow", "Members", "Overview", "member_rows", "overview", "picks"]

@@ -18,6 +18,7 @@ from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.fusion import References
 from birdsearch.search.labels.space import LabelSpace
 from birdsearch.search.query.filters import Where, allowed_views
+from birdsearch.search.query.softmax import softmax
 from birdsearch.search.query.vote_groups import join_groups
 
 __all__ = ["Split", "read_labelled"]
@@ -121,7 +122,7 @@ def _with_probe(data: Labelled, space: LabelSpace, seed: int) -> Labelled:
         probe = fit_probe(
             references.unit[rows], [names[row] for row in rows.tolist()], references.groups[rows]
         )
-        found = probe.probabilities(np.ascontiguousarray(references.unit[judged]))
+        found = softmax(probe.logits(np.ascontiguousarray(references.unit[judged])))
         columns = [column[place[name]] for name in probe.classes]
         target = np.zeros((int(judged.sum()), len(used)))
         target[:, columns] = found

@@ -14,14 +14,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError, InvalidInputError
 from birdsearch.first_use import first_use
-from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.soundness import refuse_damaged
-from birdsearch.indexer.catalog.store import CatalogStore, now
+from birdsearch.indexer.catalog.calibrations import add_calibration, newest_calibration
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import RANKS
 from birdsearch.search.labels.fusion import (
     FusionParameters,
@@ -462,38 +460,29 @@ def _maximise(scenes: Sequence[dict[str, Any]], start: FusionParameters) -> Fusi
     return replace(start, **found, background=start.background)
 
 
-def save_calibration(
-    connection: sa.Connection, model_id: int, run_id: int, calibration: Calibration
-) -> Calibration:
-    """Store a calibration, which is then the one in use.
+def save_calibration(store: CatalogStore, model_id: int, calibration: Calibration) -> Calibration:
+    """Store a calibration and put it in use.
 
     Args:
-        connection: The transaction that began the run: who sees the run sees the calibration too.
-        model_id: Whose calibration it is.
-        run_id: The run that fitted it.
+        store: A catalog that is open for writing.
+        model_id: The model whose labels it calibrates.
         calibration: The calibration.
 
     Returns:
         The calibration with its id.
+
+    Raises:
+        CatalogReadOnlyError: The catalog was opened for reading.
     """
-    number = connection.execute(
-        sa.insert(schema.calibration)
-        .values(model_id=model_id, run_id=run_id, created_at=now(), parameters=calibration.to_json())
-        .returning(schema.calibration.c.id)
-    ).scalar_one()
-    return replace(calibration, id=number)
+    counts = {key: getattr(calibration, key) for key in _COUNTS}
+    return replace(calibration, id=add_calibration(store, model_id, calibration.to_json(), counts).id)
 
 
 def load_calibration(store: CatalogStore, model_id: int) -> Calibration:
-    """The newest calibration of a model, or the defaults.
+    """Return the newest calibration of a model, or the defaults.
 
     Raises:
         CatalogError: What is stored cannot be read.
     """
-    row = schema.calibration.c
-    with store.reading() as connection:
-        refuse_damaged(connection, store.database_path, "calibration")
-        found = connection.execute(
-            sa.select(row.id, row.parameters).where(row.model_id == model_id).order_by(row.id.desc()).limit(1)
-        ).first()
+    found = newest_calibration(store, model_id)
     return Calibration() if found is None else Calibration.from_json(found.parameters, found.id)

@@ -25,16 +25,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import sqlalchemy as sa
 
 from birdsearch.csv_table import CsvTable, table_bytes
 from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError, PhotoError
-from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.store import CatalogStore, chunks
+from birdsearch.indexer.catalog.records import Prediction
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import RANKS, catalog_taxonomy
+from birdsearch.indexer.catalog.views import views_taken
 from birdsearch.model.taxonomy import Taxon, Taxonomy, name_key
 from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched
 from birdsearch.search.labels.checklist_table import (
@@ -47,9 +45,6 @@ from birdsearch.search.labels.checklist_table import (
 from birdsearch.search.labels.space import ROOT
 from birdsearch.search.query.hits import Hit, QueryPhoto, QueryResult
 from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos, coarse_place
-
-if TYPE_CHECKING:
-    from birdsearch.indexer.catalog.records import Prediction
 
 __all__ = [
     "FLAGS",
@@ -307,21 +302,15 @@ def flag_predictions(
         found: The predictions.
         coarse_by: Says of which photos the place is told coarsely, and counts so; None to take all exactly.
     """
-    view, photo = schema.view.c, schema.photo.c
-    rows: list[Any] = []
+    known = views_taken(store, [one.view_id for one in found])
+    hidden = (
+        frozenset[int]() if coarse_by is None else coarse_by.among([one.photo_id for one in known.values()])
+    )
     occasions: dict[int, Occasion] = {}
-    with store.reading() as connection:
-        for ids in chunks([one.view_id for one in found]):
-            rows += connection.execute(
-                sa.select(view.id, view.photo_id, photo.captured_at, photo.latitude, photo.longitude)
-                .join(schema.photo, photo.id == view.photo_id)
-                .where(view.id.in_(ids))
-            )
-    hidden = frozenset[int]() if coarse_by is None else coarse_by.among([row.photo_id for row in rows])
-    for row in rows:
-        place = row.latitude, row.longitude
-        occasions[row.id] = _occasion(
-            row.captured_at, *(coarse_place(*place) if row.photo_id in hidden else place)
+    for view_id, taken in known.items():
+        place = taken.latitude, taken.longitude
+        occasions[view_id] = _occasion(
+            taken.captured_at, *(coarse_place(*place) if taken.photo_id in hidden else place)
         )
     return [
         replace(one, flags=checklist.flag(one.name, one.rank, *occasions.get(one.view_id, (None, None))))

@@ -5,19 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.display_path import display_path
-from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.live import live_photo
-from birdsearch.indexer.catalog.photos import read_photos, read_views
+from birdsearch.indexer.catalog.label_state import EstimateState, has_labelled_change
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import catalog_taxonomy
+from birdsearch.indexer.catalog.views import ViewTimes, photos_of_views, view_times
 from birdsearch.indexer.vectors.index import normalised
 from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.labels.calibration import Calibration, load_calibration
@@ -28,36 +25,9 @@ from birdsearch.search.labels.witnesses import read_witnesses
 from birdsearch.search.query.hits import LabelEstimate, LabelEvidence, Voter
 from birdsearch.search.query.vote_groups import GroupRules, near_hashes, vote_groups
 
-__all__ = ["Answers", "LabelEstimator", "LabelState", "state_of"]
+__all__ = ["Answers", "LabelEstimator", "views_near"]
 
 _TOP = 5
-
-
-class LabelState(NamedTuple):
-    """What labels depend on in a catalog.
-
-    Attributes:
-        run: The last run that may have changed labels, names, or what belongs together. An index run counts once
-            it is over: until then it only adds and removes photos.
-        calibration: The newest calibration.
-        change: The last photo that came or went.
-    """
-
-    run: int
-    calibration: int
-    change: int
-
-
-def state_of(store: CatalogStore) -> LabelState:
-    """The state that labels would be estimated from now."""
-    with store.reading() as connection:
-        row = connection.exec_driver_sql(
-            """
-            SELECT (SELECT max(id) FROM run WHERE command != 'index' OR finished_at IS NOT NULL),
-                   (SELECT max(id) FROM calibration), (SELECT max(seq) FROM change)
-            """
-        ).one()
-    return LabelState(*(value or 0 for value in row))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,75 +47,42 @@ class Answers:
     evidence: NeighbourEvidence
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Links:
-    """Times and hashes of all views, to find what may link a photo to a verified one of its group.
+def views_near(known: ViewTimes, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return copies of some views, and what was taken near in time to the views or to these copies.
 
-    Attributes:
-        view_ids: (N,) int64, rising.
-        times: (N,) datetime64, wall-clock times; NaT where unknown.
-        hashes: (N,) uint64 perceptual hashes.
-        has_hash: (N,) bool.
+    Args:
+        known: Times and hashes of all views.
+        view_ids: (B,) int64.
+
+    Returns:
+        (n,) int64, rising, without `view_ids`. What links two photos of one event lies between them in time, so it
+        is among these; mirrored copies are not, and count only where they are asked about.
     """
-
-    view_ids: NDArray[np.int64]
-    times: NDArray[np.datetime64]
-    hashes: NDArray[np.uint64]
-    has_hash: NDArray[np.bool_]
-
-    @classmethod
-    def read(cls, store: CatalogStore) -> Links:
-        """Those of an open catalog."""
-        view, photo = schema.view.c, schema.photo.c
-        with store.reading() as connection:
-            rows = connection.execute(
-                sa.select(view.id, photo.captured_at, photo.phash)
-                .join(schema.photo, photo.id == view.photo_id)
-                .where(live_photo(photo.id))
-                .order_by(view.id)
-            ).all()
-        return cls(
-            np.array([row.id for row in rows], dtype=np.int64),
-            np.array([row.captured_at or "NaT" for row in rows], dtype="datetime64[us]"),
-            np.array([int.from_bytes(row.phash or b"") for row in rows], dtype=np.uint64),
-            np.array([row.phash is not None for row in rows], dtype=bool),
-        )
-
-    def around(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Copies of some views, and what was taken near in time to the views or to these copies.
-
-        Args:
-            view_ids: (B,) int64.
-
-        Returns:
-            (n,) int64, rising, without those asked about. What links two photos of one event lies between them in
-            time, so it is among these; mirrored copies are not, and count only where they are asked about.
-        """
-        rules = GroupRules()
-        asked = np.isin(self.view_ids, view_ids)
-        hashed = np.flatnonzero(self.has_hash)
-        near = asked.copy()
-        for _, right, _ in near_hashes(self.hashes[asked & self.has_hash], self.hashes[hashed], rules.bits):
-            near[hashed[right]] = True
-        times = np.sort(self.times[near & ~np.isnat(self.times)])
-        longest = np.timedelta64(round(rules.longest_s), "s")
-        # A time lies within the span of one of these if more of them end after it than begin after it.
-        near |= np.searchsorted(times, self.times - longest) < np.searchsorted(
-            times, self.times + longest, side="right"
-        )
-        return self.view_ids[near & ~asked]
+    rules = GroupRules()
+    asked = np.isin(known.view_ids, view_ids)
+    hashed = np.flatnonzero(known.has_hash)
+    near = asked.copy()
+    for _, right, _ in near_hashes(known.hashes[asked & known.has_hash], known.hashes[hashed], rules.bits):
+        near[hashed[right]] = True
+    times = np.sort(known.times[near & ~np.isnat(known.times)])
+    longest = np.timedelta64(round(rules.longest_s), "s")
+    # A time lies within the span of one of these if more of them end after it than begin after it.
+    near |= np.searchsorted(times, known.times - longest) < np.searchsorted(
+        times, known.times + longest, side="right"
+    )
+    return known.view_ids[near & ~asked]
 
 
-class LinkReader:
-    """The links of a catalog, read once, and only if somebody asks: a label by the network alone needs none."""
+class TimesReader:
+    """Times and hashes of a catalog's views, read when first needed: labels by the network alone need none."""
 
     def __init__(self, store: CatalogStore) -> None:
         self._store = store
 
     @functools.cached_property
-    def links(self) -> Links:
+    def times(self) -> ViewTimes:
         """Those of the catalog when they were first asked for."""
-        return Links.read(self._store)
+        return view_times(self._store)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +95,7 @@ class LabelEstimator:
         taxonomy: The names behind them.
         references: The verified photos that vote.
         calibration: The parameters.
-        links: What may link a photo to a verified one, read when it is first needed.
+        times: Times and hashes of all views, by which a photo may be linked to a verified one.
     """
 
     record: ModelRecord
@@ -166,7 +103,7 @@ class LabelEstimator:
     taxonomy: Taxonomy
     references: References
     calibration: Calibration
-    links: LinkReader
+    times: TimesReader
 
     @classmethod
     def open(
@@ -196,10 +133,12 @@ class LabelEstimator:
                 verified.view_ids,
             ),
             calibration=load_calibration(store, record.id) if calibration is None else calibration,
-            links=LinkReader(store),
+            times=TimesReader(store),
         )
 
-    def for_state(self, store: CatalogStore, mine: LabelState, now: LabelState) -> LabelEstimator | None:
+    def for_state(
+        self, store: CatalogStore, mine: EstimateState, now: EstimateState
+    ) -> LabelEstimator | None:
         """This estimator for a later state, if only photos without verified labels came or went.
 
         Args:
@@ -212,15 +151,7 @@ class LabelEstimator:
         """
         if mine[:2] != now[:2]:
             return None
-        with store.reading() as connection:
-            touched = connection.exec_driver_sql(
-                """
-                SELECT 1 FROM change JOIN annotation ON annotation.view_id = change.view_id
-                WHERE change.seq > ? LIMIT 1
-                """,
-                (mine.change,),
-            ).first()
-        return replace(self, links=LinkReader(store)) if touched is None else None
+        return None if has_labelled_change(store, mine.change) else replace(self, times=TimesReader(store))
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits of stored embeddings, each the same whatever others it is asked with.
@@ -254,8 +185,8 @@ class LabelEstimator:
         if not stored.any() or not len(self.references):
             return self.references, groups
         mine = self.references
-        links = self.links.links.around(asked[stored]) if with_links else np.zeros(0, np.int64)
-        found = vote_groups(store, self.record.id, np.concatenate([mine.view_ids, asked[stored], links]))
+        near = views_near(self.times.times, asked[stored]) if with_links else np.zeros(0, np.int64)
+        found = vote_groups(store, self.record.id, np.concatenate([mine.view_ids, asked[stored], near]))
         groups[stored] = found[len(mine) : len(mine) + int(stored.sum())]
         own = References(mine.unit, mine.labels, found[: len(mine)], mine.view_ids, mine.background)
         return own, groups
@@ -312,12 +243,10 @@ class LabelEstimator:
         places = answers.evidence.places
         # Not `np.unique`, which loads NumPy's masked arrays: a query would wait for them.
         voting = self.references.view_ids[sorted(set(places[places >= 0].tolist()))].tolist()
-        with store.reading() as connection:
-            views = read_views(connection, voting)
-            photos = read_photos(connection, sorted({view.photo_id for view in views.values()}))
+        photos = photos_of_views(store, voting)
 
         def voter(place: int, similarity: float, label: int) -> Voter:
-            photo = photos[views[int(self.references.view_ids[place])].photo_id]
+            photo = photos[int(self.references.view_ids[place])]
             return Voter(photo.id, display_path(photo.path), similarity, self.space.names[label], photo.path)
 
         return [

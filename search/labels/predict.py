@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.embeddings import stored_vectors
+from birdsearch.indexer.catalog.predictions import add_predictions
 from birdsearch.indexer.catalog.records import Prediction
-from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.runs import recorded_run
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.calibration import Calibration, fit, save_calibration
 from birdsearch.search.labels.checklist import FLAGS, Checklist, flag_predictions
@@ -31,10 +30,8 @@ __all__ = [
     "answered",
     "fit_catalog",
     "label_catalog",
-    "last_predictions",
     "mislabelled",
     "predict",
-    "predictions",
 ]
 
 # Views that are labelled at a time: bounds memory (a few tens of MB at 400 labels), not the answer.
@@ -105,25 +102,21 @@ def label_catalog(
     names: Counter[str] = Counter()
     flags: Counter[str] = Counter()
     done = 0
-    with store.writing() as connection:
-        run_id = start_run(connection, "label", record.id)
-    for chunk in predict(store, estimator, view_ids, Grouped.read(store, estimator), confidence):
+    with recorded_run(store, "label", record.id) as (run_id, counts):
+        for chunk in predict(store, estimator, view_ids, Grouped.read(store, estimator), confidence):
+            if checklist is not None:
+                chunk = flag_predictions(store, checklist, chunk, None if where is None else where.coarse_by)
+                flags.update(one.flags for one in chunk)
+            add_predictions(store, run_id, chunk)
+            ranks.update(one.rank for one in chunk)
+            names.update(one.name for one in chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, len(view_ids))
+        flagged = {flag: flags[flag] for flag in FLAGS if flags[flag]}
+        counts.update(views=done, confidence=confidence, ranks=dict(ranks))
         if checklist is not None:
-            chunk = flag_predictions(store, checklist, chunk, None if where is None else where.coarse_by)
-            flags.update(one.flags for one in chunk)
-        with store.writing() as connection:
-            connection.execute(sa.insert(schema.prediction), [_row(run_id, one) for one in chunk])
-        ranks.update(one.rank for one in chunk)
-        names.update(one.name for one in chunk)
-        done += len(chunk)
-        if progress is not None:
-            progress(done, len(view_ids))
-    flagged = {flag: flags[flag] for flag in FLAGS if flags[flag]}
-    counts: dict[str, object] = {"views": done, "confidence": confidence, "ranks": dict(ranks)}
-    if checklist is not None:
-        counts |= {"checklist": checklist.source, "flags": flagged}
-    with store.writing() as connection:
-        finish_run(connection, run_id, counts)
+            counts.update(checklist=checklist.source, flags=flagged)
     ordered = dict(sorted(names.items(), key=lambda item: (-item[1], item[0])))
     return LabelSummary(
         run_id,
@@ -232,40 +225,6 @@ def _prediction(estimator: LabelEstimator, answers: Answers, row: int, view_id: 
     )
 
 
-def _row(run_id: int, one: Prediction) -> dict[str, object]:
-    return {**asdict(one), "run_id": run_id}
-
-
-def predictions(store: CatalogStore, run_id: int) -> Iterator[Prediction]:
-    """What a run said, in order of the views; read in pieces, so that a large run is not held in memory."""
-    table = schema.prediction.c
-    names = list(Prediction.__dataclass_fields__)
-    last = 0
-    while True:
-        with store.reading() as connection:
-            rows = connection.execute(
-                sa.select(*(table[name] for name in names))
-                .where(table.run_id == run_id, table.view_id > last)
-                .order_by(table.view_id)
-                .limit(_CHUNK)
-            ).all()
-        if not rows:
-            return
-        yield from (Prediction(*row) for row in rows)
-        last = rows[-1].view_id
-
-
-def last_predictions(store: CatalogStore) -> Iterator[Prediction]:
-    """What the newest finished `label` run said, in order of the views; nothing before the first."""
-    run = schema.run.c
-    with store.reading() as connection:
-        newest = connection.execute(
-            sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
-        ).scalar_one()
-    if newest is not None:
-        yield from predictions(store, newest)
-
-
 def fit_catalog(store: CatalogStore, estimator: LabelEstimator, on: Where | None = None) -> Calibration:
     """Fit the estimate on a catalog's verified photos, and store it.
 
@@ -288,13 +247,7 @@ def fit_catalog(store: CatalogStore, estimator: LabelEstimator, on: Where | None
     chosen = None if on is None or on.is_empty else allowed_views(store, estimator.record.id, on)
     mask = None if chosen is None else np.isin(references.view_ids, chosen)
     found = fit(estimator.logits(embeddings), references, estimator.space, on=mask)
-    with store.writing() as connection:
-        run_id = start_run(connection, "label --fit", estimator.record.id)
-        saved = save_calibration(connection, estimator.record.id, run_id, found)
-        finish_run(
-            connection, run_id, {"photos": found.photos, "groups": found.groups, "labels": found.labels}
-        )
-    return saved
+    return save_calibration(store, estimator.record.id, found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.catalog.label_state import EstimateState, estimate_state
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.vectors.index import VectorIndex, normalised
-from birdsearch.search.labels.estimator import LabelEstimator, LabelState, state_of
+from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.query.filters import Where, views_allowed
 from birdsearch.search.query.hits import Hit, LabelEstimate, LabelEvidence, QueryPhoto, QueryResult
 from birdsearch.search.query.query_expansion import RefinedVectors
@@ -94,7 +95,7 @@ class Answerer:
         # Making refined vectors can take a minute: they have an index of their own, so that nobody else waits.
         self._refined: tuple[VectorIndex, RefinedVectors] | None = None
         self._refined_lock = threading.Lock()
-        self._estimator: tuple[int, LabelState, LabelEstimator] | None = None
+        self._estimator: tuple[int, EstimateState, LabelEstimator] | None = None
         self._estimator_lock = threading.Lock()
 
     def answer(self, record: ModelRecord, questions: Sequence[Question]) -> list[QueryResult]:
@@ -140,7 +141,7 @@ class Answerer:
 
     def label_estimator(self, record: ModelRecord) -> LabelEstimator:
         """What labels photos, by the verified labels and the calibration that there are now."""
-        now = state_of(self._store)
+        now = estimate_state(self._store)
         with self._estimator_lock:
             known = self._estimator
             estimator = None

@@ -15,7 +15,7 @@ __all__ = ["LabelState", "label_state"]
 class LabelState(NamedTuple):
     """The same as long as no label is given or taken back, and no photo, model, taxon or calibration comes.
 
-    `birdsearch.search.labels.estimator.state_of` changes with every run, of whatever kind.
+    `birdsearch.indexer.catalog.label_state.estimate_state` changes with every run, of whatever kind.
 
     Attributes:
         photos: What tells the photos and the model.

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from birdsearch.cli.interruption import kept_by
+from birdsearch.indexer.catalog.predictions import last_predictions
 from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.search.labels.predict import last_predictions
 
 MakePhoto = Callable[..., Path]
 

@@ -19,10 +19,10 @@ import sqlalchemy as sa
 from birdsearch.errors import CatalogError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.probes import probe_in_use
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.search.labels.calibration import Calibration, load_calibration
-from birdsearch.search.labels.probe import load_probe
 from birdsearch.search.sightings.deployments import read_deployments
 from tests.soak import repeats
 
@@ -195,9 +195,9 @@ READERS: list[tuple[str, bytes, Callable[[CatalogStore], object]]] = [
     ("annotation", b"positive", labels_in_force),
     ("taxon", b"Tyto alba", labels_in_force),
     ("calibration", b'"sharpness"', lambda store: load_calibration(store, 1)),
-    ("probe", b'"Rook"]', lambda store: load_probe(store, 1)),
+    ("probe", b'"Rook"]', lambda store: probe_in_use(store, 1)),
     ("deployment", b"Western pond", read_deployments),
-    ("meta", b"probe:1", lambda store: load_probe(store, 1)),
+    ("meta", b"probe:1", lambda store: probe_in_use(store, 1)),
 ]
 
 

@@ -1119,21 +1119,21 @@ def test_hits_are_those_of_a_query_and_the_photo_itself(indexed: tuple[Path, Pat
         photo = find_stored(catalog.store, archive / "5.png")
         hits = catalog.query(photo, k=8).hits
         for k in (0, 1, 3, 50):
-            proposals = from_hits(catalog, archive / "5.png", HOOPOE, k)
+            proposals = from_hits(catalog.store, photo, catalog.query(photo, k), HOOPOE)
             assert [label.photo_id for label in proposals.labels] == [
                 photo,
                 *(hit.photo_id for hit in hits[:k]),
             ]
             assert [label.view_id for label in proposals.labels[1:]] == [hit.view_id for hit in hits[:k]]
         least = hits[2].similarity
-        proposals = from_hits(catalog, photo, HOOPOE, 7, least)
+        proposals = from_hits(catalog.store, photo, catalog.query(photo, 7), HOOPOE, least)
         assert len(proposals.labels) == 4
         assert proposals.labels[1].where == f"hit 1, similarity {hits[0].similarity:.4f}"
         assert proposals.notes == (f"4 hits below the similarity {least:g}",)
         with pytest.raises(InvalidInputError, match="the similarity 2 is not within -1 to 1"):
-            from_hits(catalog, photo, HOOPOE, 3, 2.0)
+            from_hits(catalog.store, photo, catalog.query(photo, 3), HOOPOE, 2.0)
         with pytest.raises(PhotoError, match="no photo of this id"):
-            from_hits(catalog, 99, HOOPOE)
+            find_stored(catalog.store, 99)
 
 
 def test_the_view_that_matched_is_labelled(make_catalog: MakeCatalog) -> None:
@@ -1144,5 +1144,6 @@ def test_the_view_that_matched_is_labelled(make_catalog: MakeCatalog) -> None:
     made.photo([east])
     _, views = made.photo([north, east], boxes=[(0.0, 0.0, 0.5, 0.5)])
     assert isinstance(HOOPOE, Matched)
-    proposals = from_hits(Catalog(made.store.path, made.store, read_only=True), 1, HOOPOE, 5)
+    found = Catalog(made.store.path, made.store, read_only=True).query(1, 5)
+    proposals = from_hits(made.store, 1, found, HOOPOE)
     assert [(label.photo_id, label.view_id) for label in proposals.labels] == [(1, 1), (2, views[1])]

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError, InvalidInputError
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.runs import start_run
 from birdsearch.indexer.vectors.index import normalised
 from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.labels import calibration
@@ -326,9 +325,7 @@ def test_the_newest_calibration_of_the_model_is_in_use(
     other = make_catalog(name="other").store
     assert load_calibration(store, 1) == Calibration()
     first, second = whole, replace(whole, photos=77)
-    with store.writing() as connection:
-        run_id = start_run(connection, "label --fit", 1)
-        saved = [save_calibration(connection, 1, run_id, one) for one in (first, second)]
+    saved = [save_calibration(store, 1, one) for one in (first, second)]
     assert saved[0].id is not None
     assert load_calibration(store, 1) == saved[1]
     assert load_calibration(store, 2) == Calibration()

@@ -17,6 +17,9 @@ from birdsearch import Catalog
 from birdsearch.errors import CatalogError, InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import record, undo
+from birdsearch.indexer.catalog.calibrations import insert_calibration
+from birdsearch.indexer.catalog.label_state import estimate_state
+from birdsearch.indexer.catalog.predictions import predictions
 from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.runs import start_run
 from birdsearch.indexer.catalog.store import CatalogStore
@@ -24,10 +27,10 @@ from birdsearch.indexer.catalog.taxa import new_taxon
 from birdsearch.indexer.vectors.index import normalised
 from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search import QueryResult, Where
-from birdsearch.search.labels.calibration import Calibration, save_calibration
-from birdsearch.search.labels.estimator import Answers, LabelEstimator, state_of
+from birdsearch.search.labels.calibration import Calibration
+from birdsearch.search.labels.estimator import Answers, LabelEstimator
 from birdsearch.search.labels.fusion import FusionParameters, fuse, neighbour_evidence
-from birdsearch.search.labels.predict import label_catalog, mislabelled, predictions
+from birdsearch.search.labels.predict import label_catalog, mislabelled
 from birdsearch.search.query.vote_groups import vote_groups
 
 if TYPE_CHECKING:
@@ -177,9 +180,9 @@ def test_an_event_is_one_even_if_the_frame_that_links_it_is_not_verified(make_ca
     assert (found.view_id, found.species == "ghost") == (last, False)
     record(made.store, [(last, new_taxon("ghost"), "positive")], "a", "t")
     # A photo that comes while a run is under way is a change too.
-    before = state_of(made.store)
+    before = estimate_state(made.store)
     made.photo([basis[2]])
-    assert state_of(made.store) != before
+    assert estimate_state(made.store) != before
     estimator = LabelEstimator.open(made.store, made.store.active_model())
     assert "ghost" not in {one.label for one in mislabelled(made.store, estimator, 0.0)}
     made.store.close()
@@ -407,10 +410,10 @@ def test_an_open_catalog_sees_new_labels_photos_and_calibrations(catalog: Path, 
         with CatalogStore.open(catalog, "write") as store, store.writing() as connection:
             run_id = start_run(connection, "label --fit", 1)
             # A reader sees the run and its calibration together or not at all.
-            state = state_of(opened.store)
+            state = estimate_state(opened.store)
             fitted = Calibration(FusionParameters(sharpness=0.01), photos=30)
-            save_calibration(connection, 1, run_id, fitted)
-            assert state_of(opened.store) == state
+            insert_calibration(connection, 1, run_id, fitted.to_json())
+            assert estimate_state(opened.store) == state
         calibrated = opened.query(archive / "original.png")
         assert calibrated.evidence is not None
         assert calibrated.evidence.is_calibrated
@@ -431,7 +434,7 @@ def test_verified_photos_are_read_again_only_if_one_of_them_came_or_went(catalog
         after = opened.label_estimator()
         assert after.references is before.references
         # What is taken around the time of a photo may be new.
-        assert after.links is not before.links
+        assert after.times is not before.times
         changed(places[OTHERS[2]])
         assert opened.label_estimator().references is not before.references
 

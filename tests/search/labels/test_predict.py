@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from birdsearch.errors import CatalogReadOnlyError, InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import record
+from birdsearch.indexer.catalog.predictions import predictions
 from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
@@ -24,7 +25,7 @@ from birdsearch.search.labels import predict
 from birdsearch.search.labels.calibration import load_calibration
 from birdsearch.search.labels.checklist import open_checklist
 from birdsearch.search.labels.estimator import LabelEstimator
-from birdsearch.search.labels.predict import fit_catalog, label_catalog, mislabelled, predictions
+from birdsearch.search.labels.predict import fit_catalog, label_catalog, mislabelled
 from birdsearch.search.labels.suggest import suggest
 from birdsearch.search.query.filters import Where
 

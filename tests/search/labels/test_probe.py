@@ -18,20 +18,14 @@ from numpy.typing import NDArray
 from birdsearch.errors import BirdsearchError, CatalogError, CatalogReadOnlyError, InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import record, undo
+from birdsearch.indexer.catalog.probes import drop_probe, probe_in_use, probe_records, save_probe
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
 from birdsearch.indexer.vectors.index import normalised
 from birdsearch.search.labels import probe as probes
-from birdsearch.search.labels.probe import (
-    CHOICES,
-    drop_probe,
-    fit_probe,
-    load_probe,
-    probe_records,
-    save_probe,
-    train_probe,
-)
+from birdsearch.search.labels.probe import CHOICES, fit_probe, train_probe
+from birdsearch.search.query.softmax import softmax
 
 pytest.importorskip("sklearn")
 
@@ -110,7 +104,7 @@ def test_two_classes_have_logits_of_their_own_too() -> None:
 def test_what_was_learnt_is_told_of_other_photos() -> None:
     found = fit_probe(*made(seed=0))
     unit, labels, _ = made(seed=1)
-    probabilities = found.probabilities(unit)
+    probabilities = softmax(found.logits(unit))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
     named = [found.classes[index] for index in probabilities.argmax(axis=1)]
     assert np.mean([name == label for name, label in zip(named, labels, strict=True)]) > 0.9
@@ -196,7 +190,7 @@ def test_scores_are_those_of_folds_made_by_hand() -> None:
         trained = fit_probe(unit[~held], [label for label, out in zip(labels, held, strict=True) if not out],
                             groups[~held], C=0.3)  # fmt: skip
         for place in np.flatnonzero(held):
-            chance = trained.probabilities(unit[place : place + 1])[0, classes.index(labels[place])]
+            chance = softmax(trained.logits(unit[place : place + 1]))[0, classes.index(labels[place])]
             losses.setdefault(int(groups[place]), []).append(-np.log(chance))
     means = np.array([np.mean(each) for each in losses.values()])
     assert parameters["log_loss"] == pytest.approx(means.mean(), rel=1e-4)
@@ -228,7 +222,7 @@ def test_a_class_with_a_single_label_is_learnt_but_not_validated() -> None:
     assert found.parameters["too_few_groups"] == ["rare"]
     assert found.parameters["validated_groups"] == 16
     # Balanced: one label speaks as loudly as 24.
-    assert found.probabilities(np.eye(16, dtype=np.float32)[-1:])[0].argmax() == 0
+    assert softmax(found.logits(np.eye(16, dtype=np.float32)[-1:]))[0].argmax() == 0
 
 
 def test_nothing_to_validate_with_is_said() -> None:
@@ -332,7 +326,7 @@ def runs(store: CatalogStore) -> list[tuple[str, str, dict[str, Any]]]:
 
 def test_a_trained_probe_is_in_use_and_comes_back_whole(taught: Any) -> None:
     store = taught.store
-    assert load_probe(store, taught.model_id) is None
+    assert probe_in_use(store, taught.model_id) is None
     trained = train_probe(store, model(store))
     assert trained.in_use
     assert trained.probe.classes == ("Teal 0", "Teal 1")
@@ -340,7 +334,7 @@ def test_a_trained_probe_is_in_use_and_comes_back_whole(taught: Any) -> None:
     # Grouped by time: the two photos of a minute are one piece of evidence.
     assert trained.probe.parameters["groups"] == 8
     assert trained.probe.parameters["without_vector"] == 0
-    loaded = load_probe(store, taught.model_id)
+    loaded = probe_in_use(store, taught.model_id)
     assert loaded is not None
     assert loaded.classes == trained.probe.classes
     assert loaded.parameters == trained.probe.parameters
@@ -363,11 +357,11 @@ def test_the_newest_probe_is_in_use_until_it_is_dropped_and_all_are_kept(taught:
         (first.id, False),
         (second.id, True),
     ]
-    loaded = load_probe(store, taught.model_id)
+    loaded = probe_in_use(store, taught.model_id)
     assert loaded is not None
     assert loaded.parameters["C"] == 10
     assert drop_probe(store, model(store)) == second.id
-    assert load_probe(store, taught.model_id) is None
+    assert probe_in_use(store, taught.model_id) is None
     assert [each.in_use for each in probe_records(store, taught.model_id)] == [False, False]
     assert drop_probe(store, model(store)) is None
     assert [run[:2] for run in runs(store)] == [("probe", "done")] * 2 + [("probe drop", "done")]
@@ -376,7 +370,7 @@ def test_the_newest_probe_is_in_use_until_it_is_dropped_and_all_are_kept(taught:
 
 def test_a_probe_belongs_to_the_model_it_was_fitted_to(taught: Any) -> None:
     trained = train_probe(taught.store, model(taught.store), C=1)
-    assert load_probe(taught.store, taught.model_id + 1) is None
+    assert probe_in_use(taught.store, taught.model_id + 1) is None
     assert probe_records(taught.store, taught.model_id + 1) == []
     with pytest.raises(InvalidInputError, match=r"\(2, 8\)"):
         save_probe(
@@ -430,9 +424,9 @@ def test_a_damaged_probe_is_named_and_can_be_replaced_or_dropped(taught: Any) ->
                 sa.update(schema.probe).where(schema.probe.c.id == trained.id).values(**damage)
             )
         with pytest.raises(CatalogError, match=f"probe {trained.id} is damaged"):
-            load_probe(store, taught.model_id)
+            probe_in_use(store, taught.model_id)
     assert drop_probe(store, model(store)) is not None
-    assert load_probe(store, taught.model_id) is None
+    assert probe_in_use(store, taught.model_id) is None
 
 
 def test_a_catalog_open_for_reading_is_not_taught(taught: Any, tmp_path: Path) -> None:

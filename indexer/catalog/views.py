@@ -1,0 +1,93 @@
+"""What is known of the photos behind views, by view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.live import live_photo
+from birdsearch.indexer.catalog.photos import read_photos, read_views
+from birdsearch.indexer.catalog.records import PhotoRecord
+from birdsearch.indexer.catalog.store import CatalogStore, chunks
+
+__all__ = ["Taken", "ViewTimes", "photos_of_views", "view_times", "views_taken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """When and where the photo of a view was taken.
+
+    Attributes:
+        photo_id: The photo.
+        captured_at: Local wall-clock time, ISO 8601 without zone, or None.
+        latitude: Degrees north, or None.
+        longitude: Degrees east, or None.
+    """
+
+    photo_id: int
+    captured_at: str | None
+    latitude: float | None
+    longitude: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewTimes:
+    """Times and perceptual hashes of views.
+
+    Attributes:
+        view_ids: (N,) int64, rising.
+        times: (N,) datetime64[us], wall-clock times; NaT where unknown.
+        hashes: (N,) uint64, 0 where there is none.
+        has_hash: (N,) bool.
+    """
+
+    view_ids: NDArray[np.int64]
+    times: NDArray[np.datetime64]
+    hashes: NDArray[np.uint64]
+    has_hash: NDArray[np.bool_]
+
+
+def view_times(store: CatalogStore) -> ViewTimes:
+    """Return times and hashes of all views of photos that have a live file."""
+    view, photo = schema.view.c, schema.photo.c
+    with store.reading() as connection:
+        rows = connection.execute(
+            sa.select(view.id, photo.captured_at, photo.phash)
+            .join(schema.photo, photo.id == view.photo_id)
+            .where(live_photo(photo.id))
+            .order_by(view.id)
+        ).all()
+    return ViewTimes(
+        np.array([row.id for row in rows], dtype=np.int64),
+        np.array([row.captured_at or "NaT" for row in rows], dtype="datetime64[us]"),
+        np.array([int.from_bytes(row.phash or b"") for row in rows], dtype=np.uint64),
+        np.array([row.phash is not None for row in rows], dtype=bool),
+    )
+
+
+def views_taken(store: CatalogStore, view_ids: Sequence[int]) -> dict[int, Taken]:
+    """Return when and where views were taken, by view id; ids that do not exist are left out."""
+    view, photo = schema.view.c, schema.photo.c
+    found: dict[int, Taken] = {}
+    with store.reading() as connection:
+        for ids in chunks(view_ids):
+            rows = connection.execute(
+                sa.select(view.id, view.photo_id, photo.captured_at, photo.latitude, photo.longitude)
+                .join(schema.photo, photo.id == view.photo_id)
+                .where(view.id.in_(ids))
+            )
+            found.update((view_id, Taken(*taken)) for view_id, *taken in rows)
+    return found
+
+
+def photos_of_views(store: CatalogStore, view_ids: Sequence[int]) -> dict[int, PhotoRecord]:
+    """Return the photos of views, by view id; ids that do not exist are left out."""
+    with store.reading() as connection:
+        views = read_views(connection, list(view_ids))
+        photos = read_photos(connection, sorted({view.photo_id for view in views.values()}))
+    return {view_id: photos[view.photo_id] for view_id, view in views.items()}
