@@ -138,7 +138,7 @@ def query(
         away = absent_roots(opened.store)
     for warning in dict.fromkeys((*away, *(line for result in results for line in result.warnings))):
         click.echo(f"Warning: {warning}", err=True)
-    coarse = len({hit.photo_id for result in results for hit in result.hits if hit.is_coarse})
+    coarse = len({hit.photo_id for result in results for hit in result.hits if hit.coarse})
     if coarse:
         click.echo(
             f"places of {coarse} {'photo' if coarse == 1 else 'photos'} of sensitive species are coarsened to 0.1 "
@@ -208,7 +208,7 @@ def _label_lines(result: QueryResult) -> list[str]:
         lines.append("by the network alone: no verified photo has a say")
     else:
         votes: dict[str, int] = {}
-        for voter in evidence.voters:
+        for voter in evidence.neighbours:
             votes[voter.label] = votes.get(voter.label, 0) + 1
         ranked = sorted(votes.items(), key=lambda one: (-one[1], one[0]))
         near = ", ".join(f"{count} {name}" for name, count in ranked[:_VOTES])
@@ -218,7 +218,7 @@ def _label_lines(result: QueryResult) -> list[str]:
             f"{first.name}: network {first.p_model:.1%}, verified neighbours {first.p_knn:.1%} "
             f"(their part {evidence.knn_weight:.0%}: {near})"
         )
-    if not evidence.is_calibrated:
+    if not evidence.calibrated:
         lines.append(NOT_CALIBRATED)
     return lines
 
@@ -247,10 +247,6 @@ def _table_row(hit: Hit) -> dict[str, object]:
 
 
 def _place(hit: Hit) -> str | None:
-    if hit.latitude is None or hit.longitude is None:
+    if hit.lat is None or hit.lon is None:
         return None
-    return (
-        f"{hit.latitude:.1f}, {hit.longitude:.1f}"
-        if hit.is_coarse
-        else f"{hit.latitude:.4f}, {hit.longitude:.4f}"
-    )
+    return f"{hit.lat:.1f}, {hit.lon:.1f}" if hit.coarse else f"{hit.lat:.4f}, {hit.lon:.4f}"

@@ -13,24 +13,13 @@ from birdsearch.client.group_records import (
     Job,
     StoredSighting,
 )
-from birdsearch.client.records import (
-    CatalogInfo,
-    CatalogPhoto,
-    NetworkInfo,
-    PhotoFile,
-    PhotoLabel,
-    PhotoView,
-    Recorded,
-    RecordedLabel,
-    ReviewItem,
-    RootInfo,
-    Taxon,
-    VerifiedLabel,
-)
+from birdsearch.search.annotate.records import FoundTaxon, Recorded, RecordedLabel
+from birdsearch.search.catalog_info import CatalogInfo, NetworkInfo, RootInfo
+from birdsearch.search.labels.review import ReviewItem
+from birdsearch.search.photos import GivenLabel, Photo, PhotoFile, PhotoLabel, PhotoView
 
 __all__ = [
     "CatalogInfo",
-    "CatalogPhoto",
     "Client",
     "Cluster",
     "ClusterMember",
@@ -38,8 +27,11 @@ __all__ = [
     "CopyFile",
     "CopyGroup",
     "Duplicates",
+    "FoundTaxon",
+    "GivenLabel",
     "Job",
     "NetworkInfo",
+    "Photo",
     "PhotoFile",
     "PhotoLabel",
     "PhotoView",
@@ -48,6 +40,4 @@ __all__ = [
     "ReviewItem",
     "RootInfo",
     "StoredSighting",
-    "Taxon",
-    "VerifiedLabel",
 ]

@@ -7,13 +7,30 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from birdsearch.client.connection import Answer, Connections
-from birdsearch.client.decoding import decode
 from birdsearch.client.problems import raise_problem
 from birdsearch.client.requests import Body
+from birdsearch.errors import ServiceError
+from birdsearch.search.json_records import from_json
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "decode"]
 
 T = TypeVar("T")
+
+
+def decode(kind: type[T], value: Any) -> T:
+    """Return the record that a service sent.
+
+    Args:
+        kind: What it is, such as `Photo`.
+        value: JSON types.
+
+    Raises:
+        ServiceError: A value is missing or of another type: the service is of another version.
+    """
+    try:
+        return from_json(kind, value)
+    except ValueError as error:
+        raise ServiceError(f"the service sent something of another version: {error}") from None
 
 
 class Calls:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from birdsearch.client.decoding import decode
+from birdsearch.client.calls import decode
 from birdsearch.client.groups import GroupCalls
 from birdsearch.client.photos import PhotoCalls
 from birdsearch.client.problems import NotFoundError

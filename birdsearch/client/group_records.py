@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from birdsearch.search.json_records import Record
+
 __all__ = [
     "Cluster",
     "ClusterMember",
@@ -19,7 +21,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class CopyFile:
+class CopyFile(Record):
     """A file of a group of copies.
 
     Attributes:
@@ -52,7 +54,7 @@ class CopyFile:
 
 
 @dataclass(frozen=True, slots=True)
-class CopyGroup:
+class CopyGroup(Record):
     """Files that show one picture, the kept one first; `exact` if they are the same byte for byte."""
 
     id: int
@@ -62,7 +64,7 @@ class CopyGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Duplicates:
+class Duplicates(Record):
     """The copies that were found last.
 
     Attributes:
@@ -87,7 +89,7 @@ class Duplicates:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredSighting:
+class StoredSighting(Record):
     """A sighting: birds of one kind at one place in one go.
 
     Attributes:
@@ -131,7 +133,7 @@ class StoredSighting:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterRun:
+class ClusterRun(Record):
     """A clustering of the catalog, or what an edit made of one; `current` is in force."""
 
     run: int
@@ -145,7 +147,7 @@ class ClusterRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class Cluster(Record):
     """A group of photos that look alike.
 
     Attributes:
@@ -182,7 +184,7 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterMember:
+class ClusterMember(Record):
     """A photo of a cluster: how firmly it belongs, 0..1, and whether it looks out of place."""
 
     photo_id: int
@@ -194,7 +196,7 @@ class ClusterMember:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(Record):
     """Work that the service does in the background.
 
     Attributes:

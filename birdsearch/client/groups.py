@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-from birdsearch.client.calls import Calls
-from birdsearch.client.decoding import decode
+from birdsearch.client.calls import Calls, decode
 from birdsearch.client.group_records import (
     Cluster,
     ClusterMember,

@@ -8,18 +8,13 @@ from typing import Literal
 
 from PIL import Image
 
-from birdsearch.client.calls import Calls
-from birdsearch.client.decoding import decode
-from birdsearch.client.records import (
-    CatalogInfo,
-    CatalogPhoto,
-    Recorded,
-    RecordedLabel,
-    ReviewItem,
-    Taxon,
-)
+from birdsearch.client.calls import Calls, decode
 from birdsearch.client.requests import Body, box_json, where_json
 from birdsearch.model.images.box import Box
+from birdsearch.search.annotate.records import FoundTaxon, Recorded, RecordedLabel
+from birdsearch.search.catalog_info import CatalogInfo
+from birdsearch.search.labels.review import ReviewItem
+from birdsearch.search.photos import Photo
 from birdsearch.search.query.filters import Where
 
 __all__ = ["PhotoCalls"]
@@ -34,7 +29,7 @@ class PhotoCalls(Calls):
         """What the service's catalog holds, and what the service allows."""
         return decode(CatalogInfo, self._json("GET", "/api/catalog"))
 
-    def photos(self, where: Where | None = None, *, sort: str = "-captured_at") -> Iterator[CatalogPhoto]:
+    def photos(self, where: Where | None = None, *, sort: str = "-captured_at") -> Iterator[Photo]:
         """The photos that meet conditions, fetched page by page as they are taken.
 
         Args:
@@ -45,7 +40,7 @@ class PhotoCalls(Calls):
             Photos.
         """
         return self._pages(
-            "/api/photos", {**where_json(where), "sort": sort, "limit": _PAGE}, "photos", CatalogPhoto
+            "/api/photos", {**where_json(where), "sort": sort, "limit": _PAGE}, "photos", Photo
         )
 
     def photo_ids(self, where: Where | None = None, *, sort: str = "-captured_at") -> list[int]:
@@ -53,13 +48,13 @@ class PhotoCalls(Calls):
         answer = self._json("GET", "/api/photo-ids", query={**where_json(where), "sort": sort})
         return list(decode(tuple[int, ...], answer["ids"]))
 
-    def photo(self, photo_id: int) -> CatalogPhoto:
+    def photo(self, photo_id: int) -> Photo:
         """One photo.
 
         Raises:
             InvalidInputError: There is no photo of this id.
         """
-        return decode(CatalogPhoto, self._json("GET", f"/api/photos/{int(photo_id)}"))
+        return decode(Photo, self._json("GET", f"/api/photos/{int(photo_id)}"))
 
     def thumb(self, photo_id: int, size: int = 320, box: Box | Sequence[float] | None = None) -> Image.Image:
         """A photo as a small picture, upright and in sRGB.
@@ -97,10 +92,10 @@ class PhotoCalls(Calls):
 
     # -- labels ------------------------------------------------------------------------------------------
 
-    def taxa(self, text: str, limit: int = 20) -> list[Taxon]:
+    def taxa(self, text: str, limit: int = 20) -> list[FoundTaxon]:
         """Names that photos can be labelled with, of which a word begins with a text or that contain it."""
         answer = self._json("GET", "/api/taxa", query={"q": text, "limit": limit})
-        return [decode(Taxon, each) for each in answer["taxa"]]
+        return [decode(FoundTaxon, each) for each in answer["taxa"]]
 
     def annotate(
         self,

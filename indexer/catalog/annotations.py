@@ -37,6 +37,7 @@ __all__ = [
     "record",
     "undo",
     "undoable",
+    "verified_names",
 ]
 
 Verdict = Literal["positive", "negative", "uncertain"]
@@ -501,6 +502,29 @@ def labels_in_force(
             for found in connection.execute(statement.where(schema.view.c.photo_id.in_(ids)))
         ]
     return sorted(labels, key=lambda label: label.view_id)
+
+
+def verified_names(connection: sa.Connection, photo_ids: Iterable[int]) -> dict[int, str]:
+    """Return the taxon that photos bear a positive label of, by photo id; of several views, that of the first.
+
+    Args:
+        connection: An open transaction.
+        photo_ids: Ids; photos without such a label are left out.
+    """
+    row, view = schema.annotation, schema.view.c
+    statement = (
+        sa.select(view.photo_id, schema.taxon.c.name)
+        .select_from(row)
+        .join(schema.view, view.id == row.c.view_id)
+        .join(schema.taxon, schema.taxon.c.id == row.c.taxon_id)
+        .where(row.c.verdict == "positive", _in_force(row))
+        .order_by(view.id)
+    )
+    names: dict[int, str] = {}
+    for ids in chunks(sorted(set(photo_ids))):
+        for photo_id, name in connection.execute(statement.where(view.photo_id.in_(ids))):
+            names.setdefault(photo_id, name)
+    return names
 
 
 def history(store: CatalogStore, view_ids: Sequence[int] | None = None) -> list[HistoryEntry]:

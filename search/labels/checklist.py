@@ -355,7 +355,7 @@ def flag_result(
 def _hit_flag(checklist: Checklist, hit: Hit) -> str:
     if hit.label is None:
         return ""
-    return checklist.flag(hit.label, "species", *_occasion(hit.captured_at, hit.latitude, hit.longitude))
+    return checklist.flag(hit.label, "species", *_occasion(hit.captured_at, hit.lat, hit.lon))
 
 
 def _query_occasion(store: CatalogStore, query: QueryPhoto, coarse_by: SensitivePhotos | None) -> Occasion:

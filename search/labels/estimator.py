@@ -255,8 +255,8 @@ class LabelEstimator:
                 rank=rolled.rank,
                 probability=rolled.probability,
                 knn_weight=float(answers.estimates.knn_weight[row]),
-                is_calibrated=self.calibration.is_fitted,
-                voters=tuple(
+                calibrated=self.calibration.is_fitted,
+                neighbours=tuple(
                     voter(place, similarity, label)
                     for place, similarity, label in zip(
                         places[row].tolist(),

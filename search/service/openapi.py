@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterable
+from typing import Any, get_args, get_type_hints
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from birdsearch.search.json_records import Record
 from birdsearch.search.service.problems import MEDIA_TYPE, Problem
 from birdsearch.search.service.schemas.search import LabelRequest, SearchRequest
 from birdsearch.search.service.sessions import COOKIE
@@ -22,8 +28,18 @@ _APART: list[tuple[type[BaseModel], JsonSchemaMode]] = [
     (SearchRequest, "validation"),
     (LabelRequest, "validation"),
 ]
+# One attribute of a Google style docstring, whose further lines are indented more.
+_ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
 # What FastAPI says of its own errors, which this service does not send.
 _FOREIGN = ("HTTPValidationError", "ValidationError")
+
+_BOX = {
+    "type": "array",
+    "items": {"type": "number"},
+    "minItems": 4,
+    "maxItems": 4,
+    "description": "x, y, w, h in parts of the upright frame.",
+}
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -53,6 +69,10 @@ def _described(app: FastAPI) -> dict[str, Any]:
     schemas.update(models_json_schema(_APART, ref_template=_REF)[1]["$defs"])
     for name in _FOREIGN:
         schemas.pop(name, None)
+    records = _records_of(route.response_model for route in app.routes if isinstance(route, APIRoute))
+    for record in records:
+        _describe_record(schemas[record.__name__], record)
+    schemas["Box"] = _BOX
     for operations in described["paths"].values():
         for operation in operations.values():
             _tell_problems(operation["responses"])
@@ -73,3 +93,31 @@ def _tell_problems(responses: dict[str, Any]) -> None:
             "description": "A value was not accepted.",
             "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}},
         }
+
+
+def _records_of(kinds: Iterable[Any]) -> set[type[Record]]:
+    """Return the records among some types, and those that they hold."""
+    found: set[type[Record]] = set()
+    waiting = list(kinds)
+    while waiting:
+        kind = waiting.pop()
+        waiting += get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, Record) and kind not in found:
+            found.add(kind)
+            waiting += get_type_hints(kind).values()
+    return found
+
+
+def _describe_record(schema: dict[str, Any], record: type[Record]) -> None:
+    """Describe a record by its docstring, and say that every answer has all of its fields and no more."""
+    about, _, attributes = inspect.cleandoc(record.__doc__ or "").partition("\n\nAttributes:\n")
+    schema["description"] = about
+    schema["additionalProperties"] = False
+    names = {each.name: each.metadata.get("alias", each.name) for each in dataclasses.fields(record)}
+    optional = {each.name for each in dataclasses.fields(record) if "exclude_if" in each.metadata}
+    schema["required"] = [
+        name for own, name in names.items() if name in schema["properties"] and own not in optional
+    ]
+    for own, text in _ATTRIBUTE.findall(attributes):
+        if names[own] in schema["properties"]:
+            schema["properties"][names[own]]["description"] = " ".join(text.split())

@@ -14,10 +14,11 @@ from birdsearch.indexer.catalog.embeddings import read_vectors
 from birdsearch.indexer.catalog.reach import PlacedFile, Reach
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import chunks
+from birdsearch.model.images.box import Box
 from birdsearch.model.taxonomy import Taxonomy, name_key
+from birdsearch.search.photos import GivenLabel, Photo, PhotoFile, PhotoLabel, PhotoView
 from birdsearch.search.query.location_privacy.coarsening import coarse_place
 from birdsearch.search.query.softmax import softmax
-from birdsearch.search.service.schemas.photos import File, Photo, PhotoLabel, Verified, View
 from birdsearch.search.service.state import Service
 
 __all__ = ["IMAGE_TYPES", "read_photo_rows"]
@@ -81,11 +82,10 @@ def read_photo_rows(service: Service, photo_ids: Sequence[int]) -> list[Photo]:
         is_served = service.options.originals and row.format in IMAGE_TYPES and not is_hidden
         own = files.get(photo_id, [])
         found.append(
-            # Read from our own tables, so that nothing is left to check.
-            Photo.model_construct(
+            Photo(
                 id=photo_id,
                 path=own[0].path if own else "",
-                files=own,
+                files=tuple(own),
                 width=row.width,
                 height=row.height,
                 format=row.format,
@@ -95,9 +95,9 @@ def read_photo_rows(service: Service, photo_ids: Sequence[int]) -> list[Photo]:
                 coarse=is_hidden and lat is not None,
                 camera=row.camera,
                 lens=row.lens,
-                views=views.get(photo_id, []),
+                views=tuple(views.get(photo_id, ())),
                 label=label_of.get(photo_id),
-                verified=verified.get(photo_id, []),
+                verified=tuple(verified.get(photo_id, ())),
                 thumb=f"/api/photos/{photo_id}/thumb",
                 image=f"/api/photos/{photo_id}/image" if is_served else None,
             )
@@ -105,7 +105,9 @@ def read_photo_rows(service: Service, photo_ids: Sequence[int]) -> list[Photo]:
     return found
 
 
-def _files(service: Service, connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int, list[File]]:
+def _files(
+    service: Service, connection: sa.Connection, photo_ids: Sequence[int]
+) -> dict[int, list[PhotoFile]]:
     """The files of photos, those that can be reached first."""
     file, root = schema.file.c, schema.root.c
     roots = {row.id: row.path for row in connection.execute(sa.select(root.id, root.path))}
@@ -119,38 +121,38 @@ def _files(service: Service, connection: sa.Connection, photo_ids: Sequence[int]
     reach = Reach()
     return {
         photo_id: [
-            File.model_construct(path=service.path_of(placed.absolute), state=states[placed])
+            PhotoFile(path=service.path_of(placed.absolute), state=states[placed])
             for placed in reach.in_order(states)
         ]
         for photo_id, states in found.items()
     }
 
 
-def _views(connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int, list[View]]:
+def _views(connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int, list[PhotoView]]:
     view = schema.view.c
-    found: defaultdict[int, list[View]] = defaultdict(list)
+    found: defaultdict[int, list[PhotoView]] = defaultdict(list)
     for ids in chunks(photo_ids):
         for row in connection.execute(
             sa.select(view.id, view.photo_id, view.kind, view.x, view.y, view.w, view.h)
             .where(view.photo_id.in_(ids))
             .order_by(view.id)
         ):
-            box = [row.x, row.y, row.w, row.h]
-            found[row.photo_id].append(View.model_construct(view_id=row.id, kind=row.kind, box=box))
+            box = Box(row.x, row.y, row.w, row.h)
+            found[row.photo_id].append(PhotoView(view_id=row.id, kind=row.kind, box=box))
     return found
 
 
-def _verified(service: Service, view_ids: Sequence[int]) -> dict[int, list[Verified]]:
+def _verified(service: Service, view_ids: Sequence[int]) -> dict[int, list[GivenLabel]]:
     """Labels in force, by photo."""
-    found: defaultdict[int, list[Verified]] = defaultdict(list)
+    found: defaultdict[int, list[GivenLabel]] = defaultdict(list)
     for entry in history(service.store, view_ids):
         if entry.in_force:
             found[entry.label.photo_id].append(_verified_label(service, entry.label))
     return found
 
 
-def _verified_label(service: Service, label: VerifiedLabel) -> Verified:
-    return Verified.model_construct(
+def _verified_label(service: Service, label: VerifiedLabel) -> GivenLabel:
+    return GivenLabel(
         taxon=label.name,
         scientific_name=label.scientific_name or None,
         verdict=label.verdict,
@@ -179,7 +181,7 @@ def _labels(
     names = {row.name for row in stored.values()} | {name for name, _ in guessed.values()}
     scientific = _scientific_names(connection, sorted(names))
     labels = {
-        view_id: PhotoLabel.model_construct(
+        view_id: PhotoLabel(
             name=row.name,
             scientific_name=scientific.get(row.name),
             rank=row.rank,
@@ -193,7 +195,7 @@ def _labels(
         for view_id, row in stored.items()
     }
     for view_id, (name, probability) in guessed.items():
-        labels[view_id] = PhotoLabel.model_construct(
+        labels[view_id] = PhotoLabel(
             name=name,
             scientific_name=scientific.get(name),
             rank="species",

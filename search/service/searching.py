@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,19 +18,18 @@ from birdsearch.indexer.catalog.photos import read_photos
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.vectors.faiss_threads import one_thread
 from birdsearch.search.query.engine import Question
-from birdsearch.search.query.hits import Hit, LabelEvidence, QueryPhoto, QueryResult
+from birdsearch.search.query.hits import LabelEvidence, QueryPhoto, QueryResult
 from birdsearch.search.query.inputs import region_of
-from birdsearch.search.query.location_privacy.coarsening import coarse_place
+from birdsearch.search.query.location_privacy.coarsening import with_coarse_places
 from birdsearch.search.query.relevance_feedback import feedback
 from birdsearch.search.query.stored import StoredView, stored_photos, stored_views
 from birdsearch.search.service.batching import Batcher
 from birdsearch.search.service.embedding import PhotoFile
 from birdsearch.search.service.schemas.search import LabelRequest, SearchRequest
 from birdsearch.search.service.state import Service
-from birdsearch.search.service.verified import verified_names
 from birdsearch.search.service.where import where_of
 
-__all__ = ["Searcher", "SearcherDep", "evidence_told", "thumb_url"]
+__all__ = ["Searcher", "SearcherDep", "shown_evidence", "thumb_url"]
 
 # Requests in a batch; and hits up to which a search does not hold up those it shares a batch with.
 _BATCH, _FEW_HITS = 64, 100
@@ -82,7 +81,7 @@ class Searcher:
             upload: The photo that came with it.
 
         Returns:
-            The answer as JSON, as `schemas_search` describes it.
+            The answer as JSON, a `SearchAnswer` or, without hits, a `QueryResult`.
 
         Raises:
             HTTPException: A photo or view is unknown (404).
@@ -182,55 +181,25 @@ class Searcher:
         # More threads than one only wait for each other where the network, decoders and other requests are at work.
         with one_thread():
             results = self._service.catalog.answer([one.question for one in asked])
-        if self._service.options.exact_places:
-            hidden: frozenset[int] = frozenset()
-        else:
-            placed = {hit.photo_id for result in results for hit in result.hits if hit.latitude is not None}
-            hidden = self._service.sensitive.among(sorted(placed)) if placed else frozenset()
-        verified = verified_names(
-            self._service.store, sorted({hit.photo_id for result in results for hit in result.hits})
+        if not self._service.options.exact_places:
+            results = with_coarse_places(self._service.sensitive, results)
+        return [to_json(self._shown(one, result)) for one, result in zip(asked, results, strict=True)]
+
+    def _shown(self, asked: _Asked, result: QueryResult) -> dict[str, Any]:
+        """Return an answer in JSON types, with paths as clients see them."""
+        service, evidence = self._service, result.evidence
+        shown = replace(
+            result,
+            query=replace(result.query, path=asked.shown or ""),
+            hits=tuple(
+                replace(hit, path=service.path_of(hit.file), thumb=thumb_url(hit.photo_id))
+                for hit in result.hits
+            ),
+            evidence=None if evidence is None else shown_evidence(service, evidence),
+            warnings=tuple(service.text_of(warning) for warning in result.warnings),
         )
-        return [
-            to_json(self._told(one, result, hidden, verified))
-            for one, result in zip(asked, results, strict=True)
-        ]
-
-    def _told(
-        self, asked: _Asked, result: QueryResult, hidden: frozenset[int], verified: Mapping[int, str]
-    ) -> dict[str, Any]:
-        """An answer in JSON types; paths as they are shown, places of sensitive species coarsened."""
-        told: dict[str, Any] = {
-            "query": {**result.query.to_dict(), "path": asked.shown},
-            "labels": [label.to_dict() for label in result.labels],
-            "unknown": result.unknown,
-            "evidence": None if result.evidence is None else evidence_told(self._service, result.evidence),
-            "warnings": [self._service.text_of(warning) for warning in result.warnings],
-        }
-        if asked.has_hits:
-            told["hits"] = [
-                self._hit(hit, hit.photo_id in hidden, verified.get(hit.photo_id)) for hit in result.hits
-            ]
-            told["vector"] = asked.question.embedding.tolist()
-        return told
-
-    def _hit(self, hit: Hit, is_hidden: bool, verified: str | None) -> dict[str, Any]:
-        lat, lon = hit.latitude, hit.longitude
-        if is_hidden:
-            lat, lon = coarse_place(lat, lon)
-        return {
-            **hit.to_dict(),
-            "path": self._service.path_of(hit.file),
-            "view_id": hit.view_id,
-            "label_probability": hit.label_probability,
-            "verified": verified,
-            "lat": lat,
-            "lon": lon,
-            "coarse": is_hidden,
-            "camera": hit.camera,
-            "width": hit.width,
-            "height": hit.height,
-            "thumb": thumb_url(hit.photo_id),
-        }
+        vector = {"vector": asked.question.embedding.tolist()} if asked.has_hits else {}
+        return shown.to_dict() | vector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,13 +230,15 @@ SearcherDep = Annotated[Searcher, Depends(_searcher_of)]
 """The searcher of the service that answers a request."""
 
 
-def evidence_told(service: Service, evidence: LabelEvidence) -> dict[str, Any]:
-    """What labels rest on, in JSON types, with paths as they are shown."""
-    neighbours = [
-        {**voter.to_dict(), "path": service.path_of(voter.file), "thumb": thumb_url(voter.photo_id)}
-        for voter in evidence.voters
-    ]
-    return {**evidence.to_dict(), "neighbours": neighbours}
+def shown_evidence(service: Service, evidence: LabelEvidence) -> LabelEvidence:
+    """Return what labels rest on with paths as clients see them."""
+    return replace(
+        evidence,
+        neighbours=tuple(
+            replace(voter, path=service.path_of(voter.file), thumb=thumb_url(voter.photo_id))
+            for voter in evidence.neighbours
+        ),
+    )
 
 
 def thumb_url(photo_id: int) -> str:

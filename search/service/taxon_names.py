@@ -12,7 +12,7 @@ from birdsearch.indexer.catalog.annotations import labelled_photos
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import read_taxonomy
 from birdsearch.model.taxonomy import Taxon
-from birdsearch.search.service.schemas.photos import FoundTaxon
+from birdsearch.search.annotate.records import FoundTaxon
 
 __all__ = ["find_taxa"]
 

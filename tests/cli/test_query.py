@@ -93,7 +93,7 @@ def test_the_first_label_is_as_sure_as_asked(catalog: Path) -> None:
 
 def test_json_is_an_array_with_one_object_a_photo(catalog: Path, archive: Path) -> None:
     both = answers(catalog, "#1", archive / "=a" / "1.png", "-k", 3)
-    assert [list(one) for one in both] == [["query", "labels", "unknown", "hits", "evidence"]] * 2
+    assert [list(one) for one in both] == [["query", "hits", "labels", "unknown", "warnings", "evidence"]] * 2
     assert list(both[0]["evidence"]) == [
         *("name", "rank", "probability", "lambda", "calibrated", "neighbours")
     ]

@@ -426,13 +426,14 @@ def test_several_threads_may_ask_while_photos_are_added(
 
 def test_the_answer_as_json_types_has_the_documented_keys(catalog: Catalog, archive: Path) -> None:
     answer = catalog.query(archive / "day0" / "02.png", k=1).to_dict()
-    assert list(answer) == ["query", "labels", "unknown", "hits", "evidence"]
+    assert list(answer) == ["query", "hits", "labels", "unknown", "warnings", "evidence"]
     assert answer["query"] == {"path": str(archive / "day0" / "02.png"), "photo_id": 2, "box": None}
     hits, labels = answer["hits"], answer["labels"]
     assert isinstance(hits, list)
     assert isinstance(labels, list)
     assert list(hits[0]) == [
-        *("rank", "path", "similarity", "photo_id", "view", "box", "label", "captured_at", "lat", "lon")
+        *("rank", "similarity", "path", "photo_id", "view_id", "view", "box", "label", "label_probability"),
+        *("captured_at", "lat", "lon", "camera", "width", "height", "verified", "coarse"),
     ]
     assert hits[0]["box"] == [0.0, 0.0, 1.0, 1.0]
     assert list(labels[0]) == ["name", "scientific_name", "rank", "probability", "p_model", "p_knn"]

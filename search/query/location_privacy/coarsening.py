@@ -206,7 +206,9 @@ def with_coarse_places(sensitive: SensitivePhotos, results: Sequence[QueryResult
     Returns:
         The same, but that hits which show a sensitive species and have a place have a coarse one.
     """
-    placed = {hit.photo_id for result in results for hit in result.hits if hit.latitude is not None}
+    placed = {hit.photo_id for result in results for hit in result.hits if hit.lat is not None}
+    if not placed:
+        return list(results)
     hidden = sensitive.among(sorted(placed))
     return [
         replace(
@@ -218,5 +220,5 @@ def with_coarse_places(sensitive: SensitivePhotos, results: Sequence[QueryResult
 
 
 def _coarse_hit(hit: Hit) -> Hit:
-    latitude, longitude = coarse_place(hit.latitude, hit.longitude)
-    return replace(hit, latitude=latitude, longitude=longitude, is_coarse=True)
+    latitude, longitude = coarse_place(hit.lat, hit.lon)
+    return replace(hit, lat=latitude, lon=longitude, coarse=True)

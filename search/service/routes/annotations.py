@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import sqlalchemy as sa
@@ -11,11 +12,21 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import AnnotationItem, history, preview, record, undo
+from birdsearch.indexer.catalog.annotations import (
+    AnnotationItem,
+    HistoryEntry,
+    history,
+    preview,
+    record,
+    undo,
+)
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.annotate.names import Matched
+from birdsearch.search.annotate.records import Recorded, RecordedLabel
+from birdsearch.search.json_records import Record
+from birdsearch.search.service.answers import json_answer
 from birdsearch.search.service.problems import ProblemResponse, responses
-from birdsearch.search.service.state import ServiceDep
+from birdsearch.search.service.state import Service, ServiceDep
 from birdsearch.search.service.taxon_matcher import TaxonMatcher
 from birdsearch.search.service.verified import views_of
 
@@ -66,46 +77,30 @@ class AnnotationsRequest(BaseModel):
     new_taxa: bool = Field(False, description="Record names that are not known, as new taxa.")
 
 
-class Recorded(BaseModel):
-    """What came of recording labels."""
+@dataclass(frozen=True, slots=True)
+class Undone(Record):
+    """What came of taking labels back.
 
-    run_id: int | None = Field(description="Takes the labels back; null if nothing was recorded.")
-    recorded: int
-    replaced: int = Field(description="Labels that were in force before and were ended by these.")
-    unchanged: int = Field(description="Labels that were in force already.")
-    new_taxa: list[str] = Field(description="Names that are known from now on.")
+    Attributes:
+        run_id: The run that did it.
+        undone: Labels that count no more.
+        restored: Labels that these had ended and that are in force again.
+    """
 
-
-class Undone(BaseModel):
-    """What came of taking labels back."""
-
-    run_id: int = Field(description="The run that did it.")
-    undone: int = Field(description="Labels that count no more.")
-    restored: int = Field(description="Labels that these had ended and that are in force again.")
-
-
-class HistoryItem(BaseModel):
-    """A label, and what became of it."""
-
-    annotation_id: int
-    photo_id: int
-    view_id: int
-    taxon: str
-    scientific_name: str
-    verdict: str
-    who: str
-    at: str
-    source: str
     run_id: int
-    in_force: bool
-    replaces: int | None = Field(description="The label that it ended.")
-    undone_by: int | None = Field(description="The run that took it back.")
+    undone: int
+    restored: int
 
 
-class History(BaseModel):
-    """Every label that a photo ever had, in the order in which they were recorded."""
+@dataclass(frozen=True, slots=True)
+class History(Record):
+    """Every label that a photo ever had.
 
-    history: list[HistoryItem]
+    Attributes:
+        history: The labels, in the order in which they were recorded.
+    """
+
+    history: tuple[RecordedLabel, ...]
 
 
 @router.post(
@@ -117,9 +112,7 @@ class History(BaseModel):
         200: {"model": Recorded, "description": "All of it was in force already; nothing was recorded."},
     },
 )
-def post_annotations(
-    service: ServiceDep, request: AnnotationsRequest, response: Response
-) -> Recorded | Response:
+def post_annotations(service: ServiceDep, request: AnnotationsRequest) -> Response:
     """Record labels. A name that is not known is refused with the names that are near it."""
     with service.writing("labels") as store:
         matcher = TaxonMatcher(store, allow_new=request.new_taxa)
@@ -140,22 +133,16 @@ def post_annotations(
             return ProblemResponse(422, faults[0]["message"], faults)
         planned = preview(store, items)
         if not planned.added:
-            response.status_code = 200
-            return Recorded(run_id=None, recorded=0, replaced=0, unchanged=planned.unchanged, new_taxa=[])
+            return json_answer(Recorded(None, 0, 0, planned.unchanged))
         done = record(store, items, request.who or service.options.who, _SOURCE)
-    return Recorded(
-        run_id=done.run_id,
-        recorded=done.added,
-        replaced=done.replaced,
-        unchanged=done.unchanged,
-        new_taxa=[taxon.common_name for taxon in matcher.new],
-    )
+    new_taxa = tuple(taxon.common_name for taxon in matcher.new)
+    return json_answer(Recorded(done.run_id, done.added, done.replaced, done.unchanged, new_taxa), 201)
 
 
-@router.delete("/{run_id}", responses=responses(404, 409, 422))
+@router.delete("/{run_id}", response_model=Undone, responses=responses(404, 409, 422))
 def delete_annotations(
     service: ServiceDep, run_id: Annotated[int, Path(ge=1, le=2**53, description="What recorded them.")]
-) -> Undone:
+) -> Response:
     """Take back what a run recorded; what its labels had ended is in force again. Nothing is deleted."""
     with service.writing("labels") as store:
         row = schema.annotation.c
@@ -169,38 +156,38 @@ def delete_annotations(
             raise HTTPException(409, f"run {run_id} was taken back already, by run {undone_by.undone_run_id}")
         summary = undo(store, run_id)
     # Of a run that was written, the summary has the id.
-    return Undone(run_id=summary.run_id or 0, undone=summary.undone, restored=summary.restored)
+    return json_answer(Undone(summary.run_id or 0, summary.undone, summary.restored))
 
 
-@router.get("", responses=responses(404, 422))
+@router.get("", response_model=History, responses=responses(404, 422))
 def get_annotations(
     service: ServiceDep,
     photo_id: Annotated[int, Query(ge=1, le=2**53, description="The photo whose labels are asked for.")],
-) -> History:
+) -> Response:
     """Every label that a photo ever had, those that were replaced or taken back included."""
     views = views_of(service.store, [photo_id])
     if not views:
         raise HTTPException(404, f"no photo {photo_id}")
     entries = sorted(history(service.store, views), key=lambda entry: entry.label.annotation_id)
-    return History(
-        history=[
-            HistoryItem(
-                annotation_id=entry.label.annotation_id,
-                photo_id=entry.label.photo_id,
-                view_id=entry.label.view_id,
-                taxon=entry.label.name,
-                scientific_name=entry.label.scientific_name,
-                verdict=entry.label.verdict,
-                who=entry.label.who,
-                at=entry.label.at,
-                source=service.text_of(entry.label.source),
-                run_id=entry.run_id,
-                in_force=entry.in_force,
-                replaces=entry.replaces,
-                undone_by=entry.undone_run_id,
-            )
-            for entry in entries
-        ]
+    return json_answer(History(tuple(_recorded(service, entry) for entry in entries)))
+
+
+def _recorded(service: Service, entry: HistoryEntry) -> RecordedLabel:
+    label = entry.label
+    return RecordedLabel(
+        annotation_id=label.annotation_id,
+        photo_id=label.photo_id,
+        view_id=label.view_id,
+        taxon=label.name,
+        scientific_name=label.scientific_name,
+        verdict=label.verdict,
+        who=label.who,
+        at=label.at,
+        source=service.text_of(label.source),
+        run_id=entry.run_id,
+        in_force=entry.in_force,
+        replaces=entry.replaces,
+        undone_by=entry.undone_run_id,
     )
 
 

@@ -15,24 +15,17 @@ from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labelled_photos
 from birdsearch.indexer.catalog.live import live_file, live_photo
+from birdsearch.search.catalog_info import CatalogInfo, NetworkInfo, RootInfo
+from birdsearch.search.photos import Photo
 from birdsearch.search.query.inputs import parse_box
+from birdsearch.search.service.answers import json_answer
 from birdsearch.search.service.negotiation import MEDIA_TYPES, choose_encoding
 from birdsearch.search.service.originals import original_response
 from birdsearch.search.service.photo_files import find_files, opened
 from birdsearch.search.service.photo_lists import list_ids, page_of_ids
 from birdsearch.search.service.photo_rows import read_photo_rows
 from birdsearch.search.service.problems import ProblemResponse, responses
-from birdsearch.search.service.schemas.photos import (
-    CatalogAnswer,
-    CatalogModel,
-    Features,
-    Photo,
-    PhotoIds,
-    PhotoPage,
-    Root,
-    Sort,
-    Taxa,
-)
+from birdsearch.search.service.schemas.photos import PhotoIds, PhotoPage, Sort, Taxa
 from birdsearch.search.service.state import Service, ServiceDep
 from birdsearch.search.service.taxon_names import find_taxa
 from birdsearch.search.service.thumb_makers import ThumbMakersBusyError
@@ -53,8 +46,8 @@ _KEPT = "private, max-age=86400"
 _PhotoId = Annotated[int, Path(ge=1, le=_LARGEST_ID, description="Number of the photo.")]
 
 
-@router.get("/catalog", responses=responses())
-def get_catalog(service: ServiceDep) -> CatalogAnswer:
+@router.get("/catalog", response_model=CatalogInfo, responses=responses())
+def get_catalog(service: ServiceDep) -> Response:
     """What the catalog holds, and what this service does."""
     store, options = service.store, service.options
     photo, file = schema.photo.c, schema.file.c
@@ -91,35 +84,33 @@ def get_catalog(service: ServiceDep) -> CatalogAnswer:
                 .group_by(file.root_id)
             )
         }
-    return CatalogAnswer(
+    info = CatalogInfo(
         name=store.path.name,
         photos=photos,
         verified_photos=verified,
         files_missing=missing,
         model=None
         if record is None
-        else CatalogModel(
-            name=record.name, classes=len(record.classes), embedding_size=record.embedding_size
-        ),
+        else NetworkInfo(record.name, len(record.classes), record.embedding_size),
         version=__version__,
-        features=Features(
-            originals=options.originals,
-            apply=options.apply,
-            read_only=options.read_only,
-            token=options.token is not None,
-            exact_places=options.exact_places,
+        features={
+            "originals": options.originals,
+            "apply": options.apply,
+            "read_only": options.read_only,
+            "token": options.token is not None,
+            "exact_places": options.exact_places,
+        },
+        cameras=tuple(cameras),
+        roots=tuple(
+            RootInfo(root_id, names.get(path, ""), counts.get(root_id, 0)) for root_id, path in store.roots()
         ),
-        cameras=list(cameras),
         first=first,
         last=last,
-        roots=[
-            Root(id=root_id, name=names.get(path, ""), photos=counts.get(root_id, 0))
-            for root_id, path in store.roots()
-        ],
     )
+    return json_answer(info)
 
 
-@router.get("/photos", responses=responses(422))
+@router.get("/photos", response_model=PhotoPage, responses=responses(422))
 def list_photos(
     service: ServiceDep,
     where: WhereQuery,
@@ -135,13 +126,14 @@ def list_photos(
             description="These photos in this order, such as 3,1,2; the other parameters do not count then.",
         ),
     ] = None,
-) -> PhotoPage:
+) -> Response:
     """A page of the photos that meet the conditions, or photos by their ids."""
     if ids is not None:
         photos = read_photo_rows(service, _parsed_ids(ids))
-        return PhotoPage(photos=photos, next=None, total=len(photos))
+        return json_answer(PhotoPage(tuple(photos), None, len(photos)))
     page = page_of_ids(service.store, where_of(service, where), sort, limit, cursor)
-    return PhotoPage(photos=read_photo_rows(service, page.ids), next=page.next, total=page.total)
+    photos = read_photo_rows(service, page.ids)
+    return json_answer(PhotoPage(tuple(photos), page.next, page.total))
 
 
 def _parsed_ids(text: str) -> list[int]:
@@ -165,13 +157,13 @@ def list_photo_ids(
     return Response(json.dumps({"ids": ids}, separators=(",", ":")), media_type="application/json")
 
 
-@router.get("/photos/{photo_id}", responses=responses(404, 422))
-def get_photo(service: ServiceDep, photo_id: _PhotoId) -> Photo:
+@router.get("/photos/{photo_id}", response_model=Photo, responses=responses(404, 422))
+def get_photo(service: ServiceDep, photo_id: _PhotoId) -> Response:
     """One photo."""
     found = read_photo_rows(service, [photo_id])
     if not found:
         raise HTTPException(404, f"no photo {photo_id}")
-    return found[0]
+    return json_answer(found[0])
 
 
 @router.get(
@@ -284,11 +276,11 @@ def _check_served(service: Service, photo_id: int) -> None:
         raise HTTPException(404, f"{photo.format} files are not served")
 
 
-@router.get("/taxa", responses=responses(422))
+@router.get("/taxa", response_model=Taxa, responses=responses(422))
 def list_taxa(
     service: ServiceDep,
     q: Annotated[str, Query(max_length=100, description="What was typed of a name.")] = "",
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
-) -> Taxa:
+) -> Response:
     """Taxa that what was typed may mean, the likeliest first."""
-    return Taxa(taxa=find_taxa(service.store, q, limit))
+    return json_answer(Taxa(tuple(find_taxa(service.store, q, limit))))

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 import sqlalchemy as sa
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
 
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labelled_photos
 from birdsearch.indexer.catalog.live import live_photo
+from birdsearch.search.json_records import Record
+from birdsearch.search.labels.review import ReviewItem
 from birdsearch.search.labels.suggest import Candidates
 from birdsearch.search.query.filters import allowed_views
+from birdsearch.search.service.answers import json_answer
 from birdsearch.search.service.photo_rows import read_photo_rows
 from birdsearch.search.service.problems import responses
-from birdsearch.search.service.schemas.photos import Photo
-from birdsearch.search.service.schemas.search import Evidence, Label
-from birdsearch.search.service.searching import evidence_told
+from birdsearch.search.service.searching import shown_evidence
 from birdsearch.search.service.state import Service, ServiceDep
 from birdsearch.search.service.where import WhereQuery, where_of
 from birdsearch.settings import DEFAULT_CONFIDENCE
@@ -34,25 +35,22 @@ Order = Literal["informative", "doubtful", "unknown"]
 _STRANGE = 0.5
 
 
-class ReviewItem(BaseModel):
-    """A photo to verify."""
+@dataclass(frozen=True, slots=True)
+class Review(Record):
+    """Photos to verify next.
 
-    photo: Photo
-    labels: list[Label] = Field(description="The likeliest labels, likeliest first.")
-    unknown: float = Field(description="Probability that the bird is of no known label.")
-    evidence: Evidence = Field(description="What the labels rest on.")
-    reason: str = Field(description="Why it is worth looking at.")
+    Attributes:
+        items: The photos, in the order in which to verify them.
+        verified: Photos that have a verified label.
+        photos: Photos there are.
+    """
 
-
-class Review(BaseModel):
-    """Photos to verify next, in the order in which to do it."""
-
-    items: list[ReviewItem]
-    verified: int = Field(description="Photos that have a verified label.")
-    photos: int = Field(description="Photos there are.")
+    items: tuple[ReviewItem, ...]
+    verified: int
+    photos: int
 
 
-@router.get("", responses=responses(422))
+@router.get("", response_model=Review, responses=responses(422))
 def get_review(
     service: ServiceDep,
     where: WhereQuery,
@@ -67,22 +65,22 @@ def get_review(
     confidence: Annotated[
         float, Query(ge=0, le=1, description="How sure a label has to be, else the evidence is rolled up.")
     ] = DEFAULT_CONFIDENCE,
-) -> Review:
+) -> Response:
     """What to verify next: of each event and its copies one photo, of none that has a verified one."""
     verified, photos = _counts(service)
     record = service.store.active_model()
     if record is None:
-        return Review(items=[], verified=verified, photos=photos)
+        return json_answer(Review((), verified, photos))
     estimator = service.catalog.label_estimator()
     if not len(estimator.space):
-        return Review(items=[], verified=verified, photos=photos)
+        return json_answer(Review((), verified, photos))
     candidates = service.review.get(service.store, service.catalog.label_estimator)
     allowed = None
     conditions = where_of(service, where)
     if not conditions.is_empty:
         allowed = allowed_views(service.store, record.id, conditions)
     chosen = _chosen(service, candidates, order, limit, allowed)
-    return Review(items=_items(service, candidates, chosen, confidence), verified=verified, photos=photos)
+    return json_answer(Review(_items(service, candidates, chosen, confidence), verified, photos))
 
 
 def _chosen(
@@ -97,7 +95,7 @@ def _chosen(
 
 def _items(
     service: Service, candidates: Candidates, view_ids: NDArray[np.int64], confidence: float
-) -> list[ReviewItem]:
+) -> tuple[ReviewItem, ...]:
     views = service.store.views(view_ids.tolist())
     photos = {
         photo.id: photo for photo in read_photo_rows(service, [view.photo_id for view in views.values()])
@@ -109,16 +107,15 @@ def _items(
             labels = candidates.estimator.labels(answers, row)
             unknown = float(answers.unknown[row])
             items.append(
-                # Of our own making, so that nothing is left to check.
-                ReviewItem.model_construct(
+                ReviewItem(
                     photo=photos[views[view_id].photo_id],
-                    labels=[Label.model_validate(label.to_dict()) for label in labels],
+                    labels=tuple(labels),
                     unknown=unknown,
-                    evidence=Evidence.model_validate(evidence_told(service, evidences[row])),
+                    evidence=shown_evidence(service, evidences[row]),
                     reason=_reason([(label.name, label.probability) for label in labels], unknown),
                 )
             )
-    return items
+    return tuple(items)
 
 
 def _reason(labels: list[tuple[str, float]], unknown: float) -> str:

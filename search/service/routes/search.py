@@ -12,9 +12,10 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from birdsearch.display_path import display_path
+from birdsearch.search.query.hits import QueryResult
 from birdsearch.search.service.embedding import PhotoFile
 from birdsearch.search.service.problems import responses
-from birdsearch.search.service.schemas.search import LabelAnswer, LabelRequest, SearchAnswer, SearchRequest
+from birdsearch.search.service.schemas.search import LabelRequest, SearchAnswer, SearchRequest
 from birdsearch.search.service.searching import SearcherDep
 
 __all__ = ["router"]
@@ -78,7 +79,7 @@ async def post_search(searcher: SearcherDep, request: Request) -> Response:
 
 @router.post(
     "/label",
-    response_model=LabelAnswer,
+    response_model=QueryResult,
     responses=responses(404, 413, 415, 422),
     openapi_extra=_body(LabelRequest),
 )

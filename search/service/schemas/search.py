@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from birdsearch.search.query.hits import QueryResult
 from birdsearch.search.service.where import WhereModel
 from birdsearch.settings import DEFAULT_CONFIDENCE
 
-__all__ = ["LabelAnswer", "LabelRequest", "SearchAnswer", "SearchRequest"]
+__all__ = ["LabelRequest", "SearchAnswer", "SearchRequest"]
 
 _MOST_HITS, _MOST_JUDGED = 1000, 200
 # Of a vector: numbers, and the size of each, which float32 holds with room for sums of squares.
 _LONGEST, _LARGEST = 8192, 1e9
-
 
 _Id = Annotated[int, Field(ge=1, le=2**53)]
 _Number = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
@@ -95,96 +96,12 @@ class SearchRequest(LabelRequest):
     labels: bool = Field(True, description="Also say what is on it.")
 
 
-# -- answers -------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class SearchAnswer(QueryResult):
+    """What is like a photo, and what is on it; see `QueryResult`.
 
+    Attributes:
+        vector: The embedding that was searched for, to go on asking with.
+    """
 
-class _Answer(BaseModel):
-    # So that tests notice what the description does not have.
-    model_config = ConfigDict(extra="forbid")
-
-
-_Share = Annotated[float, Field(ge=0, le=1)]
-_Cosine = Annotated[float, Field(ge=-1, le=1, description="Cosine; higher is more alike.")]
-_Box = Annotated[list[float], Field(min_length=4, max_length=4, description="x, y, w, h in parts.")]
-
-
-class Query(_Answer):
-    """What was asked about."""
-
-    path: str | None = Field(description="The photo's path as it is shown, or the upload's name.")
-    photo_id: int | None = Field(description="Its id, if its content is in the catalog.")
-    box: _Box | None
-
-
-class SimilarPhoto(_Answer):
-    """A photo that is like what was asked about."""
-
-    rank: int = Field(ge=1)
-    similarity: _Cosine
-    path: str
-    photo_id: int
-    view_id: int = Field(description="The view of it that is most alike.")
-    view: Literal["whole", "tile", "box"]
-    box: _Box
-    label: str | None = Field(description="Likeliest class by the network.")
-    label_probability: _Share | None
-    verified: str | None = Field(description="What it was verified to be.")
-    captured_at: str | None
-    lat: float | None
-    lon: float | None
-    coarse: bool = Field(description="The place is told to 0.1 degree only: the species is sensitive.")
-    camera: str | None
-    width: int
-    height: int
-    thumb: str
-
-
-class Label(_Answer):
-    """What may be on it."""
-
-    name: str
-    scientific_name: str | None
-    rank: str
-    probability: _Share
-    p_model: _Share = Field(description="By the network alone.")
-    p_knn: _Share | None = Field(description="By verified neighbours alone; null if none voted.")
-
-
-class Neighbour(_Answer):
-    """A verified photo that had a say."""
-
-    photo_id: int
-    path: str
-    similarity: _Cosine
-    label: str
-    thumb: str
-
-
-class Evidence(BaseModel):
-    """Why it is labelled so, and the finest rank that is sure enough."""
-
-    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
-
-    name: str
-    rank: str
-    probability: _Share
-    knn_weight: _Share = Field(alias="lambda", description="How much of it verified photos decided.")
-    calibrated: bool
-    neighbours: list[Neighbour]
-
-
-class LabelAnswer(_Answer):
-    """What is on it."""
-
-    query: Query
-    labels: list[Label]
-    unknown: _Share | None = Field(description="Probability that it is of no known label.")
-    evidence: Evidence | None
-    warnings: list[str]
-
-
-class SearchAnswer(LabelAnswer):
-    """What is like it, and what is on it."""
-
-    hits: list[SimilarPhoto]
-    vector: list[float] = Field(description="The embedding that was searched for, to go on asking with.")
+    vector: tuple[float, ...] = ()

@@ -32,7 +32,7 @@ def hit(file: Path, rank: int = 1, **changes: object) -> Hit:
     values: dict[str, object] = {
         "rank": rank, "similarity": 0.9 - rank / 100, "path": str(file), "photo_id": rank, "view_id": rank,
         "view": "whole", "box": Box(), "label": "wren", "label_probability": 0.5,
-        "captured_at": "2023-05-14T06:30:12", "latitude": 47.123456, "longitude": 9.654321, "camera": "Z 9",
+        "captured_at": "2023-05-14T06:30:12", "lat": 47.123456, "lon": 9.654321, "camera": "Z 9",
         "file": os.fsencode(file),
     }  # fmt: skip
     return Hit(**{**values, **changes})  # type: ignore[arg-type]

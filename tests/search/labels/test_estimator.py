@@ -105,7 +105,7 @@ def verify_in(path: Path, labels: dict[str, str]) -> None:
 
 def voters(result: QueryResult) -> list[str]:
     assert result.evidence is not None
-    return [Path(voter.path).name for voter in result.evidence.voters]
+    return [Path(voter.path).name for voter in result.evidence.neighbours]
 
 
 def labelled(path: Path, where: Where | None = None, confidence: float = 0.3) -> dict[str, Prediction]:
@@ -189,7 +189,7 @@ def test_an_event_is_one_even_if_the_frame_that_links_it_is_not_verified(make_ca
     with Catalog.open(made.store.path) as opened:
         evidence = opened.query(frames[2][0]).evidence
     assert evidence is not None
-    assert [voter.photo_id for voter in evidence.voters] == [far]
+    assert [voter.photo_id for voter in evidence.neighbours] == [far]
 
 
 @pytest.mark.parametrize("verified", ["burst", "export of burst"])
@@ -213,7 +213,7 @@ def test_an_export_is_of_the_event_of_its_original(make_catalog: Any, verified: 
             evidence = opened.query(photo_id).evidence
             assert evidence is not None
             expected = verified if name == "other" else "other"
-            assert [voter.photo_id for voter in evidence.voters] == [photos[expected][0]]
+            assert [voter.photo_id for voter in evidence.neighbours] == [photos[expected][0]]
 
 
 def test_predictions_never_vote(catalog: Path, archive: Path) -> None:
@@ -312,10 +312,10 @@ def test_the_answer_is_the_formula_on_what_the_catalog_holds(
             assert label.p_knn == pytest.approx(expected.p_knn[0, place], abs=1e-6)
         assert result.evidence is not None
         assert result.evidence.knn_weight == pytest.approx(expected.knn_weight[0], abs=1e-5)
-        assert [voter.similarity for voter in result.evidence.voters] == sorted(
-            (voter.similarity for voter in result.evidence.voters), reverse=True
+        assert [voter.similarity for voter in result.evidence.neighbours] == sorted(
+            (voter.similarity for voter in result.evidence.neighbours), reverse=True
         )
-        assert {Path(v.path).name: v.label for v in result.evidence.voters} == VERIFIED_AS
+        assert {Path(v.path).name: v.label for v in result.evidence.neighbours} == VERIFIED_AS
 
 
 def test_a_query_and_a_label_run_say_the_same(catalog: Path, archive: Path) -> None:
@@ -355,8 +355,8 @@ def test_without_verified_photos_the_network_speaks_alone(
     assert [label.probability for label in result.labels] == pytest.approx(sorted(p, reverse=True), abs=1e-5)
     assert all(label.p_knn is None for label in result.labels)
     assert result.evidence is not None
-    assert (result.evidence.knn_weight, result.evidence.voters) == (0.0, ())
-    assert not result.evidence.is_calibrated
+    assert (result.evidence.knn_weight, result.evidence.neighbours) == (0.0, ())
+    assert not result.evidence.calibrated
     assert 0 <= (result.unknown or 0.0) <= 1
 
 
@@ -371,7 +371,7 @@ def test_only_positive_labels_in_force_vote(catalog: Path, archive: Path) -> Non
     with Catalog.open(catalog, "read") as opened:
         evidence = opened.query(archive / "original.png").evidence
     assert evidence is not None
-    assert [(Path(voter.path).name, voter.label) for voter in evidence.voters] == [
+    assert [(Path(voter.path).name, voter.label) for voter in evidence.neighbours] == [
         ("other14.png", "species e")
     ]
 
@@ -416,7 +416,7 @@ def test_an_open_catalog_sees_new_labels_photos_and_calibrations(catalog: Path, 
             assert estimate_state(opened.store) == state
         calibrated = opened.query(archive / "original.png")
         assert calibrated.evidence is not None
-        assert calibrated.evidence.is_calibrated
+        assert calibrated.evidence.calibrated
         assert calibrated.labels != by_photos.labels
 
 

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[4]
-NAMES = {"latitude", "longitude", "latitudes", "longitudes"}
+NAMES = {"latitude", "longitude", "latitudes", "longitudes", "lat", "lon"}
 ASKS = {
     "birdsearch.search.query.location_privacy.coarsening": "hides what is to be hidden",
     "birdsearch.search.sightings.find": "tells places of frames as `with_told_places` and `told_place` give them",
@@ -15,7 +15,6 @@ ASKS = {
 
 MAY = {
     "search/query/location_privacy/facts.py": "finds out what is hidden",
-    "search/query/hits.py": "holds what it is given",
     "search/query/retrieval.py": "gives hits to the Python API, which tells everything; outputs coarsen them",
     "search/sightings/frames.py": "reads what sightings are joined from",
     "search/sightings/build.py": "joins what is within reach of each other, and so hidden as a whole",
