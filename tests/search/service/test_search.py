@@ -238,7 +238,8 @@ def test_feedback_moves_a_search_as_rocchio_says(
         return np.asarray(unit[[place[one] for one in some]].mean(axis=0))
 
     def nearest(vector: np.ndarray, without: Sequence[int]) -> list[int]:
-        order = np.argsort(-(unit @ vector), kind="stable")
+        # Two examples are exactly as far from their mean: of equals the smaller id comes first.
+        order = np.argsort(-(unit @ vector).round(9), kind="stable")
         return [photo_ids[at] for at in order if photo_ids[at] not in without]
 
     answer = search(client, photo_id=asked, like=like, unlike=unlike, k=10)
