@@ -171,11 +171,11 @@ def reject(photos: tuple[str, ...], forget: bool, who: str, catalog: Path) -> No
 @format_option
 def list_rejected(catalog: Path, fmt: str) -> None:
     """List the pairs of photos that somebody said are no copies."""
+    from birdsearch.indexer.catalog.copies import read_distinct_pairs
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.search.dedup.distinct import rejected_pairs
 
     with CatalogStore.open(catalog) as store:
-        pairs = rejected_pairs(store)
+        pairs = read_distinct_pairs(store)
         paths = photo_paths(store, {each for pair in pairs for each in (pair.first_id, pair.second_id)})
     rows: list[dict[str, object]] = [
         {

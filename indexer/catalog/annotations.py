@@ -31,6 +31,7 @@ __all__ = [
     "Verdict",
     "VerifiedLabel",
     "history",
+    "labelled_among",
     "labelled_photos",
     "labels_in_force",
     "preview",
@@ -576,3 +577,15 @@ def labelled_photos(
     if not with_lost:
         statement = statement.where(live_photo(view.c.photo_id))
     return statement if taxon_ids is None else statement.where(row.c.taxon_id.in_(taxon_ids))
+
+
+def labelled_among(store: CatalogStore, photo_ids: Sequence[int]) -> frozenset[int]:
+    """Choose those of some photos that bear a verified label."""
+    found: set[int] = set()
+    with store.reading() as connection:
+        for some in chunks(photo_ids):
+            rows = connection.execute(
+                labelled_photos(with_lost=False).where(schema.view.c.photo_id.in_(some))
+            )
+            found.update(row.photo_id for row in rows)
+    return frozenset(found)

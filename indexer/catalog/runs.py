@@ -17,8 +17,11 @@ from birdsearch.version import __version__
 
 __all__ = [
     "VectorSettings",
+    "begin_run",
     "decode_mode",
+    "end_run",
     "finish_run",
+    "record_run",
     "recorded_failure",
     "recorded_run",
     "start_run",
@@ -74,6 +77,24 @@ def finish_run(
         .where(schema.run.c.id == run_id)
         .values(finished_at=now(), outcome=outcome, counts=json.dumps(counts))
     )
+
+
+def begin_run(store: CatalogStore, command: str, model_id: int | None = None) -> int:
+    """Record that a command begins; return its run's id."""
+    with store.writing() as connection:
+        return start_run(connection, command, model_id)
+
+
+def end_run(store: CatalogStore, run_id: int, counts: Mapping[str, object], outcome: str = "done") -> None:
+    """Record how a run ended, with what it did in JSON types."""
+    with store.writing() as connection:
+        finish_run(connection, run_id, counts, outcome)
+
+
+def record_run(store: CatalogStore, command: str, model_id: int | None, counts: Mapping[str, object]) -> None:
+    """Record a command that is done, with what it did in JSON types."""
+    with store.writing() as connection:
+        finish_run(connection, start_run(connection, command, model_id), counts)
 
 
 @contextlib.contextmanager

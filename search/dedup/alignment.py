@@ -62,7 +62,7 @@ class Prepared:
         self._planes: dict[float, Array] = {}
 
     def templates(self, shape: int) -> tuple[Array, Array]:
-        """The points of the picture at all horizontal places of the search, and their energy at all places."""
+        """Return the points of the picture at all horizontal shifts of the search, and their energy."""
         if shape not in self._templates:
             table = _search_table(shape)
             reduce = reducer(_SEARCHED, _POINTS)
@@ -105,7 +105,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Table:
-    """The places of the coarse search, S scales and T shifts.
+    """The shifts of the coarse search, S scales and T shifts.
 
     Attributes:
         across, down: (S, T, 16, 32) and (S, T * 16, 32), what each point is interpolated from.
@@ -344,7 +344,7 @@ def _refined(
 def _window(
     part: Part, side: int = SIDE, limits: tuple[float, float] = _WHOLE
 ) -> tuple[Array, Array, slice, slice] | None:
-    """What places the second picture's pixels on the first's, and the columns and rows that both show.
+    """Return what maps the second picture's pixels to the first's, and the columns and rows that both show.
 
     `limits` are the first and the last height that count, as parts of the first picture.
     """
@@ -362,11 +362,11 @@ def _window(
 def _placing(
     side: int, other: int, low: float, size: float, edge: float = 0.0
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Cubic interpolation (Catmull-Rom) of `other` pixels at `side` places; and the places well inside both."""
-    places = (np.arange(side) + 0.5) / side
-    at = (places - low) / size
+    """Interpolate `other` pixels at `side` positions by Catmull-Rom; also return the positions well inside both."""
+    centres = (np.arange(side) + 0.5) / side
+    at = (centres - low) / size
     margin = edge / side
-    inside = (at >= margin) & (at <= 1 - margin) & (places > margin) & (places < 1 - margin)
+    inside = (at >= margin) & (at <= 1 - margin) & (centres > margin) & (centres < 1 - margin)
     exact = np.clip(at * other - 0.5, 0, other - 1)
     whole = np.floor(exact).astype(np.int64)
     f = (exact - whole)[:, None]
@@ -495,8 +495,8 @@ def reducer(side: int, smaller: int) -> Array:
 
 @functools.lru_cache(maxsize=1024)
 def _gaussian(side: int, sigma: float) -> Array:
-    places = np.arange(side)
-    table = np.exp(-0.5 * ((places[:, None] - places) / sigma) ** 2)
+    pixels = np.arange(side)
+    table = np.exp(-0.5 * ((pixels[:, None] - pixels) / sigma) ** 2)
     return np.asarray(table / table.sum(axis=1, keepdims=True), np.float32)
 
 

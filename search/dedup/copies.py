@@ -141,22 +141,22 @@ def candidate_pairs(
 
 
 def _by_hash(phashes: NDArray[np.uint64], has_hash: NDArray[np.bool_], rules: CopyRules) -> NDArray[np.int64]:
-    places = np.flatnonzero(has_hash & (phashes != 0))
-    hashes = phashes[places]
+    rows = np.flatnonzero(has_hash & (phashes != 0))
+    hashes = phashes[rows]
     # A turn and its inverse find the same pairs: half of the four quarter turns would do, all are simpler.
     variants = turned_hashes(hashes) if rules.rotations else hashes[None]
     held, size = [np.zeros((0, 3), np.int64)], 0
     for variant in variants:
         for left, right, differing in near_hashes(variant, hashes, rules.bits):
             keep = left != right
-            rows = np.stack([left[keep], right[keep], differing[keep]], axis=1)
-            held += [rows, rows[:, [1, 0, 2]]]
-            size += 2 * len(rows)
+            pairs = np.stack([left[keep], right[keep], differing[keep]], axis=1)
+            held += [pairs, pairs[:, [1, 0, 2]]]
+            size += 2 * len(pairs)
             if size > _HELD:
                 held = [_nearest(np.concatenate(held), rules.neighbours)]
                 size = len(held[0])
     nearest = _nearest(np.concatenate(held), rules.neighbours)
-    return places[nearest[:, :2]]
+    return rows[nearest[:, :2]]
 
 
 def _nearest(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -187,7 +187,7 @@ def verify_pairs(
     """The candidates that are copies, as their pictures show.
 
     Args:
-        pairs: (P, 2) int64 places; pairs with one first photo should follow each other, so that its picture is
+        pairs: (P, 2) int64 rows; pairs with one first photo should follow each other, so that its picture is
             prepared once.
         fingerprint_of: The small picture of the photo at a place; None if there is none, and then no copy.
         rules: What is a copy.
@@ -272,13 +272,13 @@ def copy_groups(
 
     Returns:
         Groups of at least two, each rising, in the order of their first photos. Of equally alike pairs the one with
-        the lesser places is taken first.
+        the lesser rows is taken first.
 
     Raises:
         InvalidInputError: A place is not below `count`.
     """
     if any(not 0 <= pair.first < pair.second < count for pair in pairs):
-        raise InvalidInputError(f"pairs must be of two different places below {count}, the lesser first")
+        raise InvalidInputError(f"pairs must be of two different rows below {count}, the lesser first")
     refused = set(distinct)
     copies: dict[int, set[int]] = {}
     kept = [pair for pair in pairs if (pair.first, pair.second) not in refused]

@@ -26,14 +26,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.display_path import display_path
-from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.annotations import labelled_among
+from birdsearch.indexer.catalog.copies import read_distinct_pairs, read_newest_photos
+from birdsearch.indexer.catalog.quarantine import has_planned_moves
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.roots import absent_roots
-from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.runs import record_run
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.model.images.worker.pool import usual_decoders
@@ -45,20 +46,12 @@ from birdsearch.search.dedup.copies import (
     missing_pairs,
     verify_pairs,
 )
-from birdsearch.search.dedup.distinct import rejected_pairs
+from birdsearch.search.dedup.files import FileTable, Folders
 from birdsearch.search.dedup.fingerprint import compare
 from birdsearch.search.dedup.fingerprint_store import FingerprintStore
-from birdsearch.search.dedup.groups import CopyFile, CopyGroup, GroupMaker, Role, labelled_among
+from birdsearch.search.dedup.groups import CopyFile, CopyGroup, GroupMaker, Role
 from birdsearch.search.dedup.keep import KeepRules
-from birdsearch.search.dedup.photos import (
-    FileTable,
-    Folders,
-    PhotoArrays,
-    new_photos,
-    reaching,
-    two_exposures,
-    without,
-)
+from birdsearch.search.dedup.photos import PhotoArrays, reaching, two_exposures, without
 from birdsearch.search.query.filters import Folder, Where
 
 __all__ = ["CopyFile", "CopyGroup", "DedupOptions", "DedupResult", "Role", "find_copies"]
@@ -156,19 +149,19 @@ def find_copies(
         for name in references.unrelated([path for _, path in store.roots()])
     ]
     warnings += [f"{line}. Its files take no part" for line in absent_roots(store)]
-    if _is_cut_short(store):
+    if has_planned_moves(store):
         warnings.append(
             "an --apply was cut short; the next one, or `birdsearch dedup undo`, looks what it moved"
         )
     photos = PhotoArrays.read(store, record, where)
     files = FileTable(store, where)
     count = len(photos.ids)
-    distinct = photos.place_pairs((pair.first_id, pair.second_id) for pair in rejected_pairs(store))
+    distinct = photos.row_pairs((pair.first_id, pair.second_id) for pair in read_distinct_pairs(store))
     pairs = candidate_pairs(photos.unit, photos.phashes, photos.has_hash, options.rules)
     pairs = _comparable(store, photos, files, pairs, distinct)
     several = photos.with_several_files(store)
     if options.only_new:
-        fresh = new_photos(store)
+        fresh = read_newest_photos(store)
         pairs = reaching(pairs, np.isin(photos.ids, fresh))
         several = several[np.isin(several, fresh)]
     files.read(several.tolist())
@@ -184,7 +177,7 @@ def find_copies(
     def verified(some: NDArray[np.int64]) -> list[CopyPair]:
         return verify_pairs(
             some,
-            lambda place: fingerprints.get(int(photos.ids[place])),
+            lambda row: fingerprints.get(int(photos.ids[row])),
             options.rules,
             lambda done, total: progress("comparing", done, total),
         )
@@ -224,27 +217,19 @@ def _comparable(
     pairs: NDArray[np.int64],
     distinct: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """The pairs that may be copies as far as cameras, times, file names and people say: (P, 2) places."""
+    """Return the pairs of rows, (P, 2), that may be copies by their cameras, times, file names and rejections."""
     apart, doubtful = two_exposures(store, photos, pairs)
     files.read(photos.ids[np.unique(pairs[~apart])].tolist())
     others = files.camera_pairs(_ids(photos, pairs[~apart])) + files.numbered_apart(
         _ids(photos, pairs[doubtful])
     )
-    return without(pairs[~apart], np.concatenate([distinct, photos.place_pairs(others)]), len(photos.ids))
-
-
-def _is_cut_short(store: CatalogStore) -> bool:
-    row = schema.quarantine.c
-    with store.reading() as connection:
-        return (
-            connection.execute(sa.select(row.id).where(row.state == "planned").limit(1)).first() is not None
-        )
+    return without(pairs[~apart], np.concatenate([distinct, photos.row_pairs(others)]), len(photos.ids))
 
 
 def _members(
     photos: PhotoArrays, found: Sequence[CopyPair], distinct: np.ndarray, several: np.ndarray
 ) -> list[list[int]]:
-    """Photo ids by group: those of near-copies, and single photos that have several files."""
+    """Return photo ids by group: those of near-copies, and single photos that have several files."""
     members = [
         photos.ids[list(group)].tolist()
         for group in copy_groups(len(photos.ids), found, [(int(a), int(b)) for a, b in distinct])
@@ -262,7 +247,7 @@ def _ids(photos: PhotoArrays, pairs: NDArray[np.int64]) -> Iterator[tuple[int, i
 def _describer(
     photos: PhotoArrays, found: Sequence[CopyPair], fingerprints: FingerprintStore, rules: CopyRules
 ) -> Callable[[int, int], tuple[float, str]]:
-    """Similarity of a kept photo and another, by their ids, and how the other one differs from the kept."""
+    """Return a function that compares a kept photo and another, by their ids; see `Describe`."""
     by_ids = {(int(photos.ids[pair.first]), int(photos.ids[pair.second])): pair for pair in found}
 
     def describe(kept_id: int, other_id: int) -> tuple[float, str]:
@@ -316,5 +301,4 @@ def _record(store: CatalogStore, record: ModelRecord, result: DedupResult) -> No
     if not store.writable:
         return
     counts = {"photos": result.photos, "pairs": result.pairs, "groups": len(result.groups)}
-    with store.writing() as connection:
-        finish_run(connection, start_run(connection, _COMMAND, record.id), counts)
+    record_run(store, _COMMAND, record.id, counts)

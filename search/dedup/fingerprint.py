@@ -239,7 +239,7 @@ def _overlap(part: NDArray[np.float64], turn: str, *, is_swapped: bool) -> _Part
         left, width, top, height = -left / width, 1 / width, -top / height, 1 / height
     corners = np.clip(np.array([[left, top], [left + width, top + height]]), 0.0, 1.0)
     if is_swapped:
-        # The places are those of the first after its turn; the corners are turned back.
+        # The shifts are those of the first after its turn; the corners are turned back.
         name = _inverse(turn)
         if name.startswith("mirror"):
             corners[:, 0] = 1 - corners[:, 0]

@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-
-import sqlalchemy as sa
 
 from birdsearch.errors import CatalogError, CatalogLockedError, CatalogReadOnlyError
-from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.store import CatalogStore, chunks
+from birdsearch.indexer.catalog.copies import read_fingerprint, read_fingerprints, write_fingerprints
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.model.images.decode import DecodedPhoto
 from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.model.images.worker.pool import Decoded, DecodePool, DecodeTask, Failed, Verdict
+from birdsearch.search.dedup.files import StoredFile
 from birdsearch.search.dedup.fingerprint import FINGERPRINT_VERSION, Fingerprint, fingerprint
 
-__all__ = ["FingerprintStore", "StoredFile"]
+__all__ = ["FingerprintStore"]
 
 _INPUT_SIZE = (256, 256)
 # Fingerprints that are written together, and that are held at a time where the catalog keeps them.
 _BATCH, _HELD = 256, 2048
 _CHANGED = "its content changed since it was indexed"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file that the catalog holds as present.
-
-    Attributes:
-        photo_id: Its photo.
-        path: Absolute path.
-        size: Bytes, when it was indexed.
-        mtime_ns: Time of the last change of its content, when it was indexed.
-        is_new: It was indexed, or found changed, by the newest `index` run.
-        digest: Digest of the file, or its SHA-256.
-        capture: What it says about its photo, where that is another than the photo's row says; see
-            `birdsearch.indexer.catalog.file_metadata`.
-    """
-
-    photo_id: int
-    path: bytes
-    size: int
-    mtime_ns: int
-    is_new: bool = False
-    digest: bytes = b""
-    capture: str | None = None
 
 
 class FingerprintStore:
@@ -63,16 +36,12 @@ class FingerprintStore:
         self._held: OrderedDict[int, Fingerprint] = OrderedDict()
 
     def get(self, photo_id: int) -> Fingerprint:
-        """The fingerprint of a photo that `make` did not name a problem for."""
+        """Return the fingerprint of a photo that `make` named no problem for."""
         found = self._held.get(photo_id)
         if found is None:
             content = self._own.get(photo_id)
             if content is None:
-                table = schema.fingerprint.c
-                with self._store.reading() as connection:
-                    content = connection.execute(
-                        sa.select(table.content).where(table.photo_id == photo_id)
-                    ).scalar_one()
+                content = read_fingerprint(self._store, photo_id)
             found = self._held[photo_id] = Fingerprint.from_bytes(content)
             if len(self._held) > _HELD:
                 self._held.popitem(last=False)
@@ -87,7 +56,7 @@ class FingerprintStore:
         limits: PhotoLimits,
         progress: Callable[[int, int], None],
     ) -> dict[int, str]:
-        """See to it that photos have fingerprints, decoding those that have none.
+        """Make the fingerprints of the photos that have none, by decoding them.
 
         A photo is read from the first of its files whose content still is what was indexed.
 
@@ -95,7 +64,7 @@ class FingerprintStore:
             files: Present files by photo id, in the order in which they are tried.
             workers: Decoder processes.
             limits: What one photo may cost.
-            progress: Told how many photos are done, and of how many.
+            progress: Called with how many photos are done, and of how many.
 
         Returns:
             Why a photo has no fingerprint, by photo id.
@@ -120,25 +89,19 @@ class FingerprintStore:
         return problems | {photo_id: "no file of it is there" for photo_id in digests if not files[photo_id]}
 
     def _without(self, photo_ids: Sequence[int]) -> dict[int, bytes]:
-        """Digests of the photos that have no whole fingerprint of this version, by photo id."""
-        photo, table = schema.photo.c, schema.fingerprint.c
-        found: dict[int, bytes] = {}
-        with self._store.reading() as connection:
-            for some in chunks([each for each in photo_ids if each not in self._own]):
-                rows = connection.execute(
-                    sa.select(photo.id, photo.digest, table.version, table.content)
-                    .outerjoin(schema.fingerprint, table.photo_id == photo.id)
-                    .where(photo.id.in_(some))
-                    .order_by(photo.digest)
-                )
-                found.update((row.id, row.digest) for row in rows if not _is_whole(row.version, row.content))
-        return found
+        """Return the digests of the photos that have no whole fingerprint of this version, by photo id."""
+        unknown = [photo_id for photo_id in photo_ids if photo_id not in self._own]
+        return {
+            photo_id: stored.digest
+            for photo_id, stored in read_fingerprints(self._store, unknown)
+            if not _is_whole(stored.version, stored.content)
+        }
 
     @staticmethod
     def _decoded(
         left: dict[int, list[StoredFile]], digests: dict[int, bytes], workers: int, limits: PhotoLimits
     ) -> Iterator[tuple[int, DecodedPhoto | None, str]]:
-        """Photo id and the photo, or why there is none: from the first files, then the next where those failed."""
+        """Yield photo ids, each with the photo or why there is none: from its first file, then the next."""
         wanted: set[bytes | None] = set(digests.values())
         pool = DecodePool(
             workers=workers,
@@ -168,26 +131,11 @@ class FingerprintStore:
                 undone = failed
 
     def _keep(self, ready: dict[int, bytes]) -> None:
-        rows = [
-            {"photo_id": photo_id, "version": FINGERPRINT_VERSION, "content": content}
-            for photo_id, content in sorted(ready.items())
-        ]
         try:
-            if rows:
-                self._write(rows)
+            write_fingerprints(self._store, FINGERPRINT_VERSION, ready)
         except (CatalogReadOnlyError, CatalogLockedError):
             self._own |= ready
         ready.clear()
-
-    def _write(self, rows: list[dict[str, object]]) -> None:
-        with contextlib.ExitStack() as opened:
-            store = self._store
-            if not store.writable:
-                # For this moment only: whoever only looks for copies is in nobody's way.
-                store = opened.enter_context(CatalogStore.open(store.path, "edit", purpose="fingerprints"))
-                store.check_is(self._store)
-            with store.writing() as connection:
-                connection.execute(sa.insert(schema.fingerprint).prefix_with("OR REPLACE"), rows)
 
 
 def _is_whole(version: int | None, content: bytes | None) -> bool:

@@ -7,24 +7,21 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-import sqlalchemy as sa
-
 from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labelled_photos
-from birdsearch.indexer.catalog.store import CatalogStore, chunks
+from birdsearch.indexer.catalog.annotations import labelled_among
+from birdsearch.indexer.catalog.copies import CopyFacts, read_copy_facts
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.model.images.exif import CAPTURE_FIELDS
 from birdsearch.search.dedup.companions import FolderNames, keywords_of
-from birdsearch.search.dedup.fingerprint_store import StoredFile
+from birdsearch.search.dedup.files import FileTable, Folders, StoredFile
 from birdsearch.search.dedup.keep import FileFacts, KeepRules, choose
-from birdsearch.search.dedup.photos import FileTable, Folders
 
-__all__ = ["CopyFile", "CopyGroup", "Describe", "GroupMaker", "Role", "keep_another", "labelled_among"]
+__all__ = ["CopyFile", "CopyGroup", "Describe", "GroupMaker", "Role", "keep_another"]
 
 Role = Literal["keep", "move", "reference", "linked"]
 """Kept; may be moved; lies in a reference folder; has several paths, so that moving it would free nothing."""
@@ -153,7 +150,7 @@ class GroupMaker:
             members: Photo ids by group.
         """
         photo_ids = [photo_id for group in members for photo_id in group]
-        facts = _photo_facts(self._store, photo_ids)
+        facts = read_copy_facts(self._store, photo_ids)
         self._labelled = labelled_among(self._store, photo_ids)
         made = (self._group(part, facts) for group in members for part in self._exposures(group, facts))
         return sorted(
@@ -173,7 +170,9 @@ class GroupMaker:
             lines.append(f"{first}{more} left out: {reason}")
         return lines
 
-    def _exposures(self, photo_ids: Sequence[int], facts: dict[int, Any]) -> list[list[list[StoredFile]]]:
+    def _exposures(
+        self, photo_ids: Sequence[int], facts: Mapping[int, CopyFacts]
+    ) -> list[list[list[StoredFile]]]:
         """The files of a group of photos, each with all its paths; frames that show exactly the same are parted.
 
         They are one photo, as the black frames of a camera trap are, and no copies: their names have different
@@ -202,7 +201,7 @@ class GroupMaker:
             parts.setdefault(time if each[0].photo_id in apart else None, []).append(each)
         return list(parts.values())
 
-    def _group(self, found: Sequence[list[StoredFile]], facts: dict[int, Any]) -> CopyGroup | None:
+    def _group(self, found: Sequence[list[StoredFile]], facts: Mapping[int, CopyFacts]) -> CopyGroup | None:
         if len(found) < 2:
             return None
         judged = [self._facts(each, facts[each[0].photo_id]) for each in found]
@@ -213,10 +212,10 @@ class GroupMaker:
             return None
         kept, why = choose(judged, self._keep)
         made = [
-            self._file(each, judge, facts, found[kept][0], "keep" if place == kept else _role(judge))
-            for place, (each, judge) in enumerate(zip(found, judged, strict=True))
+            self._file(each, judge, facts, found[kept][0], "keep" if index == kept else _role(judge))
+            for index, (each, judge) in enumerate(zip(found, judged, strict=True))
         ]
-        others = [file for place, file in enumerate(made) if place != kept]
+        others = [file for index, file in enumerate(made) if index != kept]
         others.sort(key=lambda file: (_ROLES.index(file.role), file.path))
         return CopyGroup(replace(made[kept], reason=why), tuple(others))
 
@@ -238,7 +237,7 @@ class GroupMaker:
         # Some network file systems number no files.
         return (status.st_dev, status.st_ino) if status.st_ino else file.path
 
-    def _facts(self, paths: Sequence[StoredFile], photo: Any) -> FileFacts:
+    def _facts(self, paths: Sequence[StoredFile], photo: CopyFacts) -> FileFacts:
         companions = self._names.companions_of(paths[0].path)
         says = _metadata(paths[0], photo)
         halved = photo.format == "RAW" and min(photo.width, photo.height) >= _RAW_HALVED_FROM
@@ -263,7 +262,7 @@ class GroupMaker:
         self,
         paths: Sequence[StoredFile],
         judge: FileFacts,
-        facts: dict[int, Any],
+        facts: Mapping[int, CopyFacts],
         kept: StoredFile,
         role: Role,
     ) -> CopyFile:
@@ -344,35 +343,14 @@ def _difference(describe: Describe, kept: _Shown, other: _Shown) -> tuple[float,
     )
 
 
-def _metadata(file: StoredFile, photo: Any) -> Mapping[str, Any]:
+def _metadata(file: StoredFile, photo: CopyFacts) -> Mapping[str, Any]:
     """What a file says about how its photo was taken."""
     if file.capture is not None:
         return {**dict.fromkeys(CAPTURE_FIELDS), **json.loads(file.capture)}
-    return {name: getattr(photo, name) for name in CAPTURE_FIELDS}
+    return photo.capture
 
 
 def _role(judge: FileFacts) -> Role:
     if judge.is_reference:
         return "reference"
     return "linked" if judge.is_linked else "move"
-
-
-def _photo_facts(store: CatalogStore, photo_ids: Iterable[int]) -> dict[int, Any]:
-    facts: dict[int, Any] = {}
-    with store.reading() as connection:
-        for some in chunks(list(photo_ids)):
-            for row in connection.execute(sa.select(schema.photo).where(schema.photo.c.id.in_(some))):
-                facts[row.id] = row
-    return facts
-
-
-def labelled_among(store: CatalogStore, photo_ids: Sequence[int]) -> frozenset[int]:
-    """Choose those of some photos that bear a verified label."""
-    found: set[int] = set()
-    with store.reading() as connection:
-        for some in chunks(photo_ids):
-            rows = connection.execute(
-                labelled_photos(with_lost=False).where(schema.view.c.photo_id.in_(some))
-            )
-            found.update(row.photo_id for row in rows)
-    return frozenset(found)

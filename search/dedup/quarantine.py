@@ -1,7 +1,6 @@
 """Copies are moved out of an archive, never deleted, and every move can be undone.
 
-Each file has a row in `quarantine`: `planned`, committed before the file is touched; `moved`, once it is in its
-new place; `restored`, once it is back; `failed`, if it was not moved after all.
+`birdsearch.indexer.catalog.quarantine` keeps the undo log, in which each file has a row before it is touched.
 
 What belongs to a photo file (see `birdsearch.search.dedup.companions`) goes and comes back with it: all are planned
 in one transaction, the photo file moves first, and if one of the others cannot follow, all are put back. A run that
@@ -23,15 +22,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from birdsearch.display_path import display_path
-from birdsearch.errors import CatalogError, InvalidInputError
-from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.errors import CatalogError
+from birdsearch.indexer.catalog.copies import is_distinct
+from birdsearch.indexer.catalog.quarantine import QuarantineRow, begin_undo, fail_moves, plan_moves
+from birdsearch.indexer.catalog.runs import begin_run, end_run
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.dedup.companions import companions_of
-from birdsearch.search.dedup.distinct import is_rejected
 from birdsearch.search.dedup.groups import CopyFile, CopyGroup
 from birdsearch.search.dedup.moves import (
     MoveError,
@@ -44,15 +41,7 @@ from birdsearch.search.dedup.moves import (
     same_file,
     verify,
 )
-from birdsearch.search.dedup.quarantine_rows import (
-    QuarantineRow,
-    add_row,
-    fail_rows,
-    move_row,
-    read_rows,
-    recover,
-    restore_row,
-)
+from birdsearch.search.dedup.recovery import move_row, recover, restore_row
 
 __all__ = ["ApplyReport", "Refusal", "UndoReport", "apply_groups", "recover", "undo"]
 
@@ -145,8 +134,7 @@ def apply_groups(
         CatalogReadOnlyError: The catalog was opened for reading.
     """
     recovered = recover(store)
-    with store.writing() as connection:
-        run_id = start_run(connection, _APPLY_COMMAND)
+    run_id = begin_run(store, _APPLY_COMMAND)
     wanted = [(group, file) for group in groups for file in group.movable]
     counts: dict[str, object] = {}
     outcome = "failed"
@@ -171,8 +159,8 @@ def apply_groups(
         raise
     finally:
         # If the catalog itself is what failed, that error is the one to report.
-        with contextlib.suppress(CatalogError), store.writing() as connection:
-            finish_run(connection, run_id, counts, outcome)
+        with contextlib.suppress(CatalogError):
+            end_run(store, run_id, counts, outcome)
     return ApplyReport(
         run_id=run_id,
         folder=apply.folder,
@@ -201,7 +189,7 @@ class _Apply:
     def take(self, group: CopyGroup, file: CopyFile) -> None:
         """Move a file of a group with all that belongs to it, or say why not."""
         kept = group.kept
-        if is_rejected(self._store, file.photo_id, kept.photo_id):
+        if is_distinct(self._store, file.photo_id, kept.photo_id):
             self._refuse(file.path, f"was said meanwhile to be no copy of {display_path(kept.path)}")
             return
         try:
@@ -217,14 +205,14 @@ class _Apply:
         except MoveError as error:
             self._refuse(file.path, str(error))
             return
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             self.at_work = row.original
             try:
                 move_row(self._store, row)
             except MoveError as error:
-                fail_rows(self._store, rows[place:])
-                whose = f"{display_path(row.original)}, which belongs to it, " if place else ""
-                self._put_back(file, rows[:place], f"{whose}{error}")
+                fail_moves(self._store, rows[index:])
+                whose = f"{display_path(row.original)}, which belongs to it, " if index else ""
+                self._put_back(file, rows[:index], f"{whose}{error}")
                 return
         if not is_still(kept.path, seen):
             # Nothing of ours did that; the copy may be the last one that there is.
@@ -253,20 +241,18 @@ class _Apply:
                 digests[companion] = verify(companion, None).digest
             except MoveError as error:
                 raise MoveError(f"{display_path(companion)}, which belongs to it, {error}") from error
-        rows: list[QuarantineRow] = []
-        with self._store.writing() as connection:
-            for path, digest in digests.items():
-                row = QuarantineRow(
-                    run_id=self._run_id,
-                    photo_id=file.photo_id,
-                    keeper_id=kept.photo_id,
-                    original=path,
-                    moved_to=free_name(os.path.join(self.folder, name_below(self._roots, path))),
-                    digest=digest,
-                    companion_of=rows[0].id if rows else None,
-                )
-                rows.append(add_row(connection, row))
-        return rows
+        rows = [
+            QuarantineRow(
+                run_id=self._run_id,
+                photo_id=file.photo_id,
+                keeper_id=kept.photo_id,
+                original=path,
+                moved_to=free_name(os.path.join(self.folder, name_below(self._roots, path))),
+                digest=digest,
+            )
+            for path, digest in digests.items()
+        ]
+        return plan_moves(self._store, rows)
 
     def _put_back(self, file: CopyFile, rows: Sequence[QuarantineRow], reason: str) -> None:
         """Put back what has moved of a photo file and its companions, the photo file first."""
@@ -322,11 +308,7 @@ def undo(
         CatalogReadOnlyError: The catalog was opened for reading.
     """
     recovered = recover(store)
-    row = schema.quarantine.c
-    with store.writing() as connection:
-        undone = _run_to_undo(connection, run_id)
-        rows = read_rows(connection, row.run_id == undone, row.state == "moved")
-        undo_id = start_run(connection, _UNDO_COMMAND)
+    undone, undo_id, rows = begin_undo(store, _UNDO_COMMAND, run_id)
     restored = done = 0
     interrupted = False
     refused: list[Refusal] = []
@@ -348,24 +330,8 @@ def undo(
         done += len(unit)
         progress(done, len(rows))
     counts = {"undone_run": undone, "restored": restored, "refused": len(refused)}
-    with store.writing() as connection:
-        finish_run(connection, undo_id, counts, "interrupted" if interrupted else "done")
+    end_run(store, undo_id, counts, "interrupted" if interrupted else "done")
     return UndoReport(undo_id, undone, restored, tuple(refused), recovered, interrupted)
-
-
-def _run_to_undo(connection: sa.Connection, run_id: int | None) -> int:
-    row = schema.quarantine.c
-    newest = connection.execute(sa.select(sa.func.max(row.run_id)).where(row.state == "moved")).scalar_one()
-    if run_id is None:
-        if newest is None:
-            raise InvalidInputError("there is nothing to undo: no file is in quarantine")
-        return int(newest)
-    states = set(connection.execute(sa.select(row.state).where(row.run_id == run_id)).scalars())
-    if "moved" not in states:
-        what = "put back what it moved already" if "restored" in states else "moved no files"
-        hint = "" if newest is None else f"; run {newest} did, and its files are in quarantine"
-        raise InvalidInputError(f"run {run_id} {what}, so there is nothing to undo{hint}")
-    return run_id
 
 
 def _units(rows: Sequence[QuarantineRow]) -> list[list[QuarantineRow]]:

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.copies import read_distinct_pairs
 from birdsearch.indexer.catalog.live import live_file
 from birdsearch.indexer.catalog.store import CatalogStore, chunks, now
-from birdsearch.search.dedup.distinct import rejected_pairs
 from birdsearch.search.dedup.fingerprint import compare
 from birdsearch.search.dedup.fingerprint_store import FingerprintStore
 from birdsearch.search.dedup.groups import CopyGroup, Describe, keep_another
@@ -81,7 +81,7 @@ class FoundCopies:
                 return None
             found = self._found
         live = _live_photos(store, {file.photo_id for group in found.groups.values() for file in group.files})
-        apart = {(pair.first_id, pair.second_id) for pair in rejected_pairs(store)}
+        apart = {(pair.first_id, pair.second_id) for pair in read_distinct_pairs(store)}
         shown = {
             group_id: left
             for group_id, group in found.groups.items()

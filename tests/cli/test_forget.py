@@ -22,11 +22,12 @@ from birdsearch.cli.sightings import sightings
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import history, labels_in_force, record
+from birdsearch.indexer.catalog.copies import read_distinct_pairs
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
 from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.indexer.vectors.index import VectorIndex
-from birdsearch.search.dedup.distinct import reject, rejected_pairs
+from birdsearch.search.dedup.distinct import reject
 
 if TYPE_CHECKING:
     from birdsearch.model.inference import Model
@@ -119,7 +120,7 @@ def test_a_photo_without_a_file_is_forgotten_with_all_that_is_known_of_it_and_co
     after = place.rows()
     assert {row[0] for row in before["photo"]} - {row[0] for row in after["photo"]} == gone
     with CatalogStore.open(place.catalog) as store:
-        (pair,) = rejected_pairs(store)
+        (pair,) = read_distinct_pairs(store)
         assert gone.isdisjoint((pair.first_id, pair.second_id))
         assert history(store) == []
     assert after["merged_photo"] == after["former_digest"] == []
@@ -165,7 +166,7 @@ def test_a_photo_that_was_indexed_again_meanwhile_gets_back_what_was_known_of_it
         assert store.current_id(anew) == photo_id
         assert [(each.photo_id, each.name) for each in labels_in_force(store)] == [(photo_id, "Reed owl")]
         assert {each.label.name for each in history(store)} == {"Moss owl", "Fen owl", "Reed owl"}
-        assert len(rejected_pairs(store)) == 3
+        assert len(read_distinct_pairs(store)) == 3
         model = store.active_model()
         assert model is not None
         vectors = VectorIndex.open(store, model.id, model.embedding_size)

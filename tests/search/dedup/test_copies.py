@@ -230,5 +230,5 @@ def test_too_large_a_crowd_is_not_completed() -> None:
 
 def test_places_that_do_not_exist_are_refused() -> None:
     for wrong in (pair(1, 1), pair(2, 1), pair(0, 3), pair(-1, 1)):
-        with pytest.raises(InvalidInputError, match="places below 3"):
+        with pytest.raises(InvalidInputError, match="rows below 3"):
             copy_groups(3, [wrong])

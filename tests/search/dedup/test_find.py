@@ -18,17 +18,19 @@ from PIL import Image
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import record
+from birdsearch.indexer.catalog.copies import read_distinct_pairs
 from birdsearch.indexer.catalog.outcomes import EmbeddedFile
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
 from birdsearch.indexer.plan import make_plan
 from birdsearch.indexer.writer import CatalogWriter
 from birdsearch.model.images.decode import DecodedPhoto, decode_photo, digest_file
-from birdsearch.search.dedup.distinct import reject, rejected_pairs, unreject
+from birdsearch.search.dedup.distinct import reject, unreject
+from birdsearch.search.dedup.files import Folders
 from birdsearch.search.dedup.find import CopyGroup, DedupOptions, DedupResult, find_copies
 from birdsearch.search.dedup.fingerprint import FINGERPRINT_VERSION, fingerprint
 from birdsearch.search.dedup.keep import KeepRules
-from birdsearch.search.dedup.photos import Folders, PhotoArrays, compare_exposures, reaching, without
+from birdsearch.search.dedup.photos import PhotoArrays, compare_exposures, reaching, without
 from birdsearch.search.query.filters import Where
 
 SEED = int(os.environ.get("BIRDSEARCH_TEST_SEED", "20240501"))
@@ -432,7 +434,7 @@ def test_a_rejected_group_comes_back_only_with_a_new_member_and_stays_apart(
     ids = [file.photo_id for file in three.files]
     assert reject(store, ids, "ada") == 3
     assert reject(store, ids, "ada") == 0
-    assert [(pair.who, pair.first_id < pair.second_id) for pair in rejected_pairs(store)] == [
+    assert [(pair.who, pair.first_id < pair.second_id) for pair in read_distinct_pairs(store)] == [
         ("ada", True)
     ] * 3
     assert groups(copies(store), archive) == FOUND[1:]
