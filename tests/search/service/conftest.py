@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.shared import made_once
+
 if TYPE_CHECKING:
     from birdsearch.search.service.connections import ConnectionLimits
     from birdsearch.search.service.options import ServeOptions
@@ -88,9 +90,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic archive with its truth.csv: folders of days, bursts, copies, corrupt files."""
     from birdsearch.data.synthetic import write_archive
 
-    folder = tmp_path_factory.mktemp("served") / "archive"
-    write_archive(folder, seed=_SEED, photos=_PHOTOS, workers=1)
-    return folder
+    def make(folder: Path) -> None:
+        write_archive(folder / "archive", seed=_SEED, photos=_PHOTOS, workers=1)
+
+    return made_once(tmp_path_factory, "served", make) / "archive"
 
 
 @pytest.fixture(scope="session")
@@ -103,18 +106,20 @@ def _session_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 
 @pytest.fixture(scope="session")
-def catalog_path(archive: Path, _session_environment: None) -> Path:
+def catalog_path(archive: Path, _session_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A catalog of `archive`, of the demo's own network, with the truth of half of the events as verified labels.
 
     Do not write to it: tests that do take `own_catalog`.
     """
     from birdsearch.search.catalog import Catalog
 
-    path = archive.parent / "catalog"
-    with Catalog.open(path, "create") as catalog:
-        catalog.index([archive], "demo")
-    _verify_half(archive, path)
-    return path
+    def make(folder: Path) -> None:
+        with Catalog.open(folder / "catalog", "create") as catalog:
+            catalog.index([archive], "demo")
+        _verify_half(archive, folder / "catalog")
+
+    made = made_once(tmp_path_factory, "served-catalog", make)
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("served"), dirs_exist_ok=True)) / "catalog"
 
 
 def _verify_half(archive: Path, catalog: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import io
 import itertools
 import json
+import pickle
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ from tests.search.service.two_worlds import (
     make_worlds,
     moved,
 )
+from tests.shared import made_once
 
 if TYPE_CHECKING:
     from birdsearch.model.inference import Model
@@ -134,10 +136,16 @@ def prepared(
     tmp_path_factory: pytest.TempPathFactory, tiny_model: Model, _session_environment: None
 ) -> Worlds:
     """Both worlds, with sightings and clusters."""
-    worlds = make_worlds(tmp_path_factory.mktemp("worlds"), tiny_model)
-    for world in worlds:
-        ask(world, "sightings", "", "csv")
-        ask(world, "cluster", CLUSTERS, "csv")
+
+    def make(folder: Path) -> None:
+        worlds = make_worlds(folder, tiny_model)
+        for world in worlds:
+            ask(world, "sightings", "", "csv")
+            ask(world, "cluster", CLUSTERS, "csv")
+        (folder / "worlds.pickle").write_bytes(pickle.dumps(worlds))
+
+    made = made_once(tmp_path_factory, "worlds", make)
+    worlds: Worlds = pickle.loads((made / "worlds.pickle").read_bytes())
     return worlds
 
 
