@@ -44,6 +44,10 @@ _HIDDEN_PART = 1 / 3
 # As many unknown birds as one in five are assumed when the unknown model is fitted.
 _UNKNOWN_PART = 0.2
 _COUNTS = ("photos", "groups", "labels")
+# Where labels are separable the likelihood is flat far from the defaults, and a step of the optimiser may go where
+# exponentials overflow. Bounded, the loss stays finite there, so that the line search comes back: the prior is
+# what ends the fit, never these bounds.
+_MOST_LOG, _MOST_EXPONENT = 30.0, 600.0
 _FITTED = (
     # name, whether it is fitted as a logarithm, standard deviation of the prior
     ("sharpness", True, 0.5),
@@ -422,7 +426,7 @@ def _maximise(scenes: Sequence[dict[str, Any]], start: FusionParameters) -> Fusi
 
     def parameters() -> list[torch.Tensor]:
         theta = origin + spread * moved
-        return list(torch.where(logarithmic, torch.exp(theta), theta))
+        return list(torch.where(logarithmic, torch.exp(theta.clamp(-_MOST_LOG, _MOST_LOG)), theta))
 
     def loss() -> torch.Tensor:
         a, discount, alone, outside, factor, w, floor, scale, v, mean_floor = parameters()
@@ -433,7 +437,7 @@ def _maximise(scenes: Sequence[dict[str, Any]], start: FusionParameters) -> Fusi
                 said = said - torch.logsumexp(discount * a * batch["all_logits"], dim=1, keepdim=True)
             said = torch.where(batch["verified"], said, said / discount + alone)
             from_model = torch.where(batch["known"], said, outside)
-            kernel = torch.exp((batch["alike"] - floor) / scale)
+            kernel = torch.exp(((batch["alike"] - floor) / scale).clamp_max(_MOST_EXPONENT))
             mass = torch.einsum("bk,bkc->bc", kernel, batch["votes"].double())
             from_photos = w * torch.log1p(mass) + v * (batch["means"] - mean_floor)
             from_photos = torch.where(batch["known"], from_photos, factor * from_photos)
