@@ -36,7 +36,7 @@ __all__ = ["evaluate"]
     multiple=True,
     help="Ask about the verified photos in this folder only, and let only the others answer. May be repeated.",
 )
-@click.option("--probe", is_flag=True, help="Also measure a linear probe (needs birdsearch[probe]).")
+@click.option("--probe", is_flag=True, help="Also measure a linear probe.")
 @click.option("--seed", default=0, show_default=True, help="Decides halves, hidden species and few labels.")
 @click.option(
     "--report",

@@ -52,7 +52,6 @@ def read_labelled(
 
     Raises:
         InvalidInputError: There are no verified photos, or none on one of the sides.
-        BirdsearchError: scikit-learn is not installed and a probe is wanted.
     """
     estimator = LabelEstimator.open(store, record)
     if not len(estimator.references):

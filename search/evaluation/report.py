@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.metrics.scores import CoverageRisk, Estimate, Reliability, RocCurve
+from birdsearch.search.metrics.calibration import CoverageRisk, Reliability
+from birdsearch.search.metrics.roc import RocCurve
+from birdsearch.search.metrics.sampling import Estimate
 
 __all__ = [
     "Cell",

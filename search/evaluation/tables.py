@@ -18,16 +18,10 @@ from birdsearch.search.evaluation.report import (
     reliability_plot,
     roc_plot,
 )
-from birdsearch.search.metrics.calibration import (
-    auroc,
-    coverage_risk,
-    fpr_at_tpr,
-    reliability,
-    roc_curve,
-)
+from birdsearch.search.metrics.calibration import coverage_risk, reliability
 from birdsearch.search.metrics.retrieval import RetrievalScores
-from birdsearch.search.metrics.sampling import Estimate, estimate, paired_bootstrap
-from birdsearch.search.metrics.scores import macro_mean
+from birdsearch.search.metrics.roc import auroc, fpr_at_tpr, roc_curve
+from birdsearch.search.metrics.sampling import Estimate, estimate, macro_mean, paired_bootstrap
 
 __all__ = ["build_report", "unknown_rates"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from birdsearch.search.export.page import data_uri, whole_page
-from birdsearch.search.metrics.scores import Estimate
+from birdsearch.search.metrics.sampling import Estimate
 
 if TYPE_CHECKING:
     from birdsearch.search.evaluation.report import Curve, Report, Table

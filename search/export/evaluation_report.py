@@ -16,7 +16,7 @@ from birdsearch.files import write_whole
 from birdsearch.search.evaluation.report import Numbers, Report
 from birdsearch.search.export.evaluation_html import html_page
 from birdsearch.search.export.evaluation_plots import draw_curve
-from birdsearch.search.metrics.scores import Estimate
+from birdsearch.search.metrics.sampling import Estimate
 
 __all__ = ["file_names", "report_dict", "write_report"]
 

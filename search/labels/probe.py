@@ -11,9 +11,13 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import sklearn
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
 
-from birdsearch.errors import BirdsearchError, InvalidInputError
+from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.probes import Probe, ProbeRecord, save_probe
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.runs import recorded_run
@@ -48,8 +52,8 @@ def fit_probe(
     of embedding; the scale is part of the weights that come back. C multiplies the sum of the losses: the greater,
     the weaker is the penalty. It is the smallest of `CHOICES` whose cross-validated log-loss is within one
     standard error of the least (L. Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3).
-    Groups are dealt to at most 5 folds, class by class, and never straddle them; each group counts once,
-    however many photos it has. Of more than 10,000 photos, C is chosen on 10,000, rare classes kept whole.
+    Groups are dealt to at most 5 folds by `StratifiedGroupKFold` and never straddle them; each group counts
+    once, however many photos it has. Of more than 10,000 photos, C is chosen on 10,000, rare classes kept whole.
 
     Args:
         unit: (N, D) float32, unit-norm.
@@ -70,10 +74,8 @@ def fit_probe(
     Raises:
         InvalidInputError: Lengths differ, a row is not finite or not unit-norm, C is not more than 0, or there are
             fewer than 2 classes.
-        BirdsearchError: scikit-learn is not installed.
     """
     _check(unit, labels, groups, C)
-    sklearn_version = _sklearn_version()
     classes, numbers = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     rows = np.ascontiguousarray(unit * np.float32(np.sqrt(unit.shape[1])), dtype=np.float32)
     groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
@@ -102,7 +104,7 @@ def fit_probe(
         "tried": tried,
         "iterations": iterations,
         "converged": iterations < _MOST_ITERATIONS,
-        "sklearn": sklearn_version,
+        "sklearn": sklearn.__version__,
     }
     return Probe(
         tuple(names),
@@ -137,23 +139,10 @@ def _check(
         raise InvalidInputError(f"C is {strength}; it has to be more than 0 and finite")
 
 
-def _sklearn_version() -> str:
-    try:
-        import sklearn
-    except ImportError as error:
-        raise BirdsearchError(
-            'fitting a probe needs scikit-learn; install it with: pip install "birdsearch[probe]"'
-        ) from error
-    return str(sklearn.__version__)
-
-
 def _fit(
     rows: NDArray[np.float32], numbers: NDArray[np.int64], strength: float, balanced: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
-    """Weight (L, D), bias (L,) and iterations of a fit on scaled rows; every class 0..L-1 has a row."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
+    """Return weight (L, D), bias (L,) and iterations of a fit on scaled rows; every class 0..L-1 has a row."""
     regression = LogisticRegression(
         C=strength,
         class_weight="balanced" if balanced else None,
@@ -172,7 +161,7 @@ def _fit(
 
 
 def _choosing(numbers: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
-    """At most so many rows, in order: the first of every class, then the second, and so on, drawn at random."""
+    """Draw at most so many rows, in order: the first of every class, then the second, and so on."""
     if len(numbers) <= most:
         return np.arange(len(numbers))
     order = np.random.default_rng(seed).permutation(len(numbers))
@@ -182,23 +171,14 @@ def _choosing(numbers: NDArray[np.int64], most: int, seed: int) -> NDArray[np.in
     return np.sort(by_class[np.argsort(turn, kind="stable")[:most]])
 
 
-def _deal(numbers: NDArray[np.int64], groups: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """The fold, 0..count-1, of each row.
-
-    A group goes where its class (the one that it has most of) has the fewest rows, large groups first.
-    """
-    members: dict[int, list[int]] = {}
-    for row, group in enumerate(groups.tolist()):
-        members.setdefault(group, []).append(row)
-    main = {group: int(np.bincount(numbers[rows]).argmax()) for group, rows in members.items()}
+def _folds(numbers: NDArray[np.int64], groups: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the fold of each row, 0..count-1: no group is in two, and classes are spread over them."""
     folds = np.zeros(len(numbers), dtype=np.int64)
-    of_class = np.zeros((int(numbers.max()) + 1, count), dtype=np.int64)
-    of_all = np.zeros(count, dtype=np.int64)
-    for group in sorted(members, key=lambda each: (main[each], -len(members[each]), each)):
-        fold = min(range(count), key=lambda each: (of_class[main[group], each], of_all[each], each))
-        folds[members[group]] = fold
-        of_class[main[group], fold] += len(members[group])
-        of_all[fold] += len(members[group])
+    with warnings.catch_warnings():
+        # That a class has fewer groups than there are folds.
+        warnings.simplefilter("ignore", UserWarning)
+        for fold, (_, held) in enumerate(StratifiedGroupKFold(count).split(numbers, numbers, groups)):
+            folds[held] = fold
     return folds
 
 
@@ -209,7 +189,7 @@ def _cross_validate(
     choices: Sequence[float],
     balanced: bool,
 ) -> tuple[list[dict[str, float]], int, int]:
-    """Scores of each C, how many folds there were and over how many groups they are.
+    """Return the scores of each C, how many folds there were, and over how many groups they are.
 
     A row whose class is in no other fold cannot be right and is not scored.
     """
@@ -217,32 +197,32 @@ def _cross_validate(
     count = min(_FOLDS, int(np.bincount(pairs[0]).max()))
     if count < 2:
         return [], 0, 0
-    folds = _deal(numbers, groups, count)
     losses = np.full((len(choices), len(rows)), np.nan)
     hits = np.full((len(choices), len(rows)), np.nan)
+    folds = _folds(numbers, groups, count)
     for fold in range(count):
         train = folds != fold
-        known, places = np.unique(numbers[train], return_inverse=True)
+        known, codes = np.unique(numbers[train], return_inverse=True)
         held = np.flatnonzero(~train & np.isin(numbers, known))
         if len(known) < 2 or not len(held):
             continue
         true = np.searchsorted(known, numbers[held])
-        for place, strength in enumerate(choices):
-            weight, bias, _ = _fit(rows[train], places, strength, balanced)
+        for column, strength in enumerate(choices):
+            weight, bias, _ = _fit(rows[train], codes, strength, balanced)
             logits = (rows[held] @ weight.T + bias).astype(np.float64)
             top = logits.max(axis=1)
             own = logits[np.arange(len(held)), true]
-            losses[place, held] = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top - own
-            hits[place, held] = logits.argmax(axis=1) == true
+            losses[column, held] = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top - own
+            hits[column, held] = logits.argmax(axis=1) == true
     scored = ~np.isnan(losses[0])
     _, group = np.unique(groups[scored], return_inverse=True)
     validated = int(group.max()) + 1 if len(group) else 0
     if validated < 2:
         return [], 0, 0
     tried = []
-    for place, strength in enumerate(choices):
-        loss, loss_se = _by_group(losses[place, scored], group)
-        accuracy, accuracy_se = _by_group(hits[place, scored], group)
+    for column, strength in enumerate(choices):
+        loss, loss_se = _by_group(losses[column, scored], group)
+        accuracy, accuracy_se = _by_group(hits[column, scored], group)
         tried.append(
             {
                 "C": float(strength),
@@ -256,13 +236,13 @@ def _cross_validate(
 
 
 def _by_group(values: NDArray[np.float64], group: NDArray[np.int64]) -> tuple[float, float]:
-    """Mean of the groups' means, and its standard error."""
+    """Return the mean of the groups' means, and its standard error."""
     means = np.bincount(group, values) / np.bincount(group)
     return float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means)))
 
 
 def _one_standard_error(tried: Sequence[dict[str, float]]) -> dict[str, float] | None:
-    """The row of the smallest C whose loss is within one standard error of the least."""
+    """Return the row of the smallest C whose loss is within one standard error of the least."""
     if not tried:
         return None
     best = min(tried, key=lambda row: (row["log_loss"], row["C"]))

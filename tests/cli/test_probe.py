@@ -22,8 +22,6 @@ from birdsearch.errors import CatalogError, InvalidInputError
 if TYPE_CHECKING:
     from birdsearch.model.inference import Model
 
-pytest.importorskip("sklearn")
-
 MakePhoto = Callable[..., Path]
 
 

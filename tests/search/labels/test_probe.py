@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.errors import BirdsearchError, CatalogError, CatalogReadOnlyError, InvalidInputError
+from birdsearch.errors import CatalogError, CatalogReadOnlyError, InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import record, undo
 from birdsearch.indexer.catalog.probes import drop_probe, probe_in_use, probe_records, save_probe
@@ -26,8 +25,6 @@ from birdsearch.indexer.vectors.index import normalised
 from birdsearch.search.labels import probe as probes
 from birdsearch.search.labels.probe import CHOICES, fit_probe, train_probe
 from birdsearch.search.query.softmax import softmax
-
-pytest.importorskip("sklearn")
 
 Made = tuple[NDArray[np.float32], list[str], NDArray[np.int64]]
 
@@ -201,7 +198,7 @@ def test_groups_never_straddle_folds_and_classes_are_spread() -> None:
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 40, 300)
     numbers = np.where(rng.random(300) < 0.1, rng.integers(0, 4, 300), groups % 4)
-    folds = probes._deal(numbers, groups, 5)
+    folds = probes._folds(numbers, groups, 5)
     for group in range(40):
         assert len(set(folds[groups == group].tolist())) == 1
     for each in range(4):
@@ -209,7 +206,7 @@ def test_groups_never_straddle_folds_and_classes_are_spread() -> None:
         assert counts.min() > 0
         assert counts.max() <= 2 * counts.min()
     # A large group of one class does not keep another class out of its fold.
-    folds = probes._deal(np.array([0] * 50 + [1] * 5), np.array([0] * 50 + [1, 2, 3, 4, 5]), 5)
+    folds = probes._folds(np.array([0] * 50 + [1] * 5), np.array([0] * 50 + [1, 2, 3, 4, 5]), 5)
     assert sorted(folds[50:].tolist()) == [0, 1, 2, 3, 4]
 
 
@@ -284,12 +281,6 @@ def test_what_cannot_be_fitted_is_refused() -> None:
             fit_probe(unit, labels, groups, C=strength)
     with pytest.raises(InvalidInputError, match=r"\(B, 16\)"):
         fit_probe(unit, labels, groups, C=1).logits(unit[:, :5])
-
-
-def test_a_missing_scikit_learn_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(BirdsearchError, match=r'pip install "birdsearch\[probe\]"'):
-        fit_probe(*made())
 
 
 # -- the catalog -----------------------------------------------------------------------------------------

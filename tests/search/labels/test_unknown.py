@@ -23,7 +23,7 @@ from birdsearch.search.labels.unknown import (
     signs,
     unknown_score,
 )
-from birdsearch.search.metrics.calibration import auroc
+from birdsearch.search.metrics.roc import auroc
 
 SPACE = LabelSpace.build(
     ["crow", "rook", "magpie", "heron"],
