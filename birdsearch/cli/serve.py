@@ -101,7 +101,7 @@ def serve(
 
 
 def _check_installed() -> None:
-    for module in ("fastapi", "uvicorn", "python_multipart"):
+    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         if importlib.util.find_spec(module) is None:
             raise click.ClickException(
                 f"`birdsearch serve` needs {module}; install it with `pip install 'birdsearch[serve]'`"

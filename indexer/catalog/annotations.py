@@ -35,9 +35,12 @@ __all__ = [
     "labelled_photos",
     "labels_in_force",
     "preview",
+    "read_verified_names",
     "record",
     "undo",
     "undoable",
+    "undoing_run",
+    "verified_counts",
     "verified_names",
 ]
 
@@ -505,13 +508,47 @@ def labels_in_force(
     return sorted(labels, key=lambda label: label.view_id)
 
 
-def verified_names(connection: sa.Connection, photo_ids: Iterable[int]) -> dict[int, str]:
+def undoing_run(store: CatalogStore, run_id: int) -> int | None:
+    """Return the run that took back what a run recorded, or None if it is in force.
+
+    Raises:
+        InvalidInputError: The run recorded no labels.
+    """
+    row = schema.annotation.c
+    with store.reading() as connection:
+        found = connection.execute(sa.select(row.undone_run_id).where(row.run_id == run_id).limit(1)).first()
+    if found is None:
+        raise InvalidInputError(f"run {run_id} recorded no labels")
+    undone_run_id: int | None = found.undone_run_id
+    return undone_run_id
+
+
+def verified_counts(store: CatalogStore) -> dict[str, int]:
+    """Return how many photos bear a positive label in force, by the common name of the taxon."""
+    taxon = schema.taxon.c
+    labelled = labelled_photos(with_lost=False).add_columns(schema.annotation.c.taxon_id).subquery()
+    with store.reading() as connection:
+        rows = connection.execute(
+            sa.select(taxon.name, sa.func.count(sa.distinct(labelled.c.photo_id)))
+            .join(labelled, labelled.c.taxon_id == taxon.id)
+            .group_by(taxon.id)
+        )
+        return {row[0]: row[1] for row in rows}
+
+
+def verified_names(store: CatalogStore, photo_ids: Iterable[int]) -> dict[int, str]:
     """Return the taxon that photos bear a positive label of, by photo id; of several views, that of the first.
 
     Args:
-        connection: An open transaction.
+        store: An open catalog.
         photo_ids: Ids; photos without such a label are left out.
     """
+    with store.reading() as connection:
+        return read_verified_names(connection, photo_ids)
+
+
+def read_verified_names(connection: sa.Connection, photo_ids: Iterable[int]) -> dict[int, str]:
+    """As `verified_names`, within a transaction."""
     row, view = schema.annotation, schema.view.c
     statement = (
         sa.select(view.photo_id, schema.taxon.c.name)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.live import live_photo
-from birdsearch.indexer.catalog.store import chunks
+from birdsearch.indexer.catalog.store import CatalogStore, chunks
 
-__all__ = ["live_pairs", "write_changes"]
+__all__ = ["last_change_and_run", "live_pairs", "write_changes"]
 
 
 def live_pairs(connection: sa.Connection, photo_ids: Iterable[int | None]) -> set[tuple[int, int]]:
@@ -47,3 +47,21 @@ def write_changes(
     ]
     if rows:
         connection.execute(sa.insert(schema.change), rows)
+
+
+def last_change_and_run(
+    store: CatalogStore, commands: Sequence[str] = (), *, prefix: str | None = None
+) -> tuple[int, int]:
+    """Return the last change of a photo and the last run of some commands, 0 where there is none.
+
+    Args:
+        store: An open catalog.
+        commands: The commands.
+        prefix: Or all commands that begin so.
+    """
+    command = schema.run.c.command
+    wanted = command.in_(commands) if prefix is None else command.startswith(prefix, autoescape=True)
+    with store.reading() as connection:
+        seq = connection.execute(sa.select(sa.func.max(schema.change.c.seq))).scalar_one()
+        run = connection.execute(sa.select(sa.func.max(schema.run.c.id)).where(wanted)).scalar_one()
+    return int(seq or 0), int(run or 0)

@@ -1,12 +1,15 @@
-"""The state of a catalog that labels are estimated from, to tell when an estimate is out of date."""
+"""The states of a catalog that labels depend on, to tell when what was made of them is out of date."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import sqlalchemy as sa
+
+from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.store import CatalogStore
 
-__all__ = ["EstimateState", "estimate_state", "has_labelled_change"]
+__all__ = ["EstimateState", "LabelState", "estimate_state", "has_labelled_change", "label_state"]
 
 
 class EstimateState(NamedTuple):
@@ -52,3 +55,35 @@ def has_labelled_change(store: CatalogStore, change: int) -> bool:
             (change,),
         ).first()
     return touched is not None
+
+
+class LabelState(NamedTuple):
+    """The same as long as no label is given or taken back, and no photo, model, taxon or calibration comes.
+
+    `EstimateState` changes with every run, of whatever kind.
+
+    Attributes:
+        photos: The model, and the last photo that came or went.
+        labels: The newest row of each table that labels depend on.
+    """
+
+    photos: tuple[int, int]
+    labels: tuple[int, ...]
+
+
+def label_state(store: CatalogStore) -> LabelState:
+    """Return the state of a catalog's labels now."""
+    annotation, run = schema.annotation.c, schema.run.c
+    columns = (annotation.id, annotation.undone_run_id, schema.calibration.c.id, schema.taxon.c.run_id)
+    with store.reading() as connection:
+        model = connection.execute(
+            sa.select(schema.meta.c.value).where(schema.meta.c.key == "model")
+        ).scalar_one_or_none()
+        seq = connection.execute(sa.select(sa.func.max(schema.change.c.seq))).scalar_one()
+        found = [connection.execute(sa.select(sa.func.max(column))).scalar_one() for column in columns]
+        found.append(
+            connection.execute(
+                sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
+            ).scalar_one()
+        )
+    return LabelState((int(model or 0), int(seq or 0)), tuple(int(one or 0) for one in found))

@@ -14,7 +14,7 @@ from birdsearch.csv_table import CsvTable, column_key
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.runs import finish_run, start_run
-from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.store import CatalogStore, chunks
 from birdsearch.model.name_marks import read_name
 from birdsearch.model.taxonomy import Taxon, Taxonomy, name_key
 
@@ -33,6 +33,7 @@ __all__ = [
     "own_taxa",
     "parse_taxa",
     "read_taxonomy",
+    "scientific_names",
 ]
 
 RANKS = ("species", "genus", "family", "order")
@@ -254,6 +255,24 @@ def catalog_taxonomy(store: CatalogStore) -> Taxonomy:
     """
     with store.reading() as connection:
         return read_taxonomy(connection)
+
+
+def scientific_names(store: CatalogStore, names: Iterable[str]) -> dict[str, str]:
+    """Return the scientific names of taxa that the catalog or the taxonomy has, by the names that were given."""
+    taxonomy, taxon = Taxonomy.load(), schema.taxon.c
+    keys = {name: name_key(name) for name in names}
+    own: dict[str, str] = {}
+    with store.reading() as connection:
+        for some in chunks(sorted(set(keys.values()))):
+            rows = connection.execute(sa.select(taxon.key, taxon.scientific_name).where(taxon.key.in_(some)))
+            own.update((row.key, row.scientific_name) for row in rows)
+    found = {}
+    for name, key in keys.items():
+        known = None if own.get(key) else taxonomy.find(name)
+        scientific = own.get(key) if known is None else known.scientific_name
+        if scientific:
+            found[name] = scientific
+    return found
 
 
 def own_taxa(store: CatalogStore) -> list[Taxon]:

@@ -15,7 +15,7 @@ from birdsearch.indexer.catalog.photos import read_photos, read_views
 from birdsearch.indexer.catalog.records import PhotoRecord
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
 
-__all__ = ["Taken", "ViewTimes", "photos_of_views", "view_times", "views_taken"]
+__all__ = ["Taken", "ViewTimes", "photos_of_views", "view_times", "views_of_photos", "views_taken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +91,13 @@ def photos_of_views(store: CatalogStore, view_ids: Sequence[int]) -> dict[int, P
         views = read_views(connection, list(view_ids))
         photos = read_photos(connection, sorted({view.photo_id for view in views.values()}))
     return {view_id: photos[view.photo_id] for view_id, view in views.items()}
+
+
+def views_of_photos(store: CatalogStore, photo_ids: Sequence[int]) -> list[int]:
+    """Return the views of photos, rising; ids of no photo are left out."""
+    view = schema.view.c
+    found: list[int] = []
+    with store.reading() as connection:
+        for ids in chunks(photo_ids):
+            found += connection.execute(sa.select(view.id).where(view.photo_id.in_(ids))).scalars()
+    return sorted(found)

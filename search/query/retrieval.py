@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.display_path import display_path
-from birdsearch.indexer.catalog.annotations import verified_names
+from birdsearch.indexer.catalog.annotations import read_verified_names
 from birdsearch.indexer.catalog.damage import warn_of_damage
 from birdsearch.indexer.catalog.photos import read_photos, read_views, rows_by_id
 from birdsearch.indexer.catalog.records import ModelRecord, ViewRecord
@@ -108,7 +108,7 @@ def describe(
     view_ids = sorted({view.id for found in matches for view, _ in found})
     photos = read_photos(connection, sorted({view.photo_id for found in matches for view, _ in found}))
     labels = _top_labels(connection, record, view_ids)
-    verified = verified_names(connection, photos)
+    verified = read_verified_names(connection, photos)
 
     def hit(rank: int, view: ViewRecord, similarity: float) -> Hit:
         photo = photos[view.photo_id]

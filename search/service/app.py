@@ -9,7 +9,7 @@ import anyio.to_thread
 from fastapi import Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
-from birdsearch.search.service import gauges, openapi, problems, security
+from birdsearch.search.service import openapi, problems, security
 from birdsearch.search.service.admission import RequestLimit
 from birdsearch.search.service.limits import BodyLimit, HeadAsGet, RangeLimit
 from birdsearch.search.service.metrics import CountRequests
@@ -70,7 +70,7 @@ def create_app(options: ServeOptions) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         service = await run_in_threadpool(Service, options)
-        gauges.watch(service)
+        service.metrics.watch(service.store, service.jobs)
         app.state.service = service
         app.state.searcher = searcher = Searcher(service)
         try:

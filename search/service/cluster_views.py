@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from birdsearch.indexer.catalog.label_state import LabelState, label_state
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.clusters.report import Members, Overview, overview
 from birdsearch.search.clusters.state import (
@@ -19,7 +20,6 @@ from birdsearch.search.clusters.state import (
     state_of,
 )
 from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
-from birdsearch.search.service.label_state import LabelState, label_state
 from birdsearch.search.sightings.store import last_run
 
 __all__ = ["ClusterViews", "odd_members", "ordered_members", "typical_photos"]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import sqlalchemy as sa
-
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.changes import last_change_and_run
 from birdsearch.indexer.catalog.copies import read_distinct_pairs
-from birdsearch.indexer.catalog.live import live_file
-from birdsearch.indexer.catalog.store import CatalogStore, chunks, now
+from birdsearch.indexer.catalog.files import live_paths
+from birdsearch.indexer.catalog.store import CatalogStore, now
 from birdsearch.search.dedup.fingerprint import compare
 from birdsearch.search.dedup.fingerprint_store import FingerprintStore
 from birdsearch.search.dedup.groups import CopyGroup, Describe, keep_another
@@ -63,12 +61,12 @@ class FoundCopies:
         """
         found = CopiesFound(now(), dict(enumerate(groups, 1)), photos, tuple(warnings))
         with self._lock:
-            self._found, self._state = found, _state_of(store)
+            self._found, self._state = found, last_change_and_run(store, _MOVES_FILES)
 
     def moved(self, store: CatalogStore) -> None:
         """Go on with the groups after files were moved, or put back, that they name."""
         with self._lock:
-            self._state = _state_of(store)
+            self._state = last_change_and_run(store, _MOVES_FILES)
 
     def get(self, store: CatalogStore) -> CopiesFound | None:
         """What was found, or None if nothing was looked for, or the files have changed since.
@@ -77,10 +75,10 @@ class FoundCopies:
         group without anything left beside the kept file is left out as well.
         """
         with self._lock:
-            if self._found is None or self._state != _state_of(store):
+            if self._found is None or self._state != last_change_and_run(store, _MOVES_FILES):
                 return None
             found = self._found
-        live = _live_photos(store, {file.photo_id for group in found.groups.values() for file in group.files})
+        live = live_paths(store, {file.photo_id for group in found.groups.values() for file in group.files})
         apart = {(pair.first_id, pair.second_id) for pair in read_distinct_pairs(store)}
         shown = {
             group_id: left
@@ -122,32 +120,6 @@ def _describer(store: CatalogStore) -> Describe:
         return found.similarity, found.reason
 
     return describe
-
-
-def _state_of(store: CatalogStore) -> tuple[int, int]:
-    """The last change of a photo, and the last run that may have changed where files are."""
-    run = schema.run.c
-    with store.reading() as connection:
-        seq = connection.execute(sa.select(sa.func.max(schema.change.c.seq))).scalar_one()
-        moved = connection.execute(
-            sa.select(sa.func.max(run.id)).where(run.command.in_(_MOVES_FILES))
-        ).scalar_one()
-    return int(seq or 0), int(moved or 0)
-
-
-def _live_photos(store: CatalogStore, photo_ids: Collection[int]) -> set[tuple[int, bytes]]:
-    """Photos with the absolute paths of their files that are there."""
-    file, root = schema.file.c, schema.root.c
-    found: set[tuple[int, bytes]] = set()
-    with store.reading() as connection:
-        for ids in chunks(sorted(photo_ids)):
-            rows = connection.execute(
-                sa.select(file.photo_id, root.path.label("root"), file.path)
-                .join(schema.root, root.id == file.root_id)
-                .where(file.photo_id.in_(ids), live_file)
-            )
-            found.update((row.photo_id, row.root.rstrip(b"/") + b"/" + row.path) for row in rows)
-    return found
 
 
 def _left_of(group: CopyGroup, live: set[tuple[int, bytes]], apart: set[tuple[int, int]]) -> CopyGroup | None:

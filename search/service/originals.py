@@ -10,8 +10,9 @@ from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from birdsearch.indexer.catalog.files import PhotoContent
 from birdsearch.model.images.formats import sniff
-from birdsearch.search.service.photo_files import PhotoFile, open_inside
+from birdsearch.search.service.photo_files import open_inside
 from birdsearch.search.service.photo_rows import IMAGE_TYPES
 from birdsearch.search.service.problems import ProblemResponse
 
@@ -51,7 +52,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     return start, stop
 
 
-def original_response(found: PhotoFile, headers: Headers) -> Response | None:
+def original_response(found: PhotoContent, headers: Headers) -> Response | None:
     """A photo's file as a response.
 
     Args:
@@ -87,7 +88,7 @@ def original_response(found: PhotoFile, headers: Headers) -> Response | None:
 
 
 def _response(
-    found: PhotoFile, headers: Headers, descriptor: int, size: int, media_type: str, etag: str
+    found: PhotoContent, headers: Headers, descriptor: int, size: int, media_type: str, etag: str
 ) -> Response:
     told = {
         "ETag": etag,

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import sqlalchemy as sa
 
-from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import VerifiedLabel, history
-from birdsearch.indexer.catalog.embeddings import read_vectors
-from birdsearch.indexer.catalog.reach import PlacedFile, Reach
+from birdsearch.indexer.catalog.annotations import history
+from birdsearch.indexer.catalog.photo_details import PhotoDetails, photo_details
 from birdsearch.indexer.catalog.records import ModelRecord
-from birdsearch.indexer.catalog.store import chunks
-from birdsearch.model.images.box import Box
-from birdsearch.model.taxonomy import Taxonomy, name_key
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.taxa import scientific_names
 from birdsearch.search.photos import GivenLabel, Photo, PhotoFile, PhotoLabel, PhotoView
 from birdsearch.search.query.location_privacy.coarsening import coarse_place
 from birdsearch.search.query.softmax import softmax
@@ -47,155 +43,96 @@ def read_photo_rows(service: Service, photo_ids: Sequence[int]) -> list[Photo]:
         The photos.
     """
     wanted = list(dict.fromkeys(photo_ids))
-    store, record = service.store, service.store.active_model()
-    photo = schema.photo.c
-    with store.reading() as connection:
-        rows = {
-            row.id: row
-            for ids in chunks(wanted)
-            for row in connection.execute(
-                sa.select(
-                    *(photo.id, photo.width, photo.height, photo.format, photo.captured_at, photo.latitude),
-                    *(photo.longitude, photo.camera, photo.lens),
-                ).where(photo.id.in_(ids))
-            )
-        }
-        known = list(rows)
-        files = _files(service, connection, known)
-        views = _views(connection, known)
-        whole = {
-            one.view_id: photo_id for photo_id, some in views.items() for one in some if one.kind == "whole"
-        }
-        labels = _labels(connection, record, list(whole))
-    verified = _verified(service, [one.view_id for some in views.values() for one in some])
-    hidden = service.with_hidden_places(known)
-    label_of = {whole[view_id]: label for view_id, label in labels.items()}
-    found = []
-    for photo_id in wanted:
-        row = rows.get(photo_id)
-        if row is None:
-            continue
-        is_hidden = photo_id in hidden
-        lat, lon = row.latitude, row.longitude
-        if is_hidden:
-            lat, lon = coarse_place(lat, lon)
-        is_served = service.options.originals and row.format in IMAGE_TYPES and not is_hidden
-        own = files.get(photo_id, [])
-        found.append(
-            Photo(
-                id=photo_id,
-                path=own[0].path if own else "",
-                files=tuple(own),
-                width=row.width,
-                height=row.height,
-                format=row.format,
-                captured_at=row.captured_at,
-                lat=lat,
-                lon=lon,
-                coarse=is_hidden and lat is not None,
-                camera=row.camera,
-                lens=row.lens,
-                views=tuple(views.get(photo_id, ())),
-                label=label_of.get(photo_id),
-                verified=tuple(verified.get(photo_id, ())),
-                thumb=f"/api/photos/{photo_id}/thumb",
-                image=f"/api/photos/{photo_id}/image" if is_served else None,
-            )
+    record = service.store.active_model()
+    details = photo_details(service.store, wanted, record)
+    labels = _labels(service.store, record, details)
+    verified = _verified(service, [view.id for one in details.values() for view in one.views])
+    hidden = service.with_hidden_places(list(details))
+    return [
+        _shown(
+            service, details[photo_id], labels.get(photo_id), verified.get(photo_id, ()), photo_id in hidden
         )
-    return found
+        for photo_id in wanted
+        if photo_id in details
+    ]
 
 
-def _files(
-    service: Service, connection: sa.Connection, photo_ids: Sequence[int]
-) -> dict[int, list[PhotoFile]]:
-    """The files of photos, those that can be reached first."""
-    file, root = schema.file.c, schema.root.c
-    roots = {row.id: row.path for row in connection.execute(sa.select(root.id, root.path))}
-    found: defaultdict[int, dict[PlacedFile, str]] = defaultdict(dict)
-    for ids in chunks(photo_ids):
-        for row in connection.execute(
-            sa.select(file.photo_id, file.root_id, file.path, file.state).where(file.photo_id.in_(ids))
-        ):
-            placed = PlacedFile(row.state == "missing", roots[row.root_id], row.path)
-            found[row.photo_id][placed] = row.state
-    reach = Reach()
-    return {
-        photo_id: [
-            PhotoFile(path=service.path_of(placed.absolute), state=states[placed])
-            for placed in reach.in_order(states)
-        ]
-        for photo_id, states in found.items()
-    }
-
-
-def _views(connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int, list[PhotoView]]:
-    view = schema.view.c
-    found: defaultdict[int, list[PhotoView]] = defaultdict(list)
-    for ids in chunks(photo_ids):
-        for row in connection.execute(
-            sa.select(view.id, view.photo_id, view.kind, view.x, view.y, view.w, view.h)
-            .where(view.photo_id.in_(ids))
-            .order_by(view.id)
-        ):
-            box = Box(row.x, row.y, row.w, row.h)
-            found[row.photo_id].append(PhotoView(view_id=row.id, kind=row.kind, box=box))
-    return found
-
-
-def _verified(service: Service, view_ids: Sequence[int]) -> dict[int, list[GivenLabel]]:
-    """Labels in force, by photo."""
-    found: defaultdict[int, list[GivenLabel]] = defaultdict(list)
-    for entry in history(service.store, view_ids):
-        if entry.in_force:
-            found[entry.label.photo_id].append(_verified_label(service, entry.label))
-    return found
-
-
-def _verified_label(service: Service, label: VerifiedLabel) -> GivenLabel:
-    return GivenLabel(
-        taxon=label.name,
-        scientific_name=label.scientific_name or None,
-        verdict=label.verdict,
-        who=label.who,
-        at=label.at,
-        source=service.text_of(label.source),
+def _shown(
+    service: Service,
+    photo: PhotoDetails,
+    label: PhotoLabel | None,
+    verified: Sequence[GivenLabel],
+    is_hidden: bool,
+) -> Photo:
+    lat, lon = photo.latitude, photo.longitude
+    if is_hidden:
+        lat, lon = coarse_place(lat, lon)
+    files = tuple(PhotoFile(service.path_of(file.absolute), file.state) for file in photo.files)
+    is_served = service.options.originals and photo.format in IMAGE_TYPES and not is_hidden
+    return Photo(
+        id=photo.id,
+        path=files[0].path if files else "",
+        files=files,
+        width=photo.width,
+        height=photo.height,
+        format=photo.format,
+        captured_at=photo.captured_at,
+        lat=lat,
+        lon=lon,
+        coarse=is_hidden and lat is not None,
+        camera=photo.camera,
+        lens=photo.lens,
+        views=tuple(PhotoView(view.id, view.kind, view.box) for view in photo.views),
+        label=label,
+        verified=tuple(verified),
+        thumb=f"/api/photos/{photo.id}/thumb",
+        image=f"/api/photos/{photo.id}/image" if is_served else None,
     )
 
 
-def _labels(
-    connection: sa.Connection, record: ModelRecord | None, view_ids: Sequence[int]
-) -> dict[int, PhotoLabel]:
-    """What views are taken for: by the last `label` run, else by the network alone."""
-    prediction, run = schema.prediction.c, schema.run.c
-    newest = sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
-    stored = {
-        row.view_id: row
-        for ids in chunks(view_ids)
-        for row in connection.execute(
-            sa.select(schema.prediction).where(
-                prediction.run_id == newest.scalar_subquery(), prediction.view_id.in_(ids)
+def _verified(service: Service, view_ids: Sequence[int]) -> dict[int, list[GivenLabel]]:
+    """Return the labels in force, by photo."""
+    found: defaultdict[int, list[GivenLabel]] = defaultdict(list)
+    for entry in history(service.store, view_ids):
+        if entry.in_force:
+            label = entry.label
+            found[label.photo_id].append(
+                GivenLabel(
+                    label.name,
+                    label.scientific_name or None,
+                    label.verdict,
+                    label.who,
+                    label.at,
+                    service.text_of(label.source),
+                )
             )
-        )
-    }
-    guessed = _guesses(connection, record, [view_id for view_id in view_ids if view_id not in stored])
-    names = {row.name for row in stored.values()} | {name for name, _ in guessed.values()}
-    scientific = _scientific_names(connection, sorted(names))
+    return found
+
+
+def _labels(
+    store: CatalogStore, record: ModelRecord | None, details: Mapping[int, PhotoDetails]
+) -> dict[int, PhotoLabel]:
+    """Return what photos are taken for: by the last `label` run, else by the network alone."""
+    stored = {photo_id: one.prediction for photo_id, one in details.items() if one.prediction is not None}
+    guessed = _guesses(record, details)
+    names = {one.name for one in stored.values()} | {name for name, _ in guessed.values()}
+    scientific = scientific_names(store, names)
     labels = {
-        view_id: PhotoLabel(
-            name=row.name,
-            scientific_name=scientific.get(row.name),
-            rank=row.rank,
-            probability=row.probability,
-            species=row.species,
-            species_probability=row.species_probability,
-            p_model=row.p_model,
-            p_knn=row.p_knn,
-            unknown=row.unknown,
+        photo_id: PhotoLabel(
+            name=one.name,
+            scientific_name=scientific.get(one.name),
+            rank=one.rank,
+            probability=one.probability,
+            species=one.species,
+            species_probability=one.species_probability,
+            p_model=one.p_model,
+            p_knn=one.p_knn,
+            unknown=one.unknown,
         )
-        for view_id, row in stored.items()
+        for photo_id, one in stored.items()
     }
-    for view_id, (name, probability) in guessed.items():
-        labels[view_id] = PhotoLabel(
+    for photo_id, (name, probability) in guessed.items():
+        labels[photo_id] = PhotoLabel(
             name=name,
             scientific_name=scientific.get(name),
             rank="species",
@@ -209,32 +146,15 @@ def _labels(
     return labels
 
 
-def _guesses(
-    connection: sa.Connection, record: ModelRecord | None, view_ids: Sequence[int]
-) -> dict[int, tuple[str, float]]:
-    """The network's likeliest class of stored views, and its probability."""
-    if record is None or not record.classes or not view_ids:
+def _guesses(record: ModelRecord | None, details: Mapping[int, PhotoDetails]) -> dict[int, tuple[str, float]]:
+    """Return the network's likeliest class of photos without a prediction, and its probability."""
+    vectors = {photo_id: one.embedding for photo_id, one in details.items() if one.embedding is not None}
+    if record is None or not record.classes or not vectors:
         return {}
-    vectors, usable = read_vectors(connection, record.id, record.embedding_size, view_ids)
     # (B, C) @ (C, classes) -> (B, classes)
-    probabilities = softmax(record.logits(vectors))
+    probabilities = softmax(record.logits(np.stack(list(vectors.values()))))
     best = probabilities.argmax(axis=1)
     return {
-        view_ids[row]: (record.classes[best[row]], float(probabilities[row, best[row]]))
-        for row in np.flatnonzero(usable).tolist()
+        photo_id: (record.classes[best[row]], float(probabilities[row, best[row]]))
+        for row, photo_id in enumerate(vectors)
     }
-
-
-def _scientific_names(connection: sa.Connection, names: Sequence[str]) -> dict[str, str]:
-    taxonomy, taxon = Taxonomy.load(), schema.taxon.c
-    own = {
-        row.key: row.scientific_name
-        for keys in chunks([name_key(name) for name in names])
-        for row in connection.execute(sa.select(taxon.key, taxon.scientific_name).where(taxon.key.in_(keys)))
-    }
-    found = {name: own.get(name_key(name)) for name in names}
-    for name in names:
-        known = taxonomy.find(name)
-        if not found[name] and known is not None:
-            found[name] = known.scientific_name
-    return {name: scientific for name, scientific in found.items() if scientific}

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.label_state import LabelState, label_state
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.suggest import Candidates
-from birdsearch.search.service.label_state import LabelState, label_state
 
 __all__ = ["ReviewPool"]
 

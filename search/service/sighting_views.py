@@ -5,14 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-import sqlalchemy as sa
-
-from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.changes import last_change_and_run
+from birdsearch.indexer.catalog.label_state import LabelState, label_state
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
-from birdsearch.search.service.label_state import LabelState, label_state
 from birdsearch.search.sightings.listed import SeenPhotos, StoredSighting, list_sightings, read_seen
 from birdsearch.search.sightings.store import last_run
 
@@ -48,7 +46,7 @@ class SightingViews:
         if run_id is None:
             return None
         labels = label_state(store)
-        photos = (run_id, record.id, *_placed_state(store))
+        photos = (run_id, record.id, *last_change_and_run(store, prefix="deployments"))
         with self._lock:
             if self._seen is None or self._seen[0] != photos:
                 self._seen = (photos, read_seen(store, record, run_id))
@@ -57,14 +55,3 @@ class SightingViews:
                 told = list_sightings(store, self._seen[1], estimator(), sensitive=self._sensitive)
                 self._told = (key, told)
             return run_id, self._told[1]
-
-
-def _placed_state(store: CatalogStore) -> _Key:
-    """The last change of a photo, and of where cameras stood."""
-    run = schema.run.c
-    with store.reading() as connection:
-        seq = connection.execute(sa.select(sa.func.max(schema.change.c.seq))).scalar_one()
-        deployed = connection.execute(
-            sa.select(sa.func.max(run.id)).where(run.command.like("deployments%"))
-        ).scalar_one()
-    return int(seq or 0), int(deployed or 0)

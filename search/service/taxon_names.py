@@ -5,12 +5,9 @@ from __future__ import annotations
 import heapq
 import unicodedata
 
-import sqlalchemy as sa
-
-from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labelled_photos
+from birdsearch.indexer.catalog.annotations import verified_counts
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.catalog.taxa import read_taxonomy
+from birdsearch.indexer.catalog.taxa import catalog_taxonomy
 from birdsearch.model.taxonomy import Taxon
 from birdsearch.search.annotate.records import FoundTaxon
 
@@ -32,15 +29,12 @@ def find_taxa(store: CatalogStore, text: str, limit: int) -> list[FoundTaxon]:
         limit: How many at most.
     """
     wanted = _plain(text)
-    with store.reading() as connection:
-        taxonomy = read_taxonomy(connection)
-        counts = _verified_photos(connection)
-        ranked = []
-        for place, taxon in enumerate(taxonomy):
-            fit = min((_fit(wanted, name) for name in taxon.names), default=3)
-            if fit < 3:
-                photos = counts.get(taxon.common_name, 0)
-                ranked.append((fit, -photos, taxon.common_name, place, taxon))
+    counts = verified_counts(store)
+    ranked = []
+    for row, taxon in enumerate(catalog_taxonomy(store)):
+        fit = min((_fit(wanted, name) for name in taxon.names), default=3)
+        if fit < 3:
+            ranked.append((fit, -counts.get(taxon.common_name, 0), taxon.common_name, row, taxon))
     return [_shown(taxon, -photos) for _, photos, _, _, taxon in heapq.nsmallest(limit, ranked)]
 
 
@@ -56,18 +50,6 @@ def _plain(text: str) -> str:
     letters = unicodedata.normalize("NFKD", text.casefold())
     kept = "".join(letter for letter in letters if not unicodedata.combining(letter) and letter not in "'’")
     return " ".join("".join(letter if letter.isalnum() else " " for letter in kept).split())
-
-
-def _verified_photos(connection: sa.Connection) -> dict[str, int]:
-    """How many photos bear a positive label in force, by the name of the taxon."""
-    taxon = schema.taxon.c
-    labelled = labelled_photos(with_lost=False).add_columns(schema.annotation.c.taxon_id).subquery()
-    rows = connection.execute(
-        sa.select(taxon.name, sa.func.count(sa.distinct(labelled.c.photo_id)))
-        .join(labelled, labelled.c.taxon_id == taxon.id)
-        .group_by(taxon.id)
-    )
-    return {name: count for name, count in rows}  # noqa: C416 rows are no pairs to mypy
 
 
 def _shown(taxon: Taxon, photos: int) -> FoundTaxon:

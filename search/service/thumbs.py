@@ -15,8 +15,9 @@ from pathlib import Path
 
 from birdsearch.errors import PhotoError
 from birdsearch.files import write_whole
+from birdsearch.indexer.catalog.files import PhotoContent
 from birdsearch.model.images.box import Box
-from birdsearch.search.service.photo_files import PhotoFile, opened
+from birdsearch.search.service.photo_files import opened
 from birdsearch.search.service.thumb_makers import ThumbMakers, ThumbTask
 from birdsearch.settings import Settings
 
@@ -79,7 +80,7 @@ class ThumbCache:
         part = "" if box is None else f"-{box.x:.6g},{box.y:.6g},{box.w:.6g},{box.h:.6g}"
         return f'"{shown.hex()[:32]}-{size}{part}-{encoding.lower()}{_VERSION}"'
 
-    def get(self, found: PhotoFile, size: int, encoding: str, box: Box | None = None) -> bytes | None:
+    def get(self, found: PhotoContent, size: int, encoding: str, box: Box | None = None) -> bytes | None:
         """A thumbnail.
 
         Args:

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import sqlalchemy as sa
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import (
     AnnotationItem,
     HistoryEntry,
@@ -19,8 +17,10 @@ from birdsearch.indexer.catalog.annotations import (
     preview,
     record,
     undo,
+    undoing_run,
 )
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.views import views_of_photos
 from birdsearch.search.annotate.names import Matched
 from birdsearch.search.annotate.records import Recorded, RecordedLabel
 from birdsearch.search.json_records import Record
@@ -28,7 +28,6 @@ from birdsearch.search.service.answers import json_answer
 from birdsearch.search.service.problems import ProblemResponse, responses
 from birdsearch.search.service.state import Service, ServiceDep
 from birdsearch.search.service.taxon_matcher import TaxonMatcher
-from birdsearch.search.service.verified import views_of
 
 __all__ = ["Id", "Name", "router"]
 
@@ -145,15 +144,12 @@ def delete_annotations(
 ) -> Response:
     """Take back what a run recorded; what its labels had ended is in force again. Nothing is deleted."""
     with service.writing("labels") as store:
-        row = schema.annotation.c
-        with store.reading() as connection:
-            undone_by = connection.execute(
-                sa.select(row.undone_run_id).where(row.run_id == run_id).limit(1)
-            ).first()
-        if undone_by is None:
-            raise HTTPException(404, f"run {run_id} recorded no labels")
-        if undone_by.undone_run_id is not None:
-            raise HTTPException(409, f"run {run_id} was taken back already, by run {undone_by.undone_run_id}")
+        try:
+            undone_by = undoing_run(store, run_id)
+        except InvalidInputError as error:
+            raise HTTPException(404, str(error)) from error
+        if undone_by is not None:
+            raise HTTPException(409, f"run {run_id} was taken back already, by run {undone_by}")
         summary = undo(store, run_id)
     # Of a run that was written, the summary has the id.
     return json_answer(Undone(summary.run_id or 0, summary.undone, summary.restored))
@@ -165,7 +161,7 @@ def get_annotations(
     photo_id: Annotated[int, Query(ge=1, le=2**53, description="The photo whose labels are asked for.")],
 ) -> Response:
     """Every label that a photo ever had, those that were replaced or taken back included."""
-    views = views_of(service.store, [photo_id])
+    views = views_of_photos(service.store, [photo_id])
     if not views:
         raise HTTPException(404, f"no photo {photo_id}")
     entries = sorted(history(service.store, views), key=lambda entry: entry.label.annotation_id)

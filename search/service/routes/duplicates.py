@@ -9,6 +9,7 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.catalog.annotations import verified_names
 from birdsearch.indexer.catalog.records import PhotoRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.dedup.copies import CopyRules
@@ -23,7 +24,6 @@ from birdsearch.search.service.problems import responses
 from birdsearch.search.service.routes.annotations import Id
 from birdsearch.search.service.schemas.jobs import JobModel, accepted
 from birdsearch.search.service.state import Service, ServiceDep
-from birdsearch.search.service.verified import verified_names
 
 __all__ = ["router"]
 

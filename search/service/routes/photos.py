@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 from typing import Annotated
 
-import sqlalchemy as sa
 from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from birdsearch.errors import InvalidInputError, PhotoError
-from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labelled_photos
-from birdsearch.indexer.catalog.live import live_file, live_photo
+from birdsearch.indexer.catalog.counts import catalog_summary
+from birdsearch.indexer.catalog.files import find_content
 from birdsearch.search.catalog_info import CatalogInfo, NetworkInfo, RootInfo
 from birdsearch.search.photos import Photo
 from birdsearch.search.query.inputs import parse_box
 from birdsearch.search.service.answers import json_answer
 from birdsearch.search.service.negotiation import MEDIA_TYPES, choose_encoding
 from birdsearch.search.service.originals import original_response
-from birdsearch.search.service.photo_files import find_files, opened
+from birdsearch.search.service.photo_files import opened
 from birdsearch.search.service.photo_lists import list_ids, page_of_ids
 from birdsearch.search.service.photo_rows import read_photo_rows
 from birdsearch.search.service.problems import ProblemResponse, responses
@@ -50,45 +48,14 @@ _PhotoId = Annotated[int, Path(ge=1, le=_LARGEST_ID, description="Number of the 
 def get_catalog(service: ServiceDep) -> Response:
     """What the catalog holds, and what this service does."""
     store, options = service.store, service.options
-    photo, file = schema.photo.c, schema.file.c
     names = service.paths.names()
     record = store.active_model()
-    with store.reading() as connection:
-        is_live = live_photo(photo.id)
-        photos, first, last = connection.execute(
-            sa.select(sa.func.count(), sa.func.min(photo.captured_at), sa.func.max(photo.captured_at)).where(
-                is_live
-            )
-        ).one()
-        verified = connection.execute(
-            sa.select(sa.func.count()).where(photo.id.in_(labelled_photos(with_lost=False)))
-        ).scalar_one()
-        missing = connection.execute(
-            sa.select(sa.func.count()).select_from(schema.file).where(file.state == "missing")
-        ).scalar_one()
-        cameras = (
-            connection.execute(
-                sa.select(photo.camera)
-                .where(photo.camera.is_not(None), is_live)
-                .distinct()
-                .order_by(photo.camera)
-            )
-            .scalars()
-            .all()
-        )
-        counts = {
-            row[0]: row[1]
-            for row in connection.execute(
-                sa.select(file.root_id, sa.func.count(sa.distinct(file.photo_id)))
-                .where(live_file)
-                .group_by(file.root_id)
-            )
-        }
+    held = catalog_summary(store)
     info = CatalogInfo(
         name=store.path.name,
-        photos=photos,
-        verified_photos=verified,
-        files_missing=missing,
+        photos=held.counts.photos,
+        verified_photos=held.counts.verified,
+        files_missing=held.files_missing,
         model=None
         if record is None
         else NetworkInfo(record.name, len(record.classes), record.embedding_size),
@@ -100,12 +67,13 @@ def get_catalog(service: ServiceDep) -> Response:
             "token": options.token is not None,
             "exact_places": options.exact_places,
         },
-        cameras=tuple(cameras),
+        cameras=held.cameras,
         roots=tuple(
-            RootInfo(root_id, names.get(path, ""), counts.get(root_id, 0)) for root_id, path in store.roots()
+            RootInfo(root_id, names.get(path, ""), held.photos_of_roots.get(root_id, 0))
+            for root_id, path in store.roots()
         ),
-        first=first,
-        last=last,
+        first=held.first,
+        last=held.last,
     )
     return json_answer(info)
 
@@ -208,7 +176,7 @@ def _thumb(
     encoding = choose_encoding(accept, available)
     if encoding is None:
         raise HTTPException(406, f"a thumbnail is {', '.join(MEDIA_TYPES[name] for name in available)}")
-    found = find_files(service.store, photo_id)
+    found = find_content(service.store, photo_id)
     if found is None:
         raise HTTPException(404, f"no photo {photo_id}")
     headers = {
@@ -255,7 +223,7 @@ def get_image(service: ServiceDep, photo_id: _PhotoId, request: Request) -> Resp
     file may tell it in a way that only others read. `--exact-places` serves it.
     """
     _check_served(service, photo_id)
-    found = find_files(service.store, photo_id)
+    found = find_content(service.store, photo_id)
     response = None if found is None else original_response(found, request.headers)
     if response is None:
         raise HTTPException(404, f"photo {photo_id}: its file is not where it was, or is no picture to show")

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-import sqlalchemy as sa
 from fastapi import APIRouter, Query, Response
 from numpy.typing import NDArray
 
-from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labelled_photos
-from birdsearch.indexer.catalog.live import live_photo
+from birdsearch.indexer.catalog.counts import photo_counts
 from birdsearch.search.json_records import Record
 from birdsearch.search.labels.review import ReviewItem
 from birdsearch.search.labels.suggest import Candidates
@@ -67,20 +64,22 @@ def get_review(
     ] = DEFAULT_CONFIDENCE,
 ) -> Response:
     """What to verify next: of each event and its copies one photo, of none that has a verified one."""
-    verified, photos = _counts(service)
+    counts = photo_counts(service.store)
     record = service.store.active_model()
     if record is None:
-        return json_answer(Review((), verified, photos))
+        return json_answer(Review((), counts.verified, counts.photos))
     estimator = service.catalog.label_estimator()
     if not len(estimator.space):
-        return json_answer(Review((), verified, photos))
+        return json_answer(Review((), counts.verified, counts.photos))
     candidates = service.review.get(service.store, service.catalog.label_estimator)
     allowed = None
     conditions = where_of(service, where)
     if not conditions.is_empty:
         allowed = allowed_views(service.store, record.id, conditions)
     chosen = _chosen(service, candidates, order, limit, allowed)
-    return json_answer(Review(_items(service, candidates, chosen, confidence), verified, photos))
+    return json_answer(
+        Review(_items(service, candidates, chosen, confidence), counts.verified, counts.photos)
+    )
 
 
 def _chosen(
@@ -129,15 +128,3 @@ def _reason(labels: list[tuple[str, float]], unknown: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def _counts(service: Service) -> tuple[int, int]:
-    """Photos with a verified label, and all photos; those without any file left are not counted."""
-    photo = schema.photo.c
-    every = sa.select(sa.func.count()).select_from(schema.photo).where(live_photo(photo.id))
-    with service.store.reading() as connection:
-        photos = connection.execute(every).scalar_one()
-        verified = connection.execute(
-            every.where(photo.id.in_(labelled_photos(with_lost=False)))
-        ).scalar_one()
-    return verified, photos

@@ -67,7 +67,7 @@ def test_requests_are_counted_by_route_and_status(make_server: MakeServer, catal
     samples = _samples(answer.text)
 
     def count(route: str, method: str, status: int) -> float:
-        return samples[f'birdsearch_requests_total{{route="{route}",method="{method}",status="{status}"}}']
+        return samples[f'birdsearch_requests_total{{method="{method}",route="{route}",status="{status}"}}']
 
     assert count("/healthz", "GET", 200) == 3
     assert count("none", "GET", 404) == 2
@@ -75,8 +75,8 @@ def test_requests_are_counted_by_route_and_status(make_server: MakeServer, catal
     assert count("/api/session", "POST", 422) == 1
     assert count("/healthz", "other", 405) == 1
     assert samples["birdsearch_requests_in_flight"] == 1
-    start = 'birdsearch_request_seconds_bucket{route="/healthz"'
-    buckets = [value for key, value in samples.items() if key.startswith(start)]
+    start, end = "birdsearch_request_seconds_bucket{le=", ',route="/healthz"}'
+    buckets = [value for key, value in samples.items() if key.startswith(start) and key.endswith(end)]
     assert buckets == sorted(buckets)
     assert buckets[-1] == samples['birdsearch_request_seconds_count{route="/healthz"}'] == 4
     assert samples['birdsearch_request_seconds_sum{route="/healthz"}'] > 0
@@ -108,4 +108,4 @@ def test_what_the_network_looks_at_is_counted(make_server: MakeServer, catalog_p
             assert client.post("/api/label", json={"photo_id": 1, "box": box}).status_code == 200
         samples = _samples(client.get("/metrics").text)
     assert samples["birdsearch_network_batch_photos_sum"] == 2
-    assert samples['birdsearch_network_batch_photos_bucket{le="1"}'] == 2
+    assert samples['birdsearch_network_batch_photos_bucket{le="1.0"}'] == 2

@@ -19,11 +19,11 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from birdsearch.errors import BirdsearchError, PhotoError
+from birdsearch.indexer.catalog.files import PhotoContent
 from birdsearch.model.images.box import Box
 from birdsearch.model.images.decode import digest_file
 from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.search.service.negotiation import choose_encoding
-from birdsearch.search.service.photo_files import PhotoFile
 from birdsearch.search.service.thumb_makers import ThumbMakers, ThumbMakersBusyError
 from birdsearch.search.service.thumb_worker import make_thumbnail, thumbnail_size
 from birdsearch.search.service.thumbs import ThumbCache
@@ -32,10 +32,10 @@ LIMITS = PhotoLimits()
 SECRET = b"47.123456N"
 
 
-def photo_file(path: Path, photo_id: int = 1, root: Path | None = None) -> PhotoFile:
+def photo_file(path: Path, photo_id: int = 1, root: Path | None = None) -> PhotoContent:
     content = path.read_bytes()
     roots = (os.fsencode(path.parent if root is None else root),)
-    return PhotoFile(
+    return PhotoContent(
         photo_id, digest_file(content).picture, len(content), "JPEG", (os.fsencode(path),), roots
     )
 
@@ -491,7 +491,7 @@ def test_who_finds_all_busy_is_told_so(hostile: ThumbMakers, tmp_path: Path) -> 
         path.write_bytes(jpeg(picture(seed=number), comment=b"HANG"))
         found.append(photo_file(path))
 
-    def ask(one: PhotoFile) -> None:
+    def ask(one: PhotoContent) -> None:
         try:
             cache.get(one, 160, "JPEG")
         except BirdsearchError as error:
