@@ -68,13 +68,11 @@ class Calls:
     ) -> Answer:
         """Call, and raise what the service refuses."""
         headers = {} if accept is None else {"Accept": f"{accept}, application/problem+json;q=0.1"}
-        if body is not None:
-            headers["Content-Type"] = body.media_type
         answer = self._connections.request(
             method,
             path,
             query=query,
-            body=None if body is None else body.content,
+            body=body,
             headers=headers,
             is_read=is_read,
         )

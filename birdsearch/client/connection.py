@@ -1,19 +1,21 @@
-"""HTTP to one service with the standard library: connections that are kept, timeouts, and retries of reads."""
+"""HTTP to one service: connections that are kept, timeouts, and retries of reads."""
 
 from __future__ import annotations
 
-import http.client
 import json
-import select
-import socket
-import threading
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlencode, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from birdsearch.errors import InvalidInputError, ServiceError
+from birdsearch.client.requests import Body
+from birdsearch.errors import BirdsearchError, InvalidInputError, ServiceError
+from birdsearch.version import __version__
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["Answer", "Connections"]
 
@@ -42,7 +44,7 @@ class Answer:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     def json(self) -> Any:
-        """The body as JSON.
+        """Return the body as JSON.
 
         Raises:
             ServiceError: It is something else, such as the page of a proxy.
@@ -58,41 +60,24 @@ class Answer:
 
 
 class Connections:
-    """Connections to one service. Several threads may ask at once: each request has a connection to itself.
-
-    A connection is kept when its answer was read, and used again.
-    """
+    """Connections to one service, kept between requests. Several threads may ask at once."""
 
     def __init__(self, url: str, token: str | None, *, timeout: float, tries: int) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidInputError(
-                f"url {url!r} must be like http://127.0.0.1:8000 or https://birds.example.org"
-            )
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise InvalidInputError("url must have no user, query or fragment; pass the token as token=")
+        _check_url(url)
         if not timeout > 0:
             raise InvalidInputError(f"timeout must be more than 0 seconds, got {timeout}")
         if tries < 1:
             raise InvalidInputError(f"tries must be at least 1, got {tries}")
-        try:
-            port = parts.port
-        except ValueError as error:
-            raise InvalidInputError(f"url {url!r}: {error}") from None
         if token is not None and not (
             token.isascii() and token.isprintable() and token.strip() == token != ""
         ):
             raise InvalidInputError("token must be printable ASCII without spaces around it")
         self.url = url.rstrip("/")
-        self._https = parts.scheme == "https"
-        self._host, self._port = parts.hostname, port
-        self._prefix = parts.path.rstrip("/")
-        self._timeout, self._tries = timeout, tries
-        self._headers = {"Accept": "application/json"}
+        self._tries = tries
+        headers = {"Accept": "application/json", "User-Agent": f"birdsearch/{__version__}"}
         if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
-        self._idle: list[http.client.HTTPConnection] = []
-        self._lock = threading.Lock()
+            headers["Authorization"] = f"Bearer {token}"
+        self._client = _open(headers, timeout)
 
     def request(
         self,
@@ -100,7 +85,7 @@ class Connections:
         path: str,
         *,
         query: Mapping[str, Any] | None = None,
-        body: bytes | None = None,
+        body: Body | None = None,
         headers: Mapping[str, str] | None = None,
         is_read: bool | None = None,
     ) -> Answer:
@@ -120,77 +105,70 @@ class Connections:
         Raises:
             ServiceError: The service cannot be reached or broke off.
         """
-        target = self._prefix + path
-        pairs = {name: value for name, value in (query or {}).items() if value is not None}
-        if pairs:
-            target += "?" + urlencode(pairs, doseq=True)
+        import httpx
+
+        request = self._client.build_request(
+            method,
+            self.url + path,
+            params={name: value for name, value in (query or {}).items() if value is not None},
+            content=None if body is None else body.content,
+            files=None if body is None else body.files,
+            headers={**(headers or {}), **({} if body is None else body.headers)},
+        )
         again = method == "GET" if is_read is None else is_read
         for left in reversed(range(self._tries if again else 1)):
             try:
-                answer = self._once(method, target, body, {**self._headers, **(headers or {})})
-            except (OSError, http.client.HTTPException) as error:
-                if left and not isinstance(error, TimeoutError | ConnectionRefusedError):
+                response = self._client.send(request)
+            except httpx.TransportError as error:
+                if left and not isinstance(error, httpx.TimeoutException | httpx.ConnectError):
                     continue
                 reason = str(error) or type(error).__name__
                 raise ServiceError(f"{self.url}: {method} {path}: {reason}") from error
+            answer = Answer(response.status_code, response.headers, response.content)
             wait = _wait_of(answer)
             if wait is None or not left:
                 return answer
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
-    def _once(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
-        connection = self._take()
-        try:
-            connection.request(method, target, body, dict(headers))
-            response = connection.getresponse()
-            content = response.read()
-        except BaseException:
-            connection.close()
-            raise
-        fields = {name.lower(): value for name, value in response.getheaders()}
-        if response.will_close:
-            connection.close()
-        else:
-            self._give_back(connection)
-        return Answer(response.status, fields, content)
-
-    def _take(self) -> http.client.HTTPConnection:
-        """A kept connection that the service has not closed, or a new one."""
-        while True:
-            with self._lock:
-                connection = self._idle.pop() if self._idle else None
-            if connection is None:
-                kind = http.client.HTTPSConnection if self._https else http.client.HTTPConnection
-                return kind(self._host, self._port, timeout=self._timeout)
-            if connection.sock is not None and not _is_readable(connection.sock):
-                return connection
-            connection.close()
-
-    def _give_back(self, connection: http.client.HTTPConnection) -> None:
-        with self._lock:
-            if len(self._idle) < _KEPT:
-                self._idle.append(connection)
-                return
-        connection.close()
-
     def close(self) -> None:
-        """Close what is kept; asking again opens anew."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        """Close all connections; nothing can be asked afterwards."""
+        self._client.close()
 
 
-def _is_readable(sock: socket.socket) -> bool:
-    """True if something came in. Nothing is due on a kept connection, so that would be its end."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInputError(
+            f"url {url!r} must be like http://127.0.0.1:8000 or https://birds.example.org"
+        )
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise InvalidInputError("url must have no user, query or fragment; pass the token as token=")
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise InvalidInputError(f"url {url!r}: {error}") from None
+
+
+def _open(headers: Mapping[str, str], timeout: float) -> httpx.Client:
+    try:
+        import httpx
+    except ModuleNotFoundError as error:
+        raise BirdsearchError(
+            "`birdsearch.Client` needs httpx; install it with: pip install 'birdsearch[client]'"
+        ) from error
+    return httpx.Client(
+        headers=headers,
+        timeout=timeout,
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT, keepalive_expiry=None),
+        # The certificates of the system; no proxy and no password that the environment names.
+        verify=ssl.create_default_context(),
+        trust_env=False,
+    )
 
 
 def _wait_of(answer: Answer) -> float | None:
-    """Seconds to wait before asking again, or None if the answer is final."""
+    """Return the seconds to wait before asking again, or None if the answer is final."""
     if answer.status != 503:
         return None
     try:

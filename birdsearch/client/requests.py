@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -24,24 +23,41 @@ from birdsearch.search.query.inputs import Photo, id_or_path, photo_name, read_f
 __all__ = ["Body", "box_json", "photo_body", "where_json"]
 
 
+_File = tuple[str | None, bytes, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The body of a request and its content type."""
+    """The body of a request: JSON, or a form with files.
 
-    content: bytes
-    media_type: str
+    Attributes:
+        content: JSON, or None.
+        files: Fields of a form: name, and (file name or None, content, content type); or None.
+    """
+
+    content: bytes | None = None
+    files: Sequence[tuple[str, _File]] | None = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header fields that go with the body; those of a form depend on how it is written."""
+        return {} if self.content is None else {"Content-Type": "application/json"}
 
     @classmethod
     def json(cls, value: object) -> Body:
-        """A body of JSON.
+        """Return a body of JSON.
 
         Raises:
             InvalidInputError: It holds text that is not Unicode, such as a path that is not UTF-8.
         """
-        try:
-            return cls(json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), "application/json")
-        except ValueError as error:
-            raise InvalidInputError(f"this cannot be sent as JSON: {error}") from None
+        return cls(_json(value))
+
+
+def _json(value: object) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:
+        raise InvalidInputError(f"this cannot be sent as JSON: {error}") from None
 
 
 def photo_body(photo: Photo, request: Mapping[str, object]) -> tuple[Body, QueryPhoto | None]:
@@ -70,27 +86,12 @@ def photo_body(photo: Photo, request: Mapping[str, object]) -> tuple[Body, Query
 
 
 def _form(name: str, content: bytes, request: Mapping[str, object]) -> Body:
-    """A form with a file `photo` and a field `request` (RFC 7578)."""
-    boundary = secrets.token_hex(16)
-    # As browsers escape names in forms.
-    escaped = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
-    parts = [
-        ('name="request"', "application/json", Body.json(request).content),
-        (f'name="photo"; filename="{escaped}"', "application/octet-stream", content),
+    """Return a form with a file `photo` and a field `request`."""
+    fields: list[tuple[str, _File]] = [
+        ("request", (None, _json(request), "application/json")),
+        ("photo", (name, content, "application/octet-stream")),
     ]
-    lines = [
-        line
-        for about, media_type, value in parts
-        for line in (
-            f"--{boundary}".encode(),
-            f"Content-Disposition: form-data; {about}".encode(),
-            f"Content-Type: {media_type}".encode(),
-            b"",
-            value,
-        )
-    ]
-    body = b"\r\n".join([*lines, f"--{boundary}--".encode(), b""])
-    return Body(body, f"multipart/form-data; boundary={boundary}")
+    return Body(files=fields)
 
 
 def where_json(where: Where | None) -> dict[str, Any]:

@@ -6,14 +6,17 @@ import contextlib
 import http.server
 import json
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from birdsearch import Client
-from birdsearch.errors import CatalogLockedError, InvalidInputError, PhotoError, ServiceError
+from birdsearch.errors import BirdsearchError, CatalogLockedError, InvalidInputError, PhotoError, ServiceError
 
 _JOBS = json.dumps({"jobs": []}).encode()
 
@@ -101,9 +104,12 @@ def test_a_connection_that_the_server_closed_is_not_used_again(scripted: MakeScr
         for _ in range(3):
             client.jobs()
             # The end of the connection has to be here, or it could not be seen.
-            (kept,) = client._connections._idle
-            kept.sock.settimeout(5)
-            assert kept.sock.recv(1, socket.MSG_PEEK) == b""
+            transport = client._connections._client._transport
+            assert isinstance(transport, httpx.HTTPTransport)
+            deadline = time.monotonic() + 5
+            while not all(kept.has_expired() for kept in transport._pool.connections):
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
     assert server.connections == 3
 
 
@@ -264,3 +270,9 @@ def test_an_address_or_option_that_cannot_be_is_refused(
     with pytest.raises(InvalidInputError, match=message) as caught:
         Client(url, **options)
     assert "secret" not in str(caught.value)
+
+
+def test_without_its_library_the_client_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(BirdsearchError, match=r"pip install 'birdsearch\[client\]'"):
+        Client("http://127.0.0.1:1")
