@@ -75,11 +75,11 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev ## Write docs/cli.md and docs/api.md from the code
-	$(BIN)/python docs/generate.py
+docs: $(VENV)/.dev ## Write the reference, cli.md and api.md, from the code into build/docs/
+	$(BIN)/python docs/generate.py build/docs
 
 docs-check: $(VENV)/.dev
-	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m pytest -q tests/test_reference.py
 
 bench: $(VENV)/.dev ## Measure; prints ratios
 	$(BIN)/python benchmarks/run.py

@@ -1,6 +1,6 @@
-"""Write the command line's and the Python interface's reference from the code, or check that they are current.
+"""Write the reference of the command line and of the Python interface from the code.
 
-Usage: python docs/generate.py [--check]
+Usage: python docs/generate.py FOLDER
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,7 +18,6 @@ import click
 
 from birdsearch.cli import cli
 
-FOLDER = Path(__file__).parent
 PACKAGES = (
     "birdsearch",
     "birdsearch.errors",
@@ -27,31 +27,113 @@ PACKAGES = (
     "birdsearch.client",
     "birdsearch.data.synthetic",
 )
-HEADER = "<!-- Written by `make docs` from the code; edit the code instead. -->\n\n"
+_SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Note", "Example", "Examples")
+_LONGEST = 100
+_NO_WRAP = "\b"
 
 
-def _commands(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
-    yield context.command_path, command.get_help(context)
+# -- the command line ----------------------------------------------------------------------------------------
+
+
+def command_line() -> str:
+    """Return the reference of the command line as Markdown, one heading a command."""
+    return "\n\n".join(["# Command line", *_command(cli, click.Context(cli, info_name="birdsearch"))]) + "\n"
+
+
+def _command(command: click.Command, context: click.Context) -> Iterator[str]:
+    path = context.command_path
+    yield f"{'#' * (1 + len(path.split()))} {path}"
+    yield _fenced(f"{path} {' '.join(command.collect_usage_pieces(context))}")
+    for block in inspect.cleandoc(command.help or "").split("\n\n"):
+        lines = block.split("\n")
+        yield _fenced("\n".join(lines[1:])) if lines[0] == _NO_WRAP else _joined(block)
+    records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+    yield "\n".join(f"- `{name}`: {_joined(text)}" for name, text in filter(None, records) if text)
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             child = command.get_command(context, name)
             assert child is not None
-            inner = click.Context(child, info_name=name, parent=context, terminal_width=100)
-            yield from _commands(child, inner)
+            yield from _command(child, click.Context(child, info_name=name, parent=context))
 
 
-def command_line() -> str:
-    """The reference of the command line, as its own help prints it."""
-    context = click.Context(cli, info_name="birdsearch", terminal_width=100)
-    parts = [HEADER + "# Command line\n"]
-    for path, text in _commands(cli, context):
-        level = "#" * (1 + len(path.split()))
-        parts.append(f"{level} {path}\n\n```text\n{text.rstrip()}\n```\n")
-    return "\n".join(parts)
+# -- the Python interface ------------------------------------------------------------------------------------
 
 
-class _Plain(str):
-    """An annotation that is shown as it is written."""
+def interface() -> str:
+    """Return the reference of what the packages' `__all__` lists as Markdown, one heading a name."""
+    parts = ["# Python interface"]
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        parts += [f"## {package}", *_docstring(module)]
+        for name in sorted(module.__all__):
+            if not name.startswith("__"):
+                parts += _document(package, name, getattr(module, name))
+    return "\n\n".join(parts) + "\n"
+
+
+def undocumented() -> list[str]:
+    """Return the public names, with their packages, that have no docstring of their own; constants need none."""
+    missing = []
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            thing = getattr(module, name)
+            members = [(name, thing)] if _is_documentable(thing) else []
+            if inspect.isclass(thing) and not issubclass(thing, BaseException):
+                members += [(f"{name}.{member}", value) for member, value in _members(thing)]
+            missing += [f"{package}.{path}" for path, value in members if not _own_docstring(value)]
+    return missing
+
+
+def _document(package: str, name: str, thing: object) -> Iterator[str]:
+    yield f"### {name}"
+    if inspect.isclass(thing):
+        if dataclasses.is_dataclass(thing):
+            yield _signature(name, thing)
+        yield from _docstring(thing)
+        if not issubclass(thing, BaseException):
+            for member, value in _members(thing):
+                yield f"#### {name}.{member}"
+                if not isinstance(value, property):
+                    yield _signature(f"{name}.{member}", value)
+                yield from _docstring(value)
+    elif callable(thing):
+        if inspect.isroutine(thing):
+            yield _signature(name, thing)
+        yield from _docstring(thing)
+    else:
+        kind = "Module" if inspect.ismodule(thing) else f"Constant of type `{type(thing).__name__}`"
+        yield f"{kind} of `{package}`."
+
+
+def _members(thing: type) -> list[tuple[str, object]]:
+    """Return the public methods and properties of a class, inherited ones of birdsearch included."""
+    members: dict[str, object] = {}
+    for owner in thing.__mro__:
+        if owner.__module__.startswith("birdsearch."):
+            for name, value in vars(owner).items():
+                function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+                members.setdefault(name, function)
+    return [
+        (name, value)
+        for name, value in members.items()
+        if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
+    ]
+
+
+def _is_documentable(thing: object) -> bool:
+    return inspect.isclass(thing) or inspect.isroutine(thing)
+
+
+def _own_docstring(thing: object) -> str:
+    text = inspect.cleandoc(getattr(thing, "__doc__", None) or "")
+    # A dataclass without a docstring gets its signature as one.
+    is_made = inspect.isclass(thing) and text.startswith(f"{thing.__name__}(")
+    return "" if is_made else text
+
+
+class _Code(str):
+    """Source text that `repr` shows as it is."""
 
     __slots__ = ()
 
@@ -59,90 +141,94 @@ class _Plain(str):
         return str(self)
 
 
-def _signature(thing: object) -> str:
+def _signature(name: str, thing: object) -> str:
+    """Return a fenced block with the name and its parameters, one a line where they are long."""
     try:
         signature = inspect.signature(thing)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        return ""
-    parameters = [
-        parameter.replace(annotation=_plain(parameter.annotation), default=_short(parameter.default))
-        for name, parameter in signature.parameters.items()
-        if name not in {"self", "cls"}
-    ]
-    shown = signature.replace(parameters=parameters, return_annotation=_plain(signature.return_annotation))
-    # Addresses differ between runs.
-    return re.sub(r" at 0x[0-9a-f]+", "", str(shown))
+        return _fenced(name, "python")
+    shown = signature.replace(
+        parameters=[
+            parameter.replace(annotation=_code(parameter.annotation), default=_default(parameter.default))
+            for parameter in signature.parameters.values()
+            if parameter.name not in {"self", "cls"}
+        ],
+        return_annotation=_code(signature.return_annotation),
+    )
+    line = f"{name}{shown}"
+    if len(line) <= _LONGEST:
+        return _fenced(line, "python")
+    parameters: list[str] = []
+    last = None
+    for parameter in shown.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and last not in {
+            parameter.KEYWORD_ONLY,
+            parameter.VAR_POSITIONAL,
+        }:
+            parameters.append("    *,")
+        parameters.append(f"    {parameter},")
+        last = parameter.kind
+    end = "" if shown.return_annotation is inspect.Signature.empty else f" -> {shown.return_annotation}"
+    return _fenced("\n".join([f"{name}(", *parameters, f"){end}"]), "python")
 
 
-def _text(thing: object) -> str:
-    """A docstring, its sections as they are laid out in the code."""
-    summary, _, rest = (inspect.getdoc(thing) or "").partition("\n\n")
-    return summary if not rest else f"{summary}\n\n```text\n{rest}\n```"
+def _default(default: object) -> object:
+    """Return a default as source text: a function by its name, a table not spelled out."""
+    if isinstance(default, Mapping):
+        return _Code("{...}")
+    if callable(default) and default is not inspect.Parameter.empty:
+        return _Code(getattr(default, "__name__", type(default).__name__).replace("<lambda>", "..."))
+    return default
 
 
-def _short(default: object) -> object:
-    """A default value; a whole table is not spelled out."""
-    return _Plain("<table>") if isinstance(default, Mapping) else default
+def _code(annotation: object) -> object:
+    return _Code(annotation) if isinstance(annotation, str) else annotation
 
 
-def _plain(annotation: object) -> object:
-    return _Plain(annotation) if isinstance(annotation, str) else annotation
+# -- docstrings ----------------------------------------------------------------------------------------------
 
 
-def _members(thing: type) -> dict[str, object]:
-    """What a class has, with what it takes from other classes of birdsearch."""
-    owners = [owner for owner in thing.__mro__ if owner.__module__.startswith("birdsearch.")]
-    members: dict[str, object] = {}
-    for owner in owners:
-        for name, value in vars(owner).items():
-            members.setdefault(name, value)
-    return members
+def _docstring(thing: object) -> Iterator[str]:
+    """Yield a Google style docstring as Markdown paragraphs, its sections as lists."""
+    for block in _own_docstring(thing).split("\n\n"):
+        title, _, rest = block.partition("\n")
+        if title.rstrip(":") in _SECTIONS and title.endswith(":"):
+            yield f"**{title}**"
+            yield from _section(title.rstrip(":"), textwrap.dedent(rest))
+        elif block:
+            yield _markdown(block)
 
 
-def _document(name: str, thing: object, level: str) -> Iterator[str]:
-    if inspect.isclass(thing) and issubclass(thing, BaseException):
-        yield f"{level} `{name}`\n\n{_text(thing)}\n"
-        return
-    if inspect.isclass(thing):
-        shown = "" if not dataclasses.is_dataclass(thing) else _signature(thing)
-        yield f"{level} `{name}{shown}`\n\n{_text(thing)}\n"
-        for member, value in _members(thing).items():
-            function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-            if member.startswith("_") or not (inspect.isfunction(function) or isinstance(function, property)):
-                continue
-            shown = "" if isinstance(function, property) else _signature(function)
-            yield f"{level}# `{name}.{member}{shown}`\n\n{_text(function)}\n"
-    elif callable(thing):
-        yield f"{level} `{name}{_signature(thing)}`\n\n{_text(thing)}\n"
+def _section(title: str, text: str) -> Iterator[str]:
+    if title in {"Args", "Attributes", "Raises"}:
+        items = re.split(r"\n(?=\S)", text)
+        yield "\n".join(re.sub(r"^([\w.*, ]+): ", r"- `\1`: ", _joined(item)) for item in items)
     else:
-        yield f"{level} `{name}`\n"
+        yield _markdown(text)
 
 
-def interface() -> str:
-    """The reference of the Python interface: what the packages' `__all__` lists."""
-    parts = [HEADER + "# Python interface\n"]
-    for package in PACKAGES:
-        module = importlib.import_module(package)
-        parts.append(f"## {package}\n\n{_text(module)}\n")
-        for name in sorted(module.__all__):
-            if not name.startswith("__"):
-                parts += _document(name, getattr(module, name), "###")
-    return "\n".join(parts)
+def _markdown(block: str) -> str:
+    """Return a paragraph on one line; lists and indented examples keep their lines."""
+    if re.search(r"^(?: {2,}|>>> )", block, re.MULTILINE) and not re.search(r"^[-*] ", block, re.MULTILINE):
+        head, _, code = block.partition("\n") if not block.startswith((" ", ">>>")) else ("", "", block)
+        return f"{head}\n\n{_fenced(textwrap.dedent(code))}".strip()
+    return "\n".join(_joined(item) for item in re.split(r"\n(?=[-*] )", block))
 
 
-def main() -> int:
-    """Write both files, or with `--check` say which are not current."""
-    stale = []
+def _joined(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _fenced(text: str, language: str = "text") -> str:
+    return f"```{language}\n{text}\n```"
+
+
+def main(folder: Path) -> None:
+    """Write `cli.md` and `api.md` into a folder, which is made if there is none."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in (("cli.md", command_line()), ("api.md", interface())):
-        path = FOLDER / name
-        if "--check" not in sys.argv[1:]:
-            path.write_text(text, encoding="utf-8")
-        elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            stale.append(name)
-    if stale:
-        sys.stderr.write(f"{', '.join(stale)}: not what the code says; run `make docs`\n")
-    return bool(stale)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(Path(sys.argv[1]))

@@ -116,8 +116,7 @@ def cluster_vectors(
     Args:
         unit: (N, C) float32, unit-norm. Zero vectors are outliers.
         method: `auto`: see above. `graph`: the same by Leiden alone. `hdbscan`: HDBSCAN on vectors smoothed
-        once, its
-            least cluster chosen by silhouette. `kmeans`: k-means on them, started from Ward's clusters.
+            once, its least cluster chosen by silhouette. `kmeans`: k-means on them, started from Ward's clusters.
         k: Number of clusters, for `auto` and `kmeans`; chosen by silhouette if None. Outliers come off them.
         seed: For Leiden.
         groups: (N,) int64: photos of one group, such as an event, are no evidence that they are like each other;
