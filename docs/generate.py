@@ -97,9 +97,8 @@ def _document(package: str, name: str, thing: object) -> Iterator[str]:
                 if not isinstance(value, property):
                     yield _signature(f"{name}.{member}", value)
                 yield from _docstring(value)
-    elif callable(thing):
-        if inspect.isroutine(thing):
-            yield _signature(name, thing)
+    elif inspect.isroutine(thing):
+        yield _signature(name, thing)
         yield from _docstring(thing)
     else:
         kind = "Module" if inspect.ismodule(thing) else f"Constant of type `{type(thing).__name__}`"
