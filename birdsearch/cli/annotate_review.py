@@ -53,14 +53,14 @@ _TAXA: list[Column] = [
 
 
 def photo_paths(store: CatalogStore, photo_ids: set[int]) -> dict[int, str]:
-    """The paths of photos as people read them, by photo id."""
+    """Return the paths of photos, escaped for people, by photo id."""
     from birdsearch.display_path import display_path
 
     return {photo.id: display_path(photo.path) for photo in store.photos(sorted(photo_ids)).values()}
 
 
 def text_of(path: Path) -> str:
-    """Content of a table, in whatever encoding; a guess is said on stderr.
+    """Read a table in any of the known encodings; a guess is printed on stderr.
 
     Raises:
         InvalidInputError: It cannot be read or is no text.

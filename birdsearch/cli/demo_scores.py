@@ -1,4 +1,4 @@
-"""What `birdsearch demo` scores: the answers of the catalog against the truth that its archive was made from."""
+"""Scores of `birdsearch demo`: the answers of the catalog against the truth that its archive was made from."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["can_cluster", "looked_at", "scores"]
 
 
 def looked_at(truth: Sequence[Truth]) -> set[str]:
-    """The events whose photos somebody verified: every second one."""
+    """Return the events whose photos are verified: every second one."""
     return set(sorted({row.event for row in truth if row.kind == "photo"})[::2])
 
 
 def can_cluster() -> bool:
-    """Whether the packages that clustering needs are there."""
+    """Return whether the packages that clustering needs are there."""
     return all(importlib.util.find_spec(name) for name in ("graspologic_native", "sklearn"))
 
 
 def scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[str, object]]:
-    """Rows of score, value and photos.
+    """Return rows of score, value and photos.
 
     Raises:
         ClickException: The catalog does not hold every frame of the archive.
@@ -74,7 +74,7 @@ def scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[st
 
 
 def _views(store: CatalogStore, archive: Path, frames: Sequence[Truth]) -> list[int | None]:
-    """The view of each frame, None for one that the catalog does not hold."""
+    """Return the view of each frame, None for one that the catalog does not hold."""
     import os
 
     ids = [store.photo_at(os.fsencode((archive / row.path).resolve())) for row in frames]
@@ -83,7 +83,7 @@ def _views(store: CatalogStore, archive: Path, frames: Sequence[Truth]) -> list[
 
 
 def _label_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[str, object]]:
-    """Labels of the frames that nobody verified, of species that somebody verified elsewhere."""
+    """Score the labels of the frames that are not verified, of species that are verified elsewhere."""
     from birdsearch.indexer.catalog.predictions import last_predictions
     from birdsearch.indexer.catalog.store import CatalogStore
 
@@ -109,7 +109,7 @@ def _label_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[
 
 
 def _order_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[dict[str, object]]:
-    """Bursts, events, copies and clusters: pairs that belong together, and pairs that were put together."""
+    """Score bursts, events, copies and clusters by pairs that belong together and pairs that were put together."""
     import os
 
     from birdsearch.indexer.catalog.events import joined_photos, last_sightings_run

@@ -115,8 +115,8 @@ def _print(built: Report, fmt: str) -> None:
                 for column, cell in zip(one.columns[1:], row[1:], strict=True):
                     emit(",".join(_quoted(part) for part in (one.title, row[0], column, *_parts(cell))))
         return
-    for place, one in enumerate(built.tables):
-        if place:
+    for number, one in enumerate(built.tables):
+        if number:
             emit("")
         emit(one.title)
         keys = [(column, column) for column in one.columns]
@@ -127,7 +127,7 @@ def _print(built: Report, fmt: str) -> None:
 
 
 def _parts(cell: object) -> tuple[object, object, object]:
-    """Value, low and high."""
+    """Return value, low and high."""
     from birdsearch.search.metrics.sampling import Estimate
 
     return (cell.value, cell.low, cell.high) if isinstance(cell, Estimate) else (cell, None, None)

@@ -144,7 +144,7 @@ def _fit(store: CatalogStore, where: Where, fmt: str) -> None:
 
 
 def _calibration_rows(found: Calibration) -> list[tuple[str, str, object]]:
-    """Key, what it is, and value."""
+    """Return key, description and value of each parameter."""
     fusion = found.fusion
     return [
         ("photos", "fitted on photos", found.photos),
@@ -200,7 +200,7 @@ def _label(
 
 
 def _flagged(summary: LabelSummary, source: str) -> str:
-    """What became of the labels under a checklist, in one line."""
+    """Return one line about the labels that the checklist flagged."""
     count = sum(summary.flags.values())
     if not count:
         return f"{source} flags no label"
@@ -230,11 +230,11 @@ def _write_predictions(
     store: CatalogStore, found: Iterable[Prediction], columns: Sequence[Column], fmt: str
 ) -> None:
     listed = list(found)
-    places = _places(store, [one.view_id for one in listed])
+    photos = _photos(store, [one.view_id for one in listed])
     rows = [
         {
-            "photo_id": places[one.view_id][0],
-            "path": places[one.view_id][1],
+            "photo_id": photos[one.view_id][0],
+            "path": photos[one.view_id][1],
             "name": one.name,
             "flags": one.flags,
             "rank": one.rank,
@@ -251,8 +251,8 @@ def _write_predictions(
     write_rows(rows, columns, fmt)
 
 
-def _places(store: CatalogStore, view_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
-    """Photo id and path, escaped for people, of each view."""
+def _photos(store: CatalogStore, view_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
+    """Return the photo id and path, escaped for people, of each view."""
     from birdsearch.display_path import display_path
 
     views = store.views(view_ids)
@@ -282,11 +282,11 @@ def mislabelled(catalog: Path, least: float, fmt: str) -> None:
 
     with CatalogStore.open(catalog) as store:
         found = doubts(store, _estimator(store), least)
-        places = _places(store, [one.view_id for one in found])
+        photos = _photos(store, [one.view_id for one in found])
     rows = [
         {
-            "photo_id": places[one.view_id][0],
-            "path": places[one.view_id][1],
+            "photo_id": photos[one.view_id][0],
+            "path": photos[one.view_id][1],
             "label": one.label,
             "p_label": one.p_label,
             "better": one.better,

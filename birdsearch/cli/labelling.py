@@ -1,4 +1,4 @@
-"""What the commands that show or fit labels share."""
+"""Options and look-ups that the commands of labels share."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def checklist_option(command: _Command) -> _Command:
 
 
 def read_checklist(store: CatalogStore, path: Path) -> Checklist:
-    """The checklist that was named; what is not known of it is told on stderr."""
+    """Read the checklist of the option; names in it that are not known are printed on stderr."""
     from birdsearch.search.labels.checklist import open_checklist
 
     found = open_checklist(store, path)
@@ -54,7 +54,7 @@ def read_checklist(store: CatalogStore, path: Path) -> Checklist:
 
 
 def model_in_use(store: CatalogStore) -> ModelRecord:
-    """The catalog's model; a catalog that has none yet ends the command with what to do."""
+    """Return the catalog's model; a catalog without one ends the command with what to do."""
     record = store.active_model()
     if record is None:
         raise click.ClickException(f"{store.path}: no photo is indexed yet; run `birdsearch index FOLDER`")

@@ -60,7 +60,7 @@ class Recording:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Recording:
-        """From the options of `recording_options`."""
+        """Build it from the options of `recording_options`."""
         # A command without --skip-bad passes over what it cannot record.
         values = {"skip_bad": True} | dict(options)
         return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
@@ -121,7 +121,7 @@ naming_options = _with_options(
 
 
 def named_taxon(taxonomy: Taxonomy, options: Mapping[str, Any]) -> Matched:
-    """The taxon that the options of `naming_options` name."""
+    """Return the taxon that the options of `naming_options` name."""
     from birdsearch.errors import InvalidInputError
     from birdsearch.indexer.catalog.taxa import new_taxon
     from birdsearch.search.annotate.photos import Matched, NameMatcher

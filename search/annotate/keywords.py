@@ -23,7 +23,7 @@ _SIGNS = re.compile(r"[^\w\s'-]")
 
 
 def keyword_labels(matcher: NameMatcher, keywords: Sequence[str]) -> list[Matched]:
-    """The labels that the keywords of one photo give it.
+    """Return the labels that the keywords of one photo give it.
 
     A keyword counts if it is a name of exactly one taxon; of a path (`Birds|Ducks|Mallard`, `Birds/Ducks/Mallard`)
     the deepest level that does; of a machine tag (`taxonomy:binomial=Anas platyrhynchos`) its value. A form below a
@@ -64,7 +64,7 @@ def keyword_labels(matcher: NameMatcher, keywords: Sequence[str]) -> list[Matche
 
 
 def _with_species_tags(keywords: Sequence[str]) -> list[str]:
-    """The keywords, with the values of machine tags that are names in place of the tags."""
+    """Return the keywords, machine tags replaced by their values where these are names."""
     plain: list[str] = []
     tags: dict[str, str] = {}
     for keyword in keywords:
@@ -81,7 +81,7 @@ def _with_species_tags(keywords: Sequence[str]) -> list[str]:
 
 
 def _match(matcher: NameMatcher, keyword: str) -> Matched | Unmatched | None:
-    """What a keyword leads to: a taxon, several ones or a refusal; None if it is no name."""
+    """Look a keyword up: one taxon, several or a refusal; None if it is no name."""
     for level in reversed(_BARS.split(keyword.strip())):
         match = _name(matcher, level)
         if match is None and "/" in level:
@@ -106,7 +106,7 @@ def _name(matcher: NameMatcher, text: str) -> Matched | Unmatched | None:
     match = matcher.look(text)
     if isinstance(match, Matched) or match.candidates:
         return match
-    # Any word may have a sign; only one that is added to a name is told.
+    # Any word may have a sign; only one that is added to a name is reported.
     plain = " ".join(_SIGNS.sub(" ", text).split())
     if match.refusal and "/" not in text and isinstance(matcher.look(plain), Matched):
         return replace(match, name=text)

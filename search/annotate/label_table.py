@@ -119,7 +119,7 @@ def read_table(path: Path, chosen: TableColumns | None = None) -> LabelTable:
 
 
 def _with_media(table: CsvTable, path: Path) -> tuple[CsvTable, tuple[str, ...]]:
-    """A Camtrap DP's observations with the paths of `media.csv` beside them; any other table as it is."""
+    """Join the observations of a Camtrap DP with the paths of its `media.csv`; return any other table as it is."""
     media_id, kind = column_key("mediaID"), column_key("observationType")
     beside = path.with_name("media.csv")
     if not {media_id, kind} <= set(table.keys) or column_key("filePath") in table.keys or not beside.exists():
@@ -144,7 +144,7 @@ def _with_media(table: CsvTable, path: Path) -> tuple[CsvTable, tuple[str, ...]]
 
 
 def _counting_columns(table: CsvTable, chosen: TableColumns) -> tuple[dict[str, str], tuple[str, str] | None]:
-    """The key of each column that counts by our name of it; and the keys of a folder and a file, or None."""
+    """Return the keys of the columns that are read, by our names, and those of a folder and a file or None."""
     columns = {}
     for ours, names in _ALIASES.items():
         key = table.column(names)

@@ -32,7 +32,7 @@ class Matched:
     verdict: str = "positive"
 
     def verdict_with(self, given: str) -> str:
-        """The verdict of the name and of what was said beside it.
+        """Return the verdict of the name combined with another one.
 
         Args:
             given: `positive`, which is what is taken for granted, `negative` or `uncertain`.
@@ -58,7 +58,7 @@ class Unmatched:
         name: The name as it was written.
         candidates: Common names of the taxa that share it; empty if it is not known at all.
         suggestions: Common names that are near it, the nearest first.
-        is_no_taxon: True if it is known and stands for birds that nobody named.
+        is_no_taxon: True if it is known and stands for birds that are not identified.
         refusal: Why it is no name of one species, in half a sentence, or empty.
     """
 

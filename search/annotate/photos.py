@@ -1,7 +1,7 @@
-"""From what people write - tables, folders, keywords, lists of photos - to labels on the catalog's photos.
+"""Proposals of labels for the catalog's photos from tables, folder names, keywords and lists of photos.
 
-Nothing here writes. Each source gives the labels that can be recorded and, for every other row, folder or photo,
-the reason why not.
+Nothing is written. Each source gives the labels that can be recorded and, for every other row, folder or photo, the
+reason why not.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ __all__ = [
 def from_folders(
     store: CatalogStore, matcher: NameMatcher, folders: Sequence[Folder] = (), level: int = 0
 ) -> Proposals:
-    """Labels by the names of the folders that photos are in, such as `Eurasian hoopoe/1.jpg`.
+    """Propose labels by the names of the folders that photos are in, such as `Eurasian hoopoe/1.jpg`.
 
     Args:
         store: An open catalog.
@@ -77,12 +77,12 @@ def from_folders(
     for file in files_in(store, folders, problems):
         parts = file.absolute.split(b"/")
         # The last is the file's own name; those above the indexed folder never count.
-        place = len(parts) - 2 - level
-        if place < len(file.root.rstrip(b"/").split(b"/")) - 1 or place < 1:
+        depth = len(parts) - 2 - level
+        if depth < len(file.root.rstrip(b"/").split(b"/")) - 1 or depth < 1:
             shallow += 1
             continue
-        folder = b"/".join(parts[: place + 1])
-        match = _match_folder(matcher, display_path(parts[place]))
+        folder = b"/".join(parts[: depth + 1])
+        match = _match_folder(matcher, display_path(parts[depth]))
         if isinstance(match, Matched):
             claims.append(Claim(file.photo_id, match.taxon, match.verdict, display_path(folder)))
         else:
@@ -112,7 +112,7 @@ def from_keywords(
     folders: Sequence[Folder] = (),
     progress: Callable[[int], None] | None = None,
 ) -> Proposals:
-    """Labels by the keywords in photos and in `.xmp` files beside them.
+    """Propose labels by the keywords in photos and in `.xmp` files beside them.
 
     Embedded are XMP and IPTC (see `file_keywords`); beside `bird.jpg`, `bird.xmp` and `bird.jpg.xmp` are read. A
     keyword counts as `keyword_labels` says.
@@ -121,7 +121,7 @@ def from_keywords(
         store: An open catalog.
         taxonomy: The catalog's taxonomy.
         folders: Only photos under these; all of the catalog's if there are none.
-        progress: Told the number of files that were read so far.
+        progress: Called with the number of files that were read so far.
 
     Returns:
         The labels; photos whose keywords name two taxa, and those whose metadata are broken, are problems.
@@ -186,7 +186,7 @@ class _Sidecars:
         self._names: dict[bytes, list[bytes]] = {}
 
     def of(self, path: bytes) -> list[bytes]:
-        """The `.xmp` files beside a photo, in order of their names."""
+        """Return the `.xmp` files beside a photo, in order of their names."""
         folder, name = os.path.split(path)
         if folder != self._folder:
             self._folder, self._names = folder, {}
@@ -210,7 +210,7 @@ def _names_in(folder: bytes) -> Iterator[bytes]:
 
 
 def find_stored(store: CatalogStore, photo: str | os.PathLike[str] | int) -> int:
-    """Id of a photo of the catalog.
+    """Find a photo of the catalog and return its id.
 
     Args:
         store: An open catalog.
@@ -243,7 +243,7 @@ def from_photos(
     named: Matched,
     verdict: str = "positive",
 ) -> Proposals:
-    """The same label on some photos.
+    """Propose the same label for some photos.
 
     Args:
         store: An open catalog.

@@ -1,4 +1,4 @@
-"""What a source of labels comes to: labels that can be recorded, and what cannot with the reason."""
+"""Proposals: the labels of a source that can be recorded, and the reasons why others cannot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
     "count_of",
     "files_in",
     "joined",
-    "places_below",
+    "range_below",
     "settled",
 ]
 
@@ -31,7 +31,7 @@ Folder = str | os.PathLike[str]
 
 
 class UnusableError(Exception):
-    """Something names no photo or no taxon, or more than one; the text says why. It never leaves `search`."""
+    """Something names no photo or no taxon, or more than one; the text says why. Internal to this package."""
 
     def __init__(self, reason: str, *, is_unknown_name: bool = False) -> None:
         super().__init__(reason)
@@ -59,13 +59,13 @@ class Proposal:
     who: str = ""
 
     def item(self) -> AnnotationItem:
-        """The label as it is recorded."""
+        """Return the label in the form that is recorded."""
         return AnnotationItem(self.view_id, self.taxon, self.verdict, self.who)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What cannot be recorded.
+    """Something that cannot be recorded.
 
     Attributes:
         where: What it is, such as `line 3`, a folder or a photo.
@@ -80,12 +80,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Proposals:
-    """What a source says.
+    """All that a source of labels proposes.
 
     Attributes:
         labels: What can be recorded; for each view each taxon once, and no contradiction among them.
         problems: What cannot.
-        notes: For a person: what was passed over.
+        notes: What was passed over, in sentences for people.
         new_taxa: Taxa that no taxonomy has yet and that `labels` name.
     """
 
@@ -115,7 +115,7 @@ def settled(
     new: Sequence[Taxon] = (),
     views: Mapping[int, int] | None = None,
 ) -> Proposals:
-    """Claims without repeats, on the whole frame unless another view is given; contradictions are problems."""
+    """Turn claims into proposals without repeats; claims that contradict each other become problems."""
     view_ids = store.whole_views(sorted({claim.photo_id for claim in claims})) | dict(views or {})
     kept: dict[int, dict[str, Claim]] = {}
     conflicts: dict[int, Problem] = {}
@@ -153,7 +153,7 @@ def _said(claim: Claim) -> str:
 
 
 def joined(folder: bytes, path: bytes) -> bytes:
-    """A path below a folder; with an empty one, what the paths of everything in the folder begin with."""
+    """Return a path below a folder; with an empty path, the prefix of the paths of everything in the folder."""
     return folder.rstrip(b"/") + b"/" + path
 
 
@@ -171,22 +171,20 @@ def files_in(store: CatalogStore, folders: Sequence[Folder], problems: list[Prob
     kept: set[int] = set()
     for folder in folders:
         name = os.path.expanduser(os.fsencode(folder))  # noqa: PTH111 bytes
-        places = {
-            place for top in (os.path.abspath, os.path.realpath) for place in places_below(files, top(name))
-        }
-        if not places:
+        found = {row for top in (os.path.abspath, os.path.realpath) for row in range_below(files, top(name))}
+        if not found:
             shown = display_path(name)
             problems.append(
                 Problem(
                     shown, f"no photo of the catalog is in it; `birdsearch index {shown}` adds its photos"
                 )
             )
-        kept |= places
-    return [files[place] for place in sorted(kept)]
+        kept |= found
+    return [files[row] for row in sorted(kept)]
 
 
-def places_below(files: Sequence[LiveFile], folder: bytes) -> range:
-    """Where in a list of files, in order of their paths, those below a folder are."""
+def range_below(files: Sequence[LiveFile], folder: bytes) -> range:
+    """Return the positions of the files below a folder in a list that is in order of paths."""
 
     def path(file: LiveFile) -> bytes:
         return file.absolute
@@ -197,5 +195,5 @@ def places_below(files: Sequence[LiveFile], folder: bytes) -> range:
 
 
 def count_of(number: int, what: str) -> str:
-    """Such as `1 photo`, `2 photos`."""
+    """Return a number with its noun, such as `1 photo` or `2 photos`."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -32,7 +32,7 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 def folder_name(folder: str) -> str:
-    """The name that a folder stands for: without the number before it, underscores as spaces.
+    """Return the name that a folder stands for: without the number before it, underscores as spaces.
 
     `001.Black_footed_Albatross` is "Black footed Albatross".
     """
@@ -43,15 +43,15 @@ def glob_start(pattern: str) -> tuple[str, str]:
     """Cut an absolute pattern where its first component with `*`, `?` or `[` begins.
 
     Returns:
-        The folder before it, and the rest of the pattern; the rest is empty if nothing is a pattern.
+        The folder before it, and the rest of the pattern; the rest is empty without any pattern.
     """
     parts = pattern.split("/")
-    first = next((place for place, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
+    first = next((number for number, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
     return "/".join(parts[:first]) or "/", "/".join(parts[first:])
 
 
 def matches_glob(path: str, pattern: str) -> bool:
-    """Whether a path matches a pattern, component by component.
+    """Return whether a path matches a pattern, component by component.
 
     `*`, `?` and `[...]` match within a component, as in a shell; `**` as a component matches any number of
     them, none included. Case counts.
@@ -61,23 +61,23 @@ def matches_glob(path: str, pattern: str) -> bool:
         pattern: The pattern, of the same form.
     """
     parts = path.split("/")
-    # The places in `parts` at which the rest of the pattern may begin.
-    places = {0}
+    # Positions in `parts` at which the rest of the pattern may begin.
+    starts = {0}
     components = pattern.split("/")
     for number, component in enumerate(components):
         if component == "**":
             # At the end of a pattern it needs something to match: the folder itself is no file in it.
-            least = min(places) + (number == len(components) - 1)
-            places = set(range(least, len(parts) + 1))
+            least = min(starts) + (number == len(components) - 1)
+            starts = set(range(least, len(parts) + 1))
         else:
-            places = {
-                place + 1
-                for place in places
-                if place < len(parts) and fnmatch.fnmatchcase(parts[place], component)
+            starts = {
+                start + 1
+                for start in starts
+                if start < len(parts) and fnmatch.fnmatchcase(parts[start], component)
             }
-        if not places:
+        if not starts:
             return False
-    return len(parts) in places
+    return len(parts) in starts
 
 
 # -- keywords ------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class KeywordError(Exception):
 
 
 def file_keywords(path: bytes) -> tuple[list[str], list[str]]:
-    """Keywords embedded in a photo: IPTC, and XMP `dc:subject`, Lightroom's and digiKam's.
+    """Read the keywords embedded in a photo: IPTC, and XMP `dc:subject`, Lightroom's and digiKam's.
 
     Only the file's metadata are read, never its pixels.
 
@@ -138,7 +138,7 @@ def file_keywords(path: bytes) -> tuple[list[str], list[str]]:
 
 
 def sidecar_keywords(path: bytes) -> list[str]:
-    """Keywords of an `.xmp` file beside a photo.
+    """Read the keywords of an `.xmp` file beside a photo.
 
     Raises:
         KeywordError: It cannot be read, is too large or broken.
@@ -169,7 +169,7 @@ def _embedded_xmp(image: Image.Image) -> list[str]:
 
 
 def xmp_keywords(packet: bytes) -> list[str]:
-    """Keywords of an XMP packet, in the order in which they stand.
+    """Return the keywords of an XMP packet, in their order.
 
     A document type is refused before anything it declares is looked at, so no entity is ever expanded.
 
@@ -201,7 +201,7 @@ def xmp_keywords(packet: bytes) -> list[str]:
 
 
 def _xml_text(packet: bytes) -> bytes | str:
-    """The packet without what pads it: text if it is UTF-16, else bytes, whose encoding the XML tells."""
+    """Return the packet without its padding: text if it is UTF-16, else bytes, whose encoding the XML declares."""
     for encoding, starts in (
         ("utf-16", (b"\xff\xfe", b"\xfe\xff")),
         ("utf-16-le", (b"<\x00",)),

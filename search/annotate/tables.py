@@ -21,7 +21,7 @@ from birdsearch.search.annotate.proposals import (
     Proposals,
     UnusableError,
     joined,
-    places_below,
+    range_below,
     settled,
 )
 from birdsearch.search.annotate.sources import glob_start, matches_glob
@@ -35,7 +35,7 @@ _PHOTO_ID = re.compile(r"#?(\d{1,18})", re.ASCII)
 def from_table(
     store: CatalogStore, path: Path, matcher: NameMatcher, columns: TableColumns | None = None
 ) -> Proposals:
-    """Labels of a table, CSV or Parquet; see `read_table`.
+    """Propose the labels of a table, CSV or Parquet; see `read_table`.
 
     A photo is named by `sha256`, by `photo_id` (`12` or `#12`) or by `path`: absolute, or relative to the table's
     folder, else to a folder that was indexed. A path with `*`, `?`, `[...]` or `**` that names no file is a
@@ -128,10 +128,10 @@ class _PhotoFinder:
         self._real: dict[bytes, bytes] = {}
         self._live: list[LiveFile] | None = None
         texts = {row.values["path"] for row in rows if "path" in row.values}
-        places = {text: self._places(text) for text in texts if "\0" not in text}
-        self._places_of = places
+        meant = {text: self._meant(text) for text in texts if "\0" not in text}
+        self._meant_by = meant
         self._files = files_at(
-            store, {name for groups in places.values() for group in groups for name in group}
+            store, {name for groups in meant.values() for group in groups for name in group}
         )
         digests = {
             row.values["sha256"].lower() for row in rows if _SHA256.fullmatch(row.values.get("sha256", ""))
@@ -145,7 +145,7 @@ class _PhotoFinder:
         self._ids = store.whole_views(sorted(ids)).keys()
 
     def find(self, row: TableRow) -> list[int]:
-        """Ids of the photos of a row, rising.
+        """Return the ids of the photos of a row, rising.
 
         Raises:
             UnusableError: It names none, or contradicts itself.
@@ -159,7 +159,7 @@ class _PhotoFinder:
             try:
                 found = ways[column](value)
             except UnusableError:
-                # A file may have moved since; what tells the content is enough.
+                # A file may have moved since; its photo is known by another column.
                 if column == "path" and first is not None:
                     continue
                 raise
@@ -187,7 +187,7 @@ class _PhotoFinder:
         return [int(match.group(1))]
 
     def _of_path(self, value: str) -> list[int]:
-        groups = self._places_of.get(value)
+        groups = self._meant_by.get(value)
         if groups is None:
             raise UnusableError("its path has a NUL in it")
         failed = ""
@@ -217,8 +217,8 @@ class _PhotoFinder:
                 return f"`birdsearch index {display_path(os.path.dirname(name))}` adds it"  # noqa: PTH120 bytes
         return "there is no such file either; relative paths start at the table's folder or an indexed one"
 
-    def _places(self, text: str) -> list[list[bytes]]:
-        """Where a path may be meant to be, as absolute paths: those of one group are equally good."""
+    def _meant(self, text: str) -> list[list[bytes]]:
+        """Return the absolute paths that a path may mean, in groups; those of one group are equally good."""
         spellings = [text]
         if "\\" in text:
             spellings.append(text.replace("\\", "/"))
@@ -236,7 +236,7 @@ class _PhotoFinder:
         ]
 
     def _names(self, top: bytes, path: bytes) -> tuple[bytes, bytes]:
-        """The absolute path as it is written, and with the links in its folder resolved, as roots are stored."""
+        """Return the absolute path as written, and with the links in its folder resolved, as roots are stored."""
         name = os.path.abspath(os.path.join(top, path))  # noqa: PTH100, PTH118 bytes
         folder, base = os.path.split(name)
         if folder not in self._real:
@@ -253,7 +253,7 @@ class _PhotoFinder:
                 continue
             for top in {start, os.path.realpath(start)}:
                 folder = os.fsencode(top)
-                below = [self._live[place] for place in places_below(self._live, folder)]
+                below = [self._live[row] for row in range_below(self._live, folder)]
                 start_of_rest = len(joined(folder, b""))
                 found |= {
                     file.photo_id

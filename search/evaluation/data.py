@@ -36,7 +36,7 @@ def read_labelled(
     with_probe: bool = False,
     seed: int = 0,
 ) -> tuple[Labelled, LabelSpace]:
-    """The verified photos of a catalog.
+    """Read the verified photos of a catalog.
 
     Args:
         store: An open catalog.
@@ -56,7 +56,7 @@ def read_labelled(
     estimator = LabelEstimator.open(store, record)
     if not len(estimator.references):
         raise InvalidInputError("nothing is verified yet; see `birdsearch annotate --help`")
-    # Over the whole catalog: a photo that nobody verified may link two that somebody did.
+    # Over the whole catalog: a photo that is not verified may link two that are.
     every = allowed_views(store, record.id, Where())
     references, _ = estimator.groups_for(store, every.tolist(), with_links=False)
     references = replace(references, groups=_groups(store, references, split))
@@ -91,7 +91,7 @@ def _groups(store: CatalogStore, references: References, split: str) -> NDArray[
         keys = [(photos[photo_id].camera or f"photo {photo_id}").encode() for photo_id in photo_ids]
     else:
         keys = [os.path.dirname(photos[photo_id].path) for photo_id in photo_ids]  # noqa: PTH120
-    # What shares an event or a camera is one: joined by places, each group then named as its least one was.
+    # What shares an event or a camera is one: joined by row, each group then named as its least one was.
     labels = np.unique(references.groups, return_index=True)[1][
         np.unique(references.groups, return_inverse=True)[1]
     ]
@@ -103,12 +103,12 @@ def _groups(store: CatalogStore, references: References, split: str) -> NDArray[
 
 
 def _with_probe(data: Labelled, space: LabelSpace, seed: int) -> Labelled:
-    """Probabilities by probes that never saw a photo's group: one a half of the groups."""
+    """Add probabilities by two probes, each fitted on one half of the groups and asked about the other."""
     from birdsearch.search.labels.probe import fit_probe
 
     references = data.references
     names = [space.names[label] for label in references.labels.tolist()]
-    place = {name: number for number, name in enumerate(space.names)}
+    number_by_name = {name: number for number, name in enumerate(space.names)}
     used = sorted(set(references.labels.tolist()))
     column = {label: number for number, label in enumerate(used)}
     probabilities = np.zeros((len(references), len(used)))
@@ -122,7 +122,7 @@ def _with_probe(data: Labelled, space: LabelSpace, seed: int) -> Labelled:
             references.unit[rows], [names[row] for row in rows.tolist()], references.groups[rows]
         )
         found = softmax(probe.logits(np.ascontiguousarray(references.unit[judged])))
-        columns = [column[place[name]] for name in probe.classes]
+        columns = [column[number_by_name[name]] for name in probe.classes]
         target = np.zeros((int(judged.sum()), len(used)))
         target[:, columns] = found
         probabilities[judged] = target

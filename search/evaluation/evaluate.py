@@ -2,7 +2,7 @@
 
 Everything that is fitted is fitted on other photos than those that it is judged on: the queries are halved by
 group, and each half is judged with what was fitted on the other. A photo never finds, and is never voted for by, a
-photo of its own group (copies, frames of an event, or whatever split was asked for).
+photo of its own group (copies, frames of an event, or the groups of the chosen split).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HIDDEN = 5  # every fifth species
 _FEWEST = 40
 
 Progress = Callable[[str], None]
-"""Told what is measured next."""
+"""Called with the name of what is measured next."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +50,7 @@ class Labelled:
         queries: (V,) bool, those that are asked about.
         probe: (V, P) float64 probabilities by a linear probe that never saw the photo's group, over `probe_labels`;
             None without one.
-        probe_labels: (P,) int64 places in the label space.
+        probe_labels: (P,) int64 numbers of the labels in the label space.
     """
 
     references: References
@@ -63,7 +63,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MethodScores:
-    """What one method answered to the queries.
+    """Answers of one method to the queries.
 
     Attributes:
         right: (Q,) bool, whether its likeliest label is the verified one.
@@ -80,11 +80,11 @@ class MethodScores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Setting:
-    """The queries under one state of what is known to whom.
+    """Answers to the queries under one state of knowledge.
 
     Attributes:
-        name: For a person.
-        rows: (Q,) int64, the places of the queries.
+        name: Its name in the report.
+        rows: (Q,) int64, the rows of the queries in the references.
         methods: Answers by method.
         knn_weight: (Q,) float64, the verified photos' part in the fused labels.
         fusion: What was fitted, on the first half of the queries.
@@ -99,7 +99,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnknownScores:
-    """Telling birds of no known label: species held out in turn, each photo judged by a fit without its species.
+    """Scores for birds of no known label: species held out in turn, each photo judged by a fit without its species.
 
     Attributes:
         unknown: (N,) bool, whether the label was held out.
@@ -146,7 +146,7 @@ def evaluate(
         data: The photos.
         space: The labels.
         seed: Decides halves, what is hidden, and which photos remain with few labels each.
-        progress: Told how it goes.
+        progress: Called before each step.
 
     Returns:
         Answers photo by photo, from which every score and its interval follow.
@@ -154,7 +154,7 @@ def evaluate(
     Raises:
         InvalidInputError: Fewer than 40 photos are asked about, or they have fewer than 2 labels or 20 groups.
     """
-    tell = progress or (lambda _what: None)
+    report = progress or (lambda _what: None)
     rows = np.flatnonzero(data.queries)
     references = data.references
     if len(rows) < _FEWEST or len(np.unique(references.labels[rows])) < 2:
@@ -162,7 +162,7 @@ def evaluate(
             f"{len(rows)} verified photos with {len(np.unique(references.labels[rows]))} labels are too few to "
             f"measure on; verify at least {_FEWEST} photos of 2 species (`birdsearch annotate`)"
         )
-    tell("retrieval")
+    report("retrieval")
     refined = refined_unit(references.unit, data.voters)
     retrieval, knn = {}, {}
     for name, unit in (("plain", references.unit), ("refined", refined)):
@@ -178,13 +178,13 @@ def evaluate(
     frequencies = by_frequency(references, data.voters, rows, seed)
     settings: list[Setting] = []
     for name, voters, hidden in _scenes(data, space, seed):
-        tell(name)
+        report(name)
         settings.append(
             _setting(name, data, space, rows, voters, hidden, refined if not settings else None, seed)
         )
     unknown = None
     if len(np.unique(references.labels[rows])) >= 2 * _HIDDEN:
-        tell("unknown species")
+        report("unknown species")
         unknown = _unknown(data, space, rows, seed)
     return Evaluation(
         photos=len(references),
@@ -201,17 +201,17 @@ def evaluate(
 def _scenes(
     data: Labelled, space: LabelSpace, seed: int
 ) -> list[tuple[str, NDArray[np.bool_], NDArray[np.int64]]]:
-    """States of what is known: name, who votes, and the labels that the network is held not to know."""
+    """Return states of knowledge: name, voters, and the labels that the network is held not to know."""
     references = data.references
     asked = np.unique(references.labels[data.queries])
     none = np.zeros(0, np.int64)
     found = [("as it is", data.voters, none)]
-    places = np.flatnonzero(data.voters)
-    labels, groups = references.labels[places], references.groups[places]
+    voting = np.flatnonzero(data.voters)
+    labels, groups = references.labels[voting], references.groups[voting]
 
     def few(shots: int) -> NDArray[np.bool_]:
         chosen = np.zeros(len(references), bool)
-        chosen[places[few_shot(labels, groups, shots, seed)]] = True
+        chosen[voting[few_shot(labels, groups, shots, seed)]] = True
         return chosen
 
     # The smallest first; as many labels as there are anyway are no setting of their own.
@@ -313,7 +313,7 @@ def _evidence(
 
 
 def _judged(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(Q, 4): right, among the five likeliest, confidence, likelihood of the truth. Nobody knowing is wrong."""
+    """Return (Q, 4): right, among the five likeliest, confidence, likelihood of the truth; no answer is wrong."""
     rows = np.arange(len(truth))
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
     silent = ~(probabilities > 0).any(axis=1)
@@ -327,14 +327,14 @@ def _judged(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> NDA
 def _in_order(
     parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]], rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    places = np.concatenate([part for part, _ in parts])
+    found_rows = np.concatenate([part for part, _ in parts])
     values = np.concatenate([found for _, found in parts])
-    order = np.argsort(places, kind="stable")
-    return np.asarray(values[order][np.searchsorted(places[order], rows)])
+    order = np.argsort(found_rows, kind="stable")
+    return np.asarray(values[order][np.searchsorted(found_rows[order], rows)])
 
 
 def _unknown(data: Labelled, space: LabelSpace, rows: NDArray[np.int64], seed: int) -> UnknownScores:
-    """Hold every fifth species out in turn: nothing that is fitted, votes, or is a class is of them."""
+    """Hold every fifth species out in turn, from the fit, the voters and the classes."""
     references = data.references
     order = np.random.default_rng(seed).permutation(np.unique(references.labels[rows]))
     both = halves(rows, references.groups, seed)
@@ -361,12 +361,12 @@ def _unknown(data: Labelled, space: LabelSpace, rows: NDArray[np.int64], seed: i
             evidence = _evidence(references, references.where(voters), judged, len(space))
             logits, background = data.logits[judged], references.background
             found = fuse(logits, evidence, calibration.fusion, background, allowed)
-            told = signs(logits, evidence, found, background, allowed)
+            shown = signs(logits, evidence, found, background, allowed)
             plain = softmax(logits[:, allowed]) if allowed.any() else np.ones((len(judged), 1))
             for name, score in (
-                ("combined", unknown_score(told, calibration.unknown)),
+                ("combined", unknown_score(shown, calibration.unknown)),
                 ("max-softmax", -plain.max(axis=1)),
-                ("energy", -told[:, 5]),
+                ("energy", -shown[:, 5]),
                 ("k-NN distance", -evidence.cosines[:, 9].astype(np.float64)),
                 ("nearest distance", -evidence.cosines[:, 0].astype(np.float64)),
                 ("fused probability", -found.probabilities.max(axis=1)),

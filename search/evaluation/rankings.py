@@ -20,10 +20,10 @@ _FREQUENCIES = (2, 5, 10, 30)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrequencyScores:
-    """What the queries found where species have so many photos.
+    """Scores of rankings where species have a given number of photos.
 
     Attributes:
-        name: For a person.
+        name: Its name in the report.
         plain: By the vectors as they are.
         refined: By the refined ones, made from the same photos.
     """
@@ -34,7 +34,7 @@ class FrequencyScores:
 
 
 def refined_unit(unit: NDArray[np.float32], voters: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Refined vectors: of the voters among themselves, of the others by the voters, as queries are.
+    """Refine vectors: those of the voters among themselves, the others by the voters, as queries are.
 
     Args:
         unit: (V, C) float32, unit-norm.
@@ -57,7 +57,7 @@ def ranked(
     voters: NDArray[np.bool_],
     rows: NDArray[np.int64],
 ) -> RetrievalScores:
-    """What queries find among the voters.
+    """Return the scores of queries that look among the voters.
 
     Args:
         references: The verified photos; a query never finds a photo of its own group.
@@ -78,7 +78,7 @@ def ranked(
 def by_frequency(
     references: References, voters: NDArray[np.bool_], rows: NDArray[np.int64], seed: int
 ) -> tuple[FrequencyScores, ...]:
-    """Ranking where every species has 2, 5, 10 or 30 photos, and where they differ in that.
+    """Score rankings where every species has 2, 5, 10 or 30 photos, and where they differ in that.
 
     A query that votes itself stays a voter only if it was drawn.
 
@@ -92,20 +92,20 @@ def by_frequency(
         One for each number of photos below the most that a species has, and one in which species have 2, 5, 10
         and 30 in turn, in the order of their labels; empty if no species has more than 2.
     """
-    places = np.flatnonzero(voters)
-    labels, groups = references.labels[places], references.groups[places]
+    voting = np.flatnonzero(voters)
+    labels, groups = references.labels[voting], references.groups[voting]
     present = np.unique(labels)
     most = max(np.unique(groups[labels == label]).size for label in present)
     found: list[FrequencyScores] = []
     drawn: dict[int, NDArray[np.int64]] = {}
     for count in (count for count in _FREQUENCIES if count < most):
-        drawn[count] = places[few_shot(labels, groups, count, seed)]
+        drawn[count] = voting[few_shot(labels, groups, count, seed)]
         found.append(_scores(f"{count} photos a species", references, drawn[count], rows))
     if len(drawn) > 1:
         counts = list(drawn)
         kept = [
-            drawn[counts[place % len(counts)]][references.labels[drawn[counts[place % len(counts)]]] == label]
-            for place, label in enumerate(present.tolist())
+            drawn[counts[turn % len(counts)]][references.labels[drawn[counts[turn % len(counts)]]] == label]
+            for turn, label in enumerate(present.tolist())
         ]
         name = f"{', '.join(map(str, counts))} photos in turn"
         found.append(_scores(name, references, np.concatenate(kept), rows))

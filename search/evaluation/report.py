@@ -143,7 +143,7 @@ class Report:
 
 
 def reliability_plot(title: str, found: Mapping[str, Reliability], note: str = "") -> Curve:
-    """Accuracy against confidence with the diagonal, and how many answers each bin holds.
+    """Plot accuracy against confidence with the diagonal, and how many answers each bin holds.
 
     Args:
         title: Of the plot.
@@ -172,7 +172,7 @@ def reliability_plot(title: str, found: Mapping[str, Reliability], note: str = "
 
 
 def coverage_risk_plot(title: str, found: Mapping[str, CoverageRisk], note: str = "") -> Curve:
-    """Share of wrong answers against the share of answers given; at most 500 points a line.
+    """Plot the share of wrong answers against the share of answers given; at most 500 points a line.
 
     Args:
         title: Of the plot.
@@ -199,7 +199,7 @@ def coverage_risk_plot(title: str, found: Mapping[str, CoverageRisk], note: str 
 
 
 def roc_plot(title: str, found: Mapping[str, RocCurve], note: str = "") -> Curve:
-    """True against false positive rate with the diagonal of chance; at most 500 points a line.
+    """Plot true against false positive rate with the diagonal of chance; at most 500 points a line.
 
     Args:
         title: Of the plot.
@@ -233,7 +233,7 @@ def estimates_plot(
     x_scale: Literal["linear", "log"] = "log",
     note: str = "",
 ) -> Curve:
-    """Estimates with their intervals as bands, such as accuracy by the number of shots.
+    """Plot estimates with their intervals as bands, such as accuracy by the number of shots.
 
     Args:
         title: Of the plot.
@@ -263,7 +263,7 @@ def estimates_plot(
 
 
 def _thinned(count: int) -> NDArray[np.int64]:
-    """Evenly spread places, the first and the last among them."""
+    """Return evenly spread positions, the first and the last among them."""
     if count <= _POINTS:
         return np.arange(count)
     return np.unique(np.rint(np.linspace(0, count - 1, _POINTS)).astype(np.int64))

@@ -36,7 +36,7 @@ def recall_at_k(
     k: int = 1,
     queries: NDArray[np.bool_] | None = None,
 ) -> Recall:
-    """Recall at k by exact cosine, where a photo never finds its own group.
+    """Return recall at k by exact cosine, where a photo never finds its own group.
 
     Frames of a burst and copies of a photo are nearly the same picture: counting them as found would measure
     nothing. A photo whose label has no photo outside its group is no query, since it has nothing to find.
@@ -68,7 +68,7 @@ def recall_at_k(
 
 
 def top1(logits: NDArray[np.float32], classes: Sequence[str], labels: Sequence[str]) -> tuple[float, int]:
-    """Share of photos whose likeliest class is their label, among those whose label is a class.
+    """Return the share of photos whose likeliest class is their label, among those whose label is a class.
 
     Args:
         logits: (N, classes) float32.

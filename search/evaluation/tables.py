@@ -1,4 +1,4 @@
-"""What an evaluation found, as tables and curves."""
+"""The tables and curves of an evaluation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NOTE = (
 
 
 def build_report(found: Evaluation, provenance: Mapping[str, str], *, seed: int = 0) -> Report:
-    """Tables and curves of an evaluation.
+    """Build the tables and curves of an evaluation.
 
     Args:
         found: What was measured.
@@ -244,7 +244,7 @@ def _knn(found: Evaluation, seed: int) -> Table:
     for name, scores in found.knn.items():
         groups = found.groups[scores.query]
         rows.append(
-            (name, *(_interval(scores.right[:, place], groups, seed) for place in range(len(scores.ks))))
+            (name, *(_interval(scores.right[:, column], groups, seed) for column in range(len(scores.ks))))
         )
     return Table(
         "k-NN classification, T = 0.07",
@@ -254,7 +254,7 @@ def _knn(found: Evaluation, seed: int) -> Table:
 
 
 def unknown_rates(found: UnknownScores) -> dict[str, tuple[float, float]]:
-    """AUROC and the false positive rate at 95 % true positives, by method: means over the folds."""
+    """Return AUROC and the false positive rate at 95 % true positives, by method: means over the folds."""
     rates = {}
     for name, scores in found.scores.items():
         folds = [found.fold == fold for fold in np.unique(found.fold)]
@@ -278,7 +278,7 @@ def _unknown(found: UnknownScores) -> Table:
 
 
 def _ranks(found: UnknownScores, name: str) -> NDArray[np.float64]:
-    """Scores as ranks within their fold, 0..1, since those of two folds do not compare."""
+    """Return scores as ranks within their fold, 0..1, since those of two folds do not compare."""
     ranks = np.zeros(len(found.fold))
     for fold in np.unique(found.fold):
         inside = found.fold == fold

@@ -97,7 +97,7 @@ class Calibration:
         return self.photos > 0
 
     def to_json(self) -> str:
-        """The calibration as JSON; floats keep every bit."""
+        """Return the calibration as JSON; floats keep every bit."""
         return json.dumps({key: value for key, value in asdict(self).items() if key != "id"})
 
     @classmethod
@@ -208,7 +208,7 @@ def _prepared(
     allowed: NDArray[np.bool_] | None,
     seed: int,
 ) -> tuple[_Task, NDArray[np.int64]]:
-    """The task, and the rows to fit on; raises if they are too few."""
+    """Return the task and the rows to fit on; raise if they are too few."""
     rows = np.flatnonzero(np.ones(len(references), bool) if on is None else on)
     groups = len(np.unique(references.groups[rows]))
     labels = len(np.unique(references.labels[rows]))
@@ -254,7 +254,7 @@ class _Task:
         return known
 
     def can_judge(self, rows: NDArray[np.int64]) -> bool:
-        """Whether the label of some photo is known to the model, or to a voter of another group."""
+        """Return whether the label of some photo is known to the model, or to a voter of another group."""
         mine = self.references
         groups_of_label: dict[int, set[int]] = {}
         for label, group in zip(self.voters.labels.tolist(), self.voters.groups.tolist(), strict=True):
@@ -314,17 +314,17 @@ class _Task:
     def _clades_right(
         self, probabilities: NDArray[np.float64], truth: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """(B, 3): whether the likeliest genus, family and order are those of the hidden label."""
+        """Return (B, 3): whether the likeliest genus, family and order are those of the hidden label."""
         columns = []
-        for place, rank in enumerate(RANKS[1:]):
+        for level, rank in enumerate(RANKS[1:]):
             clades = self.space.clade_probabilities(probabilities, rank)
-            true = self.space.clades[place][truth]
+            true = self.space.clades[level][truth]
             best = clades.argmax(axis=1) if clades.shape[1] else np.full(len(truth), -2)
             columns.append((best == true) & (true >= 0))
         return np.stack(columns, axis=1)
 
     def judged(self, parts: Sequence[tuple[NDArray[np.int64], FusionParameters]]) -> tuple[float, float]:
-        """Expected calibration error and top-1 over parts that were each estimated with their own parameters."""
+        """Return expected calibration error and top-1 over parts that each have their own parameters."""
         confidence, right = [], []
         for part, parameters in parts:
             if not len(part):
@@ -339,14 +339,14 @@ class _Task:
 
 
 def _sample(rows: NDArray[np.int64], groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """At most 1,500 rows, as few as may be from one group."""
+    """Draw at most 1,500 rows, as few as possible from any one group."""
     if len(rows) <= _MOST_ROWS:
         return rows
     shuffled = np.random.default_rng(seed).permutation(rows)
     turn: dict[int, int] = {}
     turns = np.empty(len(shuffled), np.int64)
-    for place, group in enumerate(groups[shuffled].tolist()):
-        turns[place] = turn[group] = turn.get(group, -1) + 1
+    for row, group in enumerate(groups[shuffled].tolist()):
+        turns[row] = turn[group] = turn.get(group, -1) + 1
     return np.sort(shuffled[np.argsort(turns, kind="stable")[:_MOST_ROWS]])
 
 
@@ -368,7 +368,7 @@ def _scene(
     background: float,
     weight: float,
 ) -> dict[str, Any] | None:
-    """The photos whose label somebody knows, cut down to the labels that matter: arrays for the optimiser."""
+    """Return the photos whose label an expert knows, cut down to the labels that matter, for the optimiser."""
     total = evidence.means.shape[1]
     in_model = np.zeros(total, bool)
     in_model[: len(known)] = known
@@ -382,7 +382,7 @@ def _scene(
     wide = np.full((len(rows), total), -np.inf)
     wide[:, : len(known)] = np.where(known, logits[rows], -np.inf)
     mu = background if start.background is None else start.background
-    present = evidence.places[rows] >= 0
+    present = evidence.nearest[rows] >= 0
     verified = np.take_along_axis(evidence.verified[rows], candidates, axis=1)
     known_here = in_model[candidates]
     return {

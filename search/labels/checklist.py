@@ -1,7 +1,7 @@
 """Which species are to be expected where and when: a list that flags labels and changes none of them.
 
 A checklist is a CSV file with a header (see `birdsearch.csv_table`). A row says that a species occurs in
-some months in some place; what several rows say of a species adds up. Columns, found by their titles in any case,
+some months in some region; the rows of a species add up. Columns, found by their titles in any case,
 and others not looked at:
 
 - `species` (or `taxon`, `common_name`, `scientific_name`): any name that the catalog's taxonomy knows. Forms below
@@ -57,8 +57,8 @@ __all__ = [
 ]
 
 FLAGS = ("not-on-list", "out-of-range", "out-of-season", "rare")
-"""What may be said of a label, the gravest first: the species is not listed at all; it is in no row that holds the
-place; in none of those in the month; in those only as a rarity."""
+"""Flags of a label, the gravest first: the species is not listed at all; no row for it holds the place; none of
+those holds the month; those that do list it as a rarity."""
 
 _NOT_ON_LIST, _OUT_OF_RANGE, _OUT_OF_SEASON, _RARE = FLAGS
 # "gull sp.", "crow/raven" and hybrids stand in lists that programs write, and are no species.
@@ -176,7 +176,7 @@ class Checklist:
         month: int | None = None,
         place: tuple[float, float] | None = None,
     ) -> str:
-        """What the list says against a label.
+        """Return what the list has against a label.
 
         A genus, family or order has of the flags of its listed species the least grave one, so that it has none if
         one of them fits.
@@ -188,7 +188,7 @@ class Checklist:
             place: (latitude, longitude) in degrees, or None: then boxes do not count.
 
         Returns:
-            One of `FLAGS`, or empty if there is nothing to say: always for `bird` and for what is no taxon.
+            One of `FLAGS`, or empty if the list has nothing against it; always for `bird` and for what is no taxon.
 
         Raises:
             InvalidInputError: The rank or the month is none.
@@ -215,7 +215,7 @@ class Checklist:
         return _RARE if is_now else _OUT_OF_SEASON
 
     def _listings(self, name: str, rank: str) -> tuple[Listing, ...] | None:
-        """What the list has of a label; None if the label is no taxon."""
+        """Return the entries for a label; None if the label is no taxon."""
         if rank != RANKS[0]:
             return self.clades.get((rank, name_key(name)), ())
         look = _look(self.matcher, (name,))
@@ -234,12 +234,12 @@ def _species_key(taxon: Taxon) -> str:
 
 
 def _bare_key(name: str) -> str:
-    """The key of a name that no taxonomy has, without what is in brackets after it."""
+    """Return the key of a name that no taxonomy has, without what is in brackets after it."""
     return name_key(_FORM.sub("", name)) or name_key(name)
 
 
 def _look(matcher: NameMatcher, names: Sequence[str]) -> Matched | Unmatched:
-    """What the names of a species lead to: the first that leads to one taxon, else to several, counts."""
+    """Look the names of a species up: the first that leads to one taxon, else to several, counts."""
     looks = [
         matcher.look(spelling) for name in names for spelling in dict.fromkeys((name, _FORM.sub("", name)))
     ]
@@ -294,13 +294,13 @@ def flag_predictions(
     found: Sequence[Prediction],
     coarse_by: SensitivePhotos | None = None,
 ) -> list[Prediction]:
-    """Predictions with the flag of each answer, by when and where its photo was taken; the same otherwise.
+    """Flag predictions by when and where their photos were taken; nothing else of them changes.
 
     Args:
         store: The catalog.
         checklist: The list.
         found: The predictions.
-        coarse_by: Says of which photos the place is told coarsely, and counts so; None to take all exactly.
+        coarse_by: The photos whose places are coarsened, as they are in answers; None to take all exactly.
     """
     known = views_taken(store, [one.view_id for one in found])
     hidden = (
@@ -324,7 +324,7 @@ def flag_result(
     result: QueryResult,
     coarse_by: SensitivePhotos | None = None,
 ) -> QueryResult:
-    """An answer with flags: its labels by when and where the query was taken, each hit's label by its own.
+    """Flag an answer: its labels by when and where the query was taken, each hit's label by its own photo.
 
     The query's time and place are the catalog's if it has the photo, else those of the file's EXIF; a Pillow image
     has none.
@@ -332,8 +332,8 @@ def flag_result(
     Args:
         store: The catalog that answered.
         checklist: The list.
-        result: The answer, its hits with the places that are told of them.
-        coarse_by: Says whether the query's place is told coarsely, and counts so; None to take it exactly.
+        result: The answer; its hits have the places that are shown for them.
+        coarse_by: Decides whether the query's place is coarsened, as in answers; None to take it exactly.
 
     Returns:
         The same answer, with the flags set.

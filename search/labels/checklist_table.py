@@ -47,7 +47,7 @@ class Listing:
     is_rare: bool = False
 
     def holds(self, latitude: float, longitude: float) -> bool:
-        """Whether a place is in the box, borders included; 180 and -180 are one meridian."""
+        """Return whether a place is in the box, borders included; 180 and -180 are one meridian."""
         if self.box is None:
             return True
         south, west, north, east = self.box
@@ -106,7 +106,7 @@ def checklist_rows(table: CsvTable) -> Iterator[ChecklistRow]:
 
 
 def _column(title: str) -> str:
-    """The title as the columns are called here; of a month its full name."""
+    """Return the name of the column here; of a month its full name."""
     key = column_key(title)
     month = _month(key)
     return _OWN_NAMES.get(key, key) if month is None else _MONTHS[month - 1]
@@ -219,7 +219,7 @@ def parse_months(text: str) -> frozenset[int]:
 
 
 def _month(text: str) -> int | None:
-    """The number of a month by its name, or its first letters: three of them tell all apart."""
+    """Return the number of a month by its name or its first letters, at least three."""
     name = text.removesuffix(".")
     if len(name) < 3:
         return None

@@ -139,7 +139,7 @@ class LabelEstimator:
     def for_state(
         self, store: CatalogStore, mine: EstimateState, now: EstimateState
     ) -> LabelEstimator | None:
-        """This estimator for a later state, if only photos without verified labels came or went.
+        """Return this estimator for a later state, if only photos without verified labels came or went.
 
         Args:
             store: The catalog.
@@ -154,7 +154,7 @@ class LabelEstimator:
         return None if has_labelled_change(store, mine.change) else replace(self, times=TimesReader(store))
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits of stored embeddings, each the same whatever others it is asked with.
+        """Return logits of stored embeddings, each independent of the others in the batch.
 
         Args:
             embeddings: (B, C) float32, un-normalised.
@@ -167,7 +167,7 @@ class LabelEstimator:
     def groups_for(
         self, store: CatalogStore, view_ids: Sequence[int], *, with_links: bool = True
     ) -> tuple[References, NDArray[np.int64]]:
-        """The references with the groups that they and stored views have together, and the groups of the views.
+        """Return the references and stored views with the groups that they form together.
 
         Args:
             store: The catalog.
@@ -222,10 +222,10 @@ class LabelEstimator:
         return Answers(estimates, unknown, rolled, evidence)
 
     def labels(self, answers: Answers, row: int, k: int = _TOP) -> tuple[LabelEstimate, ...]:
-        """The likeliest labels of one photo, likeliest first; of equals the first in order."""
+        """Return the likeliest labels of one photo, likeliest first; of equals the first in order."""
         probabilities = answers.estimates.probabilities[row]
         order = np.argsort(-probabilities, kind="stable")[:k]
-        voted = bool((answers.evidence.places[row] >= 0).any())
+        voted = bool((answers.evidence.nearest[row] >= 0).any())
         return tuple(
             LabelEstimate(
                 name=self.space.names[label],
@@ -239,14 +239,14 @@ class LabelEstimator:
         )
 
     def evidence(self, store: CatalogStore, answers: Answers) -> list[LabelEvidence]:
-        """Why each photo is labelled so."""
-        places = answers.evidence.places
+        """Return the evidence behind the label of each photo."""
+        nearest = answers.evidence.nearest
         # Not `np.unique`, which loads NumPy's masked arrays: a query would wait for them.
-        voting = self.references.view_ids[sorted(set(places[places >= 0].tolist()))].tolist()
+        voting = self.references.view_ids[sorted(set(nearest[nearest >= 0].tolist()))].tolist()
         photos = photos_of_views(store, voting)
 
-        def voter(place: int, similarity: float, label: int) -> Voter:
-            photo = photos[int(self.references.view_ids[place])]
+        def voter(reference: int, similarity: float, label: int) -> Voter:
+            photo = photos[int(self.references.view_ids[reference])]
             return Voter(photo.id, display_path(photo.path), similarity, self.space.names[label], photo.path)
 
         return [
@@ -257,14 +257,14 @@ class LabelEstimator:
                 knn_weight=float(answers.estimates.knn_weight[row]),
                 calibrated=self.calibration.is_fitted,
                 neighbours=tuple(
-                    voter(place, similarity, label)
-                    for place, similarity, label in zip(
-                        places[row].tolist(),
+                    voter(reference, similarity, label)
+                    for reference, similarity, label in zip(
+                        nearest[row].tolist(),
                         answers.evidence.cosines[row].tolist(),
                         answers.evidence.votes[row].tolist(),
                         strict=True,
                     )
-                    if place >= 0
+                    if reference >= 0
                 ),
             )
             for row, rolled in enumerate(answers.rolled)

@@ -26,7 +26,7 @@ verified, and from 0.88 to 0.79 where each expert knew only some species.
 
 NOTE: a mixture (1 - lambda) p_model + lambda p_knn cannot say that both experts agree on the second choice, and
 needs a lambda for each combination of what is known to whom. On real photos of 50 species, fitted and measured
-on separate halves, it was behind by 1 to 3 points of top-1 in every setting. What lambda tells is kept: the
+on separate halves, it was behind by 1 to 3 points of top-1 in every setting. What lambda expresses is kept: the
 part of the decision that the neighbours made (`knn_weight`).
 """
 
@@ -68,7 +68,7 @@ _SLACK = 1e-4
 
 
 def top_labels(logits: NDArray[np.float32], classes: Sequence[str], k: int = 5) -> tuple[LabelEstimate, ...]:
-    """The likeliest classes of one photo, by the network alone.
+    """Return the likeliest classes of one photo, by the network alone.
 
     Args:
         logits: (classes,) float32.
@@ -148,7 +148,7 @@ class References:
 
     Attributes:
         unit: (V, C) float32, unit-norm.
-        labels: (V,) int64, places in a `LabelSpace`.
+        labels: (V,) int64, numbers of the labels in a `LabelSpace`.
         groups: (V,) int64; photos of a group do not vote for each other.
         background: Mean cosine of two of the photos that are not of one group; 0 for fewer than two groups.
         view_ids: (V,) int64, whose the vectors are.
@@ -168,7 +168,7 @@ class References:
         groups: NDArray[np.int64],
         view_ids: NDArray[np.int64] | None = None,
     ) -> References:
-        """References whose background is worked out from themselves."""
+        """Build references; their background is worked out from themselves."""
         if not len(unit) == len(labels) == len(groups):
             raise InvalidInputError(
                 f"{len(unit)} vectors need as many labels and groups, got {len(labels)} and {len(groups)}"
@@ -183,7 +183,7 @@ class References:
 
     @cached_property
     def by_group(self) -> dict[int, NDArray[np.int64]]:
-        """Places of the photos of each group."""
+        """Rows of the photos of each group."""
         order = np.argsort(self.groups, kind="stable")
         values, starts = np.unique(self.groups[order], return_index=True)
         return dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True))
@@ -203,7 +203,7 @@ class References:
         return np.asarray(self.sums[0] / np.where(lengths > 0, lengths, 1.0)[:, None])
 
     def where(self, keep: NDArray[np.bool_]) -> References:
-        """Some of the photos, with the same background."""
+        """Return some of the photos, with the same background."""
         return replace(
             self,
             unit=np.ascontiguousarray(self.unit[keep]),
@@ -215,17 +215,17 @@ class References:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighbourEvidence:
-    """What the verified photos say about some photos, before any parameter is applied.
+    """Evidence of the verified photos about some photos, before any parameter is applied.
 
     Attributes:
-        places: (B, k) int64 places of the nearest references, nearest first; -1 where there are no more.
+        nearest: (B, k) int64 rows of the nearest references, nearest first; -1 where there are no more.
         cosines: (B, k) float32; -1 where there is none.
         votes: (B, k) int64, the labels of the nearest; -1 where there is none.
         means: (B, L) float32, cosine to the mean of a label's references; 0 for a label without any.
         verified: (B, L) bool, labels that have a reference outside the photo's own group.
     """
 
-    places: NDArray[np.int64]
+    nearest: NDArray[np.int64]
     cosines: NDArray[np.float32]
     votes: NDArray[np.int64]
     means: NDArray[np.float32]
@@ -239,7 +239,7 @@ def neighbour_evidence(
     labels: int,
     k: int = _NEIGHBOURS,
 ) -> NeighbourEvidence:
-    """The nearest references of photos and how near the mean of each label is, own groups left out.
+    """Find the nearest references of photos and the cosine to the mean of each label, own groups left out.
 
     Args:
         unit: (B, C) float32, unit-norm.
@@ -257,19 +257,19 @@ def neighbour_evidence(
     count = len(unit)
     if len(groups) != count:
         raise InvalidInputError(f"{count} vectors need as many groups, got {len(groups)}")
-    places = np.full((count, k), -1, np.int64)
+    nearest = np.full((count, k), -1, np.int64)
     cosines = np.full((count, k), -1.0, np.float32)
     means = np.zeros((count, labels), np.float32)
     verified = np.zeros((count, labels), bool)
     if len(references) == 0 or count == 0:
-        return NeighbourEvidence(places, cosines, places.copy(), means, verified)
+        return NeighbourEvidence(nearest, cosines, nearest.copy(), means, verified)
     sums, sizes = references.sums
     for start in range(0, count, _ROWS):
         rows = slice(start, min(start + _ROWS, count))
         # (B, C) @ (C, n) -> (B, n)
         means[rows, : len(sizes)] = unit[rows] @ references.centres.T
         verified[rows, : len(sizes)] = sizes > 0
-        places[rows], cosines[rows] = _nearest(unit[rows], groups[rows], references, k)
+        nearest[rows], cosines[rows] = _nearest(unit[rows], groups[rows], references, k)
     for row, group in enumerate(groups.tolist()):
         if group == -1:
             continue  # A group of its own.
@@ -280,16 +280,16 @@ def neighbour_evidence(
             length = float(np.linalg.norm(rest))
             verified[row, label] = sizes[label] > len(mine)
             means[row, label] = unit[row] @ rest / length if verified[row, label] and length > 0 else 0.0
-    votes = np.where(places >= 0, references.labels[places], -1)
-    return NeighbourEvidence(places, cosines, votes, means, verified)
+    votes = np.where(nearest >= 0, references.labels[nearest], -1)
+    return NeighbourEvidence(nearest, cosines, votes, means, verified)
 
 
 def _nearest(
     unit: NDArray[np.float32], groups: NDArray[np.int64], references: References, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Places and cosines of the k nearest of other groups: (B, k) each, filled up with -1."""
+    """Return rows and cosines of the k nearest of other groups: (B, k) each, filled up with -1."""
     count, total = len(unit), len(references)
-    places = np.full((count, k), -1, np.int64)
+    nearest = np.full((count, k), -1, np.int64)
     cosines = np.full((count, k), -1.0, np.float32)
     waiting, fetch = np.arange(count), k + _SPARE
     while len(waiting):
@@ -306,10 +306,10 @@ def _nearest(
             if fetch < total and (len(order) < k or (k and exact[order[-1]] <= last + _SLACK)):
                 unfinished.append(row)
                 continue
-            places[row, : len(order)] = usable[order]
+            nearest[row, : len(order)] = usable[order]
             cosines[row, : len(order)] = exact[order]
         waiting, fetch = np.array(unfinished, np.int64), 4 * fetch
-    return places, cosines
+    return nearest, cosines
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -319,7 +319,7 @@ class Estimates:
     Attributes:
         probabilities: (B, L) float64; each row sums to 1.
         p_model: (B, L) float64, the network alone at the fitted sharpness; 0 for labels it has no class for.
-        p_knn: (B, L) float64, the weighted vote of the nearest alone; all 0 where nobody voted.
+        p_knn: (B, L) float64, the weighted vote of the nearest alone; all 0 where none voted.
         knn_weight: (B,) float64, 0..1: how much of the log-odds between the two likeliest labels is from
             the verified photos; 0 is the network alone.
     """
@@ -337,7 +337,7 @@ def fuse(
     background: float,
     allowed: NDArray[np.bool_] | None = None,
 ) -> Estimates:
-    """Labels from logits and from the verified photos; see the module's formula.
+    """Fuse logits and the verified photos' evidence into labels; see the module's formula.
 
     Args:
         logits: (B, M) float32 of the model's classes, which are the first M labels.
@@ -372,7 +372,7 @@ def fuse(
     from_photos = _from_photos(evidence, parameters, background)
     from_photos[:, ~known] *= parameters.outside_factor
     score = np.where(known | evidence.verified, from_model + from_photos, -np.inf)
-    # Nothing is known about a photo but what nobody can tell: every label is as likely.
+    # Neither expert has a say: every label is as likely.
     score[~np.isfinite(score).any(axis=1)] = 0.0
     probabilities = np.exp(score - score.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
@@ -392,7 +392,7 @@ def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 def _from_photos(
     evidence: NeighbourEvidence, parameters: FusionParameters, background: float
 ) -> NDArray[np.float64]:
-    """Log-odds of each label by the verified photos: (B, L)."""
+    """Return log-odds of each label by the verified photos: (B, L)."""
     mu = background if parameters.background is None else parameters.background
     alike = above_background(evidence.cosines, mu)
     mass = _by_label(evidence, np.exp((alike - parameters.neighbour_floor) / parameters.neighbour_scale))
@@ -404,8 +404,8 @@ def _from_photos(
 
 
 def _by_label(evidence: NeighbourEvidence, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What the weights of the neighbours, (B, k), come to for each label: (B, L)."""
-    present = evidence.places >= 0
+    """Sum the weights of the neighbours, (B, k), by label: (B, L)."""
+    present = evidence.nearest >= 0
     sums = np.zeros(evidence.means.shape)
     np.add.at(sums, (np.nonzero(present)[0], evidence.votes[present]), weights[present])
     return sums

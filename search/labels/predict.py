@@ -38,12 +38,12 @@ __all__ = [
 _CHUNK = 2048
 
 Progress = Callable[[int, int], None]
-"""Told how many views are done, and of how many."""
+"""Called with the number of views that are done and of all views."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSummary:
-    """What a `label` run did.
+    """Summary of a `label` run.
 
     Attributes:
         run_id: The run, which the predictions carry.
@@ -52,7 +52,7 @@ class LabelSummary:
         ranks: Answers by rank.
         names: Answers by name, most frequent first.
         is_calibrated: True if the parameters were fitted on verified photos.
-        flags: Answers by what the checklist says against them, the gravest first; those with nothing are left out.
+        flags: Number of answers by the flag that the checklist gave them, the gravest first.
     """
 
     run_id: int
@@ -74,18 +74,18 @@ def label_catalog(
 ) -> LabelSummary:
     """Label every view that meets some conditions, and write the predictions.
 
-    Verified photos are labelled too, without their own say, so that the two can be compared.
+    Verified photos are labelled too, without their own vote, so that the two can be compared.
 
     Args:
         store: A catalog open for writing.
         estimator: Its label estimate.
         where: Conditions on the photos; all of them if None.
         confidence: What a rank has to reach, 0..1.
-        progress: Told how it goes.
-        checklist: Flags the answers by when and where their photos were taken; nothing else depends on it.
+        progress: Called after each chunk.
+        checklist: Flags the answers by when and where their photos were taken; it changes no label.
 
     Returns:
-        What was done.
+        The summary.
 
     Raises:
         InvalidInputError: The confidence is outside its limits, or there is no label to choose.
@@ -131,7 +131,7 @@ def label_catalog(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grouped:
-    """Every searchable view with its group: what is of one group does not depend on which views are labelled.
+    """Every searchable view with its group; groups do not depend on which views are labelled.
 
     Attributes:
         references: The verified photos that vote, with their groups.
@@ -145,13 +145,13 @@ class Grouped:
 
     @classmethod
     def read(cls, store: CatalogStore, estimator: LabelEstimator) -> Grouped:
-        """The groups of an open catalog."""
+        """Read the groups of an open catalog."""
         view_ids = allowed_views(store, estimator.record.id, Where())
         references, groups = estimator.groups_for(store, view_ids.tolist(), with_links=False)
         return cls(references, view_ids, groups)
 
     def of(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The groups of some of the views."""
+        """Return the groups of some of the views."""
         return self.groups[np.searchsorted(self.view_ids, view_ids)]
 
 
@@ -187,7 +187,7 @@ def predict(
     grouped: Grouped,
     confidence: float,
 ) -> Iterator[list[Prediction]]:
-    """What `answered` gives, as predictions."""
+    """Yield predictions of stored views, some at a time; see `answered`."""
     for ids, answers in answered(store, estimator, view_ids, grouped, confidence):
         yield [_prediction(estimator, answers, row, view_id) for row, view_id in enumerate(ids.tolist())]
 
@@ -195,13 +195,13 @@ def predict(
 def _stored(
     store: CatalogStore, estimator: LabelEstimator, view_ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
-    """The views whose vectors are whole, the vectors (B, C), and the places of these views among those asked."""
+    """Return the views whose vectors are whole, the vectors (B, C), and the rows of these views in `view_ids`."""
     found, whole = stored_vectors(store, estimator.record.id, view_ids)
-    places, found = np.flatnonzero(whole), found[whole]
-    # A flipped bit can make a number so large that nothing can be said by it.
+    rows, found = np.flatnonzero(whole), found[whole]
+    # A flipped bit can make a number so large that its logits overflow.
     usable = np.isfinite(estimator.logits(found)).all(axis=1)
-    places, found = places[usable], found[usable]
-    return view_ids[places], found, places
+    rows, found = rows[usable], found[usable]
+    return view_ids[rows], found, rows
 
 
 def _prediction(estimator: LabelEstimator, answers: Answers, row: int, view_id: int) -> Prediction:
@@ -209,7 +209,7 @@ def _prediction(estimator: LabelEstimator, answers: Answers, row: int, view_id: 
     probabilities = estimates.probabilities[row]
     best = rolled.species
     second = float(np.partition(probabilities, -2)[-2]) if len(probabilities) > 1 else 0.0
-    voted = bool((answers.evidence.places[row] >= 0).any())
+    voted = bool((answers.evidence.nearest[row] >= 0).any())
     return Prediction(
         view_id=view_id,
         name=rolled.name,
@@ -274,7 +274,7 @@ class Doubt:
 
 
 def mislabelled(store: CatalogStore, estimator: LabelEstimator, least: float = 0.5) -> list[Doubt]:
-    """Verified labels that are probably wrong, the surest first.
+    """Return verified labels that are probably wrong, the surest first.
 
     Args:
         store: An open catalog.
@@ -286,7 +286,7 @@ def mislabelled(store: CatalogStore, estimator: LabelEstimator, least: float = 0
         photo of another group has cannot be judged, and is none.
     """
     grouped = Grouped.read(store, estimator)
-    # Of copies, too, each label is looked at: whoever mends one has to mend the others.
+    # Copies are not merged here: each of their labels has to be mended.
     verified = labels_in_force(store, "positive")
     view_ids = np.array([one.view_id for one in verified], dtype=np.int64)
     labels = estimator.space.find((one.name for one in verified), estimator.taxonomy)
@@ -295,10 +295,10 @@ def mislabelled(store: CatalogStore, estimator: LabelEstimator, least: float = 0
     found: list[Doubt] = []
     for start in range(0, len(view_ids), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        ids, embeddings, places = _stored(store, estimator, view_ids[rows])
+        ids, embeddings, kept = _stored(store, estimator, view_ids[rows])
         if not len(ids):
             continue
-        truth = labels[rows][places]
+        truth = labels[rows][kept]
         answers = estimator.answer(embeddings, grouped.of(ids), 0.0, grouped.references)
         p, votes = answers.estimates.probabilities, answers.estimates.p_knn
         best = p.argmax(axis=1)

@@ -66,8 +66,8 @@ def fit_probe(
 
     Returns:
         The probe. `parameters` holds `C`, whether it was `chosen`, `balanced`, `seed`, `labels`, `groups`,
-        `labels_by_class`, `groups_by_class`, `too_few_groups` (classes of a single group, which cross-validation
-        says nothing about), `tried` (a row for each C: `C`, `log_loss`, `log_loss_se`, `accuracy`, `accuracy_se`),
+        `labels_by_class`, `groups_by_class`, `too_few_groups` (classes of a single group, which cannot be
+        cross-validated), `tried` (a row for each C: `C`, `log_loss`, `log_loss_se`, `accuracy`, `accuracy_se`),
         the same four values for the C that was taken (None where there was nothing to validate with),
         `validated_groups` (how many they are over), `folds`, `iterations`, `converged` and `sklearn`.
 

@@ -1,4 +1,4 @@
-"""The labels that an estimate chooses among: the model's classes and whatever verified labels name besides."""
+"""The labels that an estimate chooses among: the model's classes and the other names of verified labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from birdsearch.model.taxonomy import Lineage, Taxon, Taxonomy, name_key
 __all__ = ["ROOT", "LabelSpace"]
 
 ROOT = "bird"
-"""What is left when no rank below reaches the asked confidence."""
+"""The answer where no rank below reaches the asked confidence."""
 
 _UNPLACED = Lineage("", "", "", "")
 
@@ -39,12 +39,12 @@ class LabelSpace:
 
     @classmethod
     def build(cls, classes: Sequence[str], others: Iterable[str], taxonomy: Taxonomy) -> LabelSpace:
-        """The labels of a model and of a catalog.
+        """Build the labels of a model and of a catalog.
 
         Args:
             classes: The model's classes, in the order of its logits.
-            others: What verified labels name, in any order; those that are a class, under whatever name of it,
-                add nothing.
+            others: Names of verified labels, in any order; those that name a class, by any of its names, are
+                passed over.
             taxonomy: Where names are looked up.
         """
         taxa: list[Taxon | None] = [taxonomy.find(name) for name in classes]
@@ -66,8 +66,8 @@ class LabelSpace:
         clades, clade_names = [], []
         for rank in RANKS[1:]:
             ordered = sorted({getattr(one, rank) for one in lineages} - {""})
-            place = {name: number for number, name in enumerate(ordered)} | {"": -1}
-            clades.append(np.array([place[getattr(one, rank)] for one in lineages], dtype=np.int64))
+            code = {name: number for number, name in enumerate(ordered)} | {"": -1}
+            clades.append(np.array([code[getattr(one, rank)] for one in lineages], dtype=np.int64))
             clade_names.append(tuple(ordered))
         return cls(
             names=tuple(names),
@@ -81,7 +81,7 @@ class LabelSpace:
         return len(self.names)
 
     def find(self, names: Iterable[str], taxonomy: Taxonomy) -> NDArray[np.int64]:
-        """The label of each name, -1 where there is none.
+        """Return the label of each name, -1 where there is none.
 
         Args:
             names: N names, as `build` took them.
@@ -91,26 +91,26 @@ class LabelSpace:
             (N,) int64; of two classes that are one taxon, the class that is named as the taxonomy names it, else
             the first.
         """
-        place: dict[str, int] = {}
+        number_by_key: dict[str, int] = {}
         for number, label in enumerate(self.names):
-            place.setdefault(name_key(label), number)
+            number_by_key.setdefault(name_key(label), number)
         for number, label in enumerate(self.names):
             taxon = taxonomy.find(label)
             if taxon is not None:
-                place.setdefault(name_key(taxon.common_name), number)
+                number_by_key.setdefault(name_key(taxon.common_name), number)
         known: dict[str, int] = {}
 
         def number_of(name: str) -> int:
             if name not in known:
                 taxon = taxonomy.find(name)
                 key = name_key(name if taxon is None else taxon.common_name)
-                known[name] = place.get(key, -1)
+                known[name] = number_by_key.get(key, -1)
             return known[name]
 
         return np.fromiter((number_of(name) for name in names), dtype=np.int64)
 
     def clade_probabilities(self, probabilities: NDArray[np.float64], rank: str) -> NDArray[np.float64]:
-        """Probabilities of the clades of a rank: what their labels have together.
+        """Return probabilities of the clades of a rank: the sum over their labels.
 
         Args:
             probabilities: (B, L) float64.
@@ -119,12 +119,12 @@ class LabelSpace:
         Returns:
             (B, clades) float64; labels without a clade of the rank are in none.
         """
-        place = RANKS.index(rank) - 1
-        clades = self.clades[place]
-        if not self.clade_names[place]:
+        level = RANKS.index(rank) - 1
+        clades = self.clades[level]
+        if not self.clade_names[level]:
             return np.zeros((len(probabilities), 0))
         # Every clade has a label. Summed row by row, so that a photo has one answer in every batch.
         members = np.argsort(clades, kind="stable")[int((clades < 0).sum()) :]
-        starts = np.searchsorted(clades[members], np.arange(len(self.clade_names[place])))
+        starts = np.searchsorted(clades[members], np.arange(len(self.clade_names[level])))
         # (B, L) -> (B, clades)
         return np.add.reduceat(np.ascontiguousarray(probabilities[:, members]), starts, axis=1)

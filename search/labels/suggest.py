@@ -36,7 +36,7 @@ class Candidates:
         grouped: The groups of the catalog.
         view_ids: (N,) int64, rising.
         groups: (N,) int64.
-        is_new: (N,) bool, nothing of its group is verified.
+        is_new: (N,) bool, no photo of its group is verified.
         margins: (N,) float64, probability of the likeliest label less that of the second one, 0..1.
         unknown: (N,) float64, probability that the bird is of no known label.
     """
@@ -51,7 +51,7 @@ class Candidates:
 
     @classmethod
     def read(cls, store: CatalogStore, estimator: LabelEstimator, where: Where | None = None) -> Candidates:
-        """Those of an open catalog that meet some conditions; all of them if None.
+        """Read the photos of an open catalog that meet some conditions.
 
         Args:
             store: An open catalog.
@@ -61,14 +61,14 @@ class Candidates:
         allowed = allowed_views(store, estimator.record.id, Where() if where is None else where)
         grouped = Grouped.read(store, estimator)
         if not len(grouped.references):
-            # Nobody votes, so that nobody's group was needed so far.
+            # Without voters the groups were not read so far.
             groups = vote_groups(store, estimator.record.id, grouped.view_ids)
             grouped = replace(grouped, groups=groups)
         asked = allowed[~np.isin(allowed, estimator.references.view_ids)]
         view_ids, margins, unknown = [asked[:0]], [np.zeros(0)], [np.zeros(0)]
         for ids, answers in answered(store, estimator, asked, grouped, 0.0):
             probabilities = answers.estimates.probabilities
-            # A single label is ahead of nothing.
+            # Of a single label the second probability is 0.
             two = np.partition(np.pad(probabilities, ((0, 0), (1, 0))), -2, axis=1)[:, -2:]
             view_ids.append(ids)
             margins.append(two[:, 1] - two[:, 0])
@@ -86,14 +86,14 @@ class Candidates:
         )
 
     def without(self, view_ids: Sequence[int]) -> Candidates:
-        """The same but for some views and whatever is of their groups, as if these were verified by now."""
+        """Return the same without some views and their groups, as if these were verified by now."""
         gone = np.isin(self.view_ids, np.asarray(view_ids, dtype=np.int64))
         return replace(self, is_new=self.is_new & ~np.isin(self.groups, self.groups[gone]))
 
     def informative(
         self, store: CatalogStore, count: int, allowed: NDArray[np.int64] | None = None
     ) -> NDArray[np.int64]:
-        """The doubtful ones, and not the same one twice.
+        """Return doubtful views that have little in common.
 
         Doubtful is a small margin, or a bird that is likely of no known label. The photos are gone through
         greedily: each next one is the most doubtful after what it has in common with those already taken is taken
@@ -108,7 +108,7 @@ class Candidates:
             At most `count` views, in the order in which to verify them.
         """
         doubts = 1.0 - self.margins * (1.0 - self.unknown)
-        pool = self._ranked(doubts, self._places(allowed))[: _POOL * count]
+        pool = self._ranked(doubts, self._new_rows(allowed))[: _POOL * count]
         if not len(pool):
             return self.view_ids[:0]
         unit, _ = unit_vectors(store, self.estimator.record.id, self.view_ids[pool].tolist())
@@ -116,40 +116,40 @@ class Candidates:
         is_left = np.ones(len(pool), bool)
         chosen: list[int] = []
         for _ in range(min(count, len(pool))):
-            place = int(np.argmax(np.where(is_left, doubts[pool] * (1.0 - common), -1.0)))
-            chosen.append(place)
-            is_left[place] = False
-            common = np.maximum(common, np.clip(unit @ unit[place], 0.0, 1.0))
+            best = int(np.argmax(np.where(is_left, doubts[pool] * (1.0 - common), -1.0)))
+            chosen.append(best)
+            is_left[best] = False
+            common = np.maximum(common, np.clip(unit @ unit[best], 0.0, 1.0))
         return self.view_ids[pool[chosen]]
 
     def doubtful(self, count: int, allowed: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """The views with the smallest margins; see `informative`."""
-        return self.view_ids[self._ranked(-self.margins, self._places(allowed))[:count]]
+        """Return the views with the smallest margins; see `informative`."""
+        return self.view_ids[self._ranked(-self.margins, self._new_rows(allowed))[:count]]
 
     def strange(self, count: int, allowed: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """The views of birds that are likeliest of no known label; see `informative`."""
-        return self.view_ids[self._ranked(self.unknown, self._places(allowed))[:count]]
+        """Return the views of birds that are likeliest of no known label; see `informative`."""
+        return self.view_ids[self._ranked(self.unknown, self._new_rows(allowed))[:count]]
 
     def answers(
         self, store: CatalogStore, view_ids: NDArray[np.int64], confidence: float
     ) -> Iterator[tuple[NDArray[np.int64], Answers]]:
-        """Labels of some of the views with their evidence; see `birdsearch.search.labels.predict.answered`."""
+        """Yield labels of some of the views with evidence; see `birdsearch.search.labels.predict.answered`."""
         return answered(store, self.estimator, view_ids, self.grouped, confidence)
 
     def predictions(self, store: CatalogStore, view_ids: NDArray[np.int64]) -> list[Prediction]:
-        """What is on some of the views, in the order given."""
+        """Return predictions of some of the views, in the order given."""
         chunks = predict(store, self.estimator, view_ids, self.grouped, 0.0)
         return [one for chunk in chunks for one in chunk]
 
-    def _places(self, allowed: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    def _new_rows(self, allowed: NDArray[np.int64] | None) -> NDArray[np.int64]:
         is_wanted = self.is_new
         if allowed is not None:
             is_wanted = is_wanted & np.isin(self.view_ids, allowed)
         return np.flatnonzero(is_wanted)
 
-    def _ranked(self, scores: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The place of the best of each group, the best first; of equally good ones the lower view."""
-        by_group = places[np.lexsort((places, -scores[places], self.groups[places]))]
+    def _ranked(self, scores: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the row of the best of each group, the best first; of equally good ones the lower view."""
+        by_group = rows[np.lexsort((rows, -scores[rows], self.groups[rows]))]
         _, first = np.unique(self.groups[by_group], return_index=True)
         heads = by_group[first]
         return heads[np.lexsort((heads, -scores[heads]))]
@@ -158,7 +158,7 @@ class Candidates:
 def suggest(
     store: CatalogStore, estimator: LabelEstimator, count: int, where: Where | None = None
 ) -> list[Prediction]:
-    """Photos whose verification would teach the most; see `Candidates.informative`.
+    """Return the photos whose verification would teach the most; see `Candidates.informative`.
 
     Args:
         store: An open catalog.

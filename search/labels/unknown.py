@@ -64,7 +64,7 @@ def signs(
     background: float,
     allowed: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
-    """What tells an unknown bird, for each photo.
+    """Return the signs of an unknown bird, for each photo.
 
     Args:
         logits: (B, M) float32.
@@ -81,7 +81,7 @@ def signs(
     top = estimates.probabilities.max(axis=1)
     sure = np.clip(np.log(top) - np.log1p(-np.minimum(top, 1 - 1e-12)), -_CLIP, _CLIP)
     alike = above_background(evidence.cosines, background)
-    present = evidence.places >= 0
+    present = evidence.nearest >= 0
     near = (
         np.where(present[:, 0], alike[:, 0], plain.centre[1])
         if alike.shape[1]
@@ -107,7 +107,7 @@ def signs(
 
 
 def unknown_score(found: NDArray[np.float64], parameters: UnknownParameters) -> NDArray[np.float64]:
-    """Probability that a bird is of no known label.
+    """Return the probability that a bird is of no known label.
 
     Args:
         found: (B, 6) float64, as `signs` gives them.
@@ -128,7 +128,7 @@ def fit_logistic(
     weights: NDArray[np.float64],
     prior: float = 1.0,
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Logistic regression with a normal prior on the weights, by Newton's method.
+    """Fit logistic regression with a normal prior on the weights, by Newton's method.
 
     Args:
         features: (N, F) float64.
@@ -166,7 +166,7 @@ class Rolled:
         name: The label, clade or `bird`.
         rank: `species`, `genus`, `family`, `order` or `bird`.
         probability: That it is right, 0..1.
-        species: Place of the likeliest label.
+        species: Number of the likeliest label.
     """
 
     name: str
@@ -182,7 +182,7 @@ def roll_up(
     confidence: float,
     parameters: UnknownParameters,
 ) -> list[Rolled]:
-    """The finest rank at which an answer is as sure as asked.
+    """Roll answers up to the finest rank that is as sure as asked.
 
     That the bird is of no known label counts against every rank; above species, as often as the clade of such a
     bird is not the likeliest one.
@@ -208,15 +208,15 @@ def roll_up(
         Rolled(space.names[label], "species", float(p), int(label)) if p >= confidence else None
         for label, p in zip(best, sure, strict=True)
     ]
-    for place, rank in enumerate(RANKS[1:]):
+    for level, rank in enumerate(RANKS[1:]):
         clades = space.clade_probabilities(probabilities, rank)
         if not clades.shape[1]:
             continue
         at = clades.argmax(axis=1)
-        p = np.minimum(clades.max(axis=1) * (1 - unknown) + parameters.above[place] * unknown, 1.0)
+        p = np.minimum(clades.max(axis=1) * (1 - unknown) + parameters.above[level] * unknown, 1.0)
         for row in range(len(answers)):
             if answers[row] is None and p[row] >= confidence:
-                name = space.clade_names[place][at[row]]
+                name = space.clade_names[level][at[row]]
                 answers[row] = Rolled(name, rank, float(p[row]), int(best[row]))
     return [
         Rolled(ROOT, ROOT, 1.0, int(label)) if answer is None else answer

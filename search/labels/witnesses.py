@@ -42,7 +42,7 @@ class Witnesses:
 
 
 def read_witnesses(store: CatalogStore, model_id: int) -> Witnesses:
-    """Those of an open catalog.
+    """Read the verified photos of an open catalog that count as evidence.
 
     Args:
         store: The catalog; reading is enough.
@@ -56,7 +56,7 @@ def read_witnesses(store: CatalogStore, model_id: int) -> Witnesses:
     kin = kinship(store, model_id, view_ids, vectors=dict(zip(view_ids, unit, strict=True)))
     first = kin.first_of([one.name for one in sound])
     return Witnesses(
-        labels=tuple(sound[place] for place in first.tolist()),
+        labels=tuple(sound[row] for row in first.tolist()),
         unit=np.ascontiguousarray(unit[first]),
         groups=kin.groups[first],
         names=tuple(one.name for one in verified),

@@ -94,11 +94,11 @@ def reliability(confidence: NDArray[Any], right: NDArray[np.bool_], bins: int = 
     if bins < 1:
         raise InvalidInputError(f"bins must be at least 1, got {bins}")
     edges = np.arange(bins + 1) / bins
-    places = np.searchsorted(edges[1:-1], confidence, side="left")
-    counts = np.bincount(places, minlength=bins)
+    bin_of = np.searchsorted(edges[1:-1], confidence, side="left")
+    counts = np.bincount(bin_of, minlength=bins)
     with np.errstate(invalid="ignore"):
-        mean = np.bincount(places, confidence, minlength=bins) / counts
-        accuracy = np.bincount(places, right, minlength=bins) / counts
+        mean = np.bincount(bin_of, confidence, minlength=bins) / counts
+        accuracy = np.bincount(bin_of, right, minlength=bins) / counts
     return Reliability(edges, counts.astype(np.int64), mean, accuracy)
 
 
@@ -143,8 +143,8 @@ def coverage_risk(confidence: NDArray[Any], right: NDArray[np.bool_]) -> Coverag
         InvalidInputError: Shapes differ, a confidence is NaN, or `right` is not bool.
     """
     confidence, right = checked_scores(confidence), checked_flags(right, len(confidence), "right")
-    _, places, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
-    wrong = np.bincount(places, ~right, minlength=len(counts))
+    _, level_of, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
+    wrong = np.bincount(level_of, ~right, minlength=len(counts))
     # Each answer brings the mean error of those that are as confident.
     errors = np.cumsum(np.repeat(wrong / counts, counts))
     given = np.arange(1, len(errors) + 1)

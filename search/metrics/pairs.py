@@ -1,4 +1,7 @@
-"""How well groups agree with the truth, counted by pairs."""
+"""Agreement of groups with the truth, counted by pairs.
+
+scikit-learn's `pair_confusion_matrix` counts the same, but takes no tuples as groups.
+"""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ Names: TypeAlias = Sequence[str] | Sequence[int] | NDArray[Any]
 
 # Similarities that are held at a time: 32 MiB in float64.
 _CELLS = 4 * 1024 * 1024
-# Places after the binary point that a vector keeps.
-_PLACES = 26
+# Binary digits after the point that a vector keeps.
+_DIGITS = 26
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,11 +43,11 @@ class RetrievalScores:
     relevant: NDArray[np.int64]
 
     def found(self, k: int) -> NDArray[np.bool_]:
-        """(M,) whether each query had its label among its k nearest; `k` is one of `ks`."""
-        return self.recall[:, _place(k, self.ks)]
+        """Return (M,) whether each query had its label among its k nearest; `k` is one of `ks`."""
+        return self.recall[:, _column(k, self.ks)]
 
     def recall_at_k(self, k: int) -> float:
-        """Share of the queries with their label among their k nearest, 0..1; NaN if there are none."""
+        """Return the share of the queries with their label among their k nearest, 0..1; NaN if there are none."""
         return _mean(self.found(k))
 
     @property
@@ -71,11 +71,11 @@ class KnnScores:
     right: NDArray[np.bool_]
 
     def named(self, k: int) -> NDArray[np.bool_]:
-        """(M,) whether the k nearest named each query's label; `k` is one of `ks`."""
-        return self.right[:, _place(k, self.ks)]
+        """Return (M,) whether the k nearest named each query's label; `k` is one of `ks`."""
+        return self.right[:, _column(k, self.ks)]
 
     def accuracy(self, k: int) -> float:
-        """Share of the queries named right, 0..1; NaN if there are none."""
+        """Return the share of the queries named right, 0..1; NaN if there are none."""
         return _mean(self.named(k))
 
 
@@ -88,7 +88,7 @@ def retrieval_scores(
     groups: Names,
     ks: Sequence[int] = (1, 5, 10),
 ) -> RetrievalScores:
-    """Recall@k and mAP@R of the ranking by similarity, where a query never finds its own group.
+    """Return recall@k and mAP@R of the ranking by similarity, where a query never finds its own group.
 
     A query for which there are R references of its label outside its group ranks all references outside its
     group. With rel(i) = 1 where the i-th of them has its label, else 0, and P(i) = (1/i) sum_{j<=i} rel(j):
@@ -125,12 +125,12 @@ def retrieval_scores(
     precision = np.zeros(len(task.asked), dtype=np.float64)
     for start, block in task.blocks():
         ordered = np.sort(block, axis=1)
-        for place, row in enumerate(block, start=start):
-            # (R,) places of what there is to find, from 1, rising
-            ranks = _ranks(row, ordered[place - start], task.relevant(place))
-            recall[place] = [ranks[0] <= k for k in ks]
+        for number, row in enumerate(block, start=start):
+            # (R,) ranks of what there is to find, from 1, rising
+            ranks = _ranks(row, ordered[number - start], task.relevant(number))
+            recall[number] = [ranks[0] <= k for k in ks]
             precise = np.arange(1, len(ranks) + 1) / ranks
-            precision[place] = precise[ranks <= len(ranks)].sum() / len(ranks)
+            precision[number] = precise[ranks <= len(ranks)].sum() / len(ranks)
     return RetrievalScores(ks, task.asked, recall, precision, task.counts[task.asked])
 
 
@@ -144,7 +144,7 @@ def knn_scores(
     ks: Sequence[int] = (10, 20, 100),
     temperature: float = 0.07,
 ) -> KnnScores:
-    """Accuracy of k-NN classification by weighted votes, where a query never asks its own group.
+    """Return the accuracy of k-NN classification by weighted votes, where a query never asks its own group.
 
     The k nearest references vote for their labels with the weight exp(s / temperature), s being their cosine
     similarity; the label with the greatest sum wins, of equal ones the first in sorted order (Wu et al. 2018,
@@ -175,19 +175,19 @@ def knn_scores(
     task = _Task.of(queries, query_labels, query_groups, references, labels, groups)
     right = np.zeros((len(task.asked), len(ks)), dtype=bool)
     for start, block in task.blocks():
-        for place, row in enumerate(block, start=start):
+        for number, row in enumerate(block, start=start):
             near = _nearest(row, max(ks))
             # The greatest is taken off, which scales all weights alike and keeps them from overflowing.
             weights = np.exp((row[near] - row[near[0]]) / temperature)
             voted, votes = np.unique(task.labels[near], return_inverse=True)
             for column, k in enumerate(ks):
                 winner = voted[np.bincount(votes[:k], weights[:k]).argmax()]
-                right[place, column] = winner == task.query_labels[task.asked[place]]
+                right[number, column] = winner == task.query_labels[task.asked[number]]
     return KnnScores(ks, task.asked, right)
 
 
 def as_codes(*columns: Names) -> list[NDArray[np.int64]]:
-    """Distinct values as numbers 0, 1, 2, ... in sorted order, the same value alike in every column.
+    """Return distinct values as numbers 0, 1, 2, ... in sorted order, the same value alike in every column.
 
     Args:
         columns: Labels or groups.
@@ -278,14 +278,14 @@ class _Task:
             members=members,
         )
 
-    def relevant(self, place: int) -> NDArray[np.int64]:
-        """Rows of the references that the `place`-th asked query has to find."""
-        query = self.asked[place]
+    def relevant(self, number: int) -> NDArray[np.int64]:
+        """Return the rows of the references that the `number`-th asked query has to find."""
+        query = self.asked[number]
         members = self.members[self.query_labels[query]]
         return np.asarray(members[self.groups[members] != self.query_groups[query]], dtype=np.int64)
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """Similarities (rows, V) of consecutive asked queries, -inf for their own group, and the first place."""
+        """Yield the number of a query and similarities (rows, V) from it on, -inf for own groups."""
         references, scale = _fixed_point(self.references)
         queries, query_scale = _fixed_point(self.queries)
         rows = max(1, _CELLS // max(1, len(references)))
@@ -298,7 +298,7 @@ class _Task:
 
 
 def _fixed_point(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float64], int]:
-    """Vectors as whole numbers times a power of two, so that float64 adds up their products without rounding.
+    """Return vectors as whole numbers times a power of two, so that float64 sums their products exactly.
 
     The longest vector is at most 2^26.25 units long. By Cauchy and Schwarz every partial sum of a product of
     two is then a whole number below 2^53, whatever the order of the terms.
@@ -308,14 +308,14 @@ def _fixed_point(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float64], int
     """
     wide = vectors.astype(np.float64)
     longest = math.sqrt(float(np.einsum("nc,nc->n", wide, wide).max(initial=0.0)))
-    exponent = (math.ceil(math.log2(longest) - 0.25) if longest > 0 else 0) - _PLACES
+    exponent = (math.ceil(math.log2(longest) - 0.25) if longest > 0 else 0) - _DIGITS
     return np.rint(np.ldexp(wide, -exponent)), exponent
 
 
 def _ranks(
     row: NDArray[np.float64], ordered: NDArray[np.float64], items: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Places of some items of a row, from 1 for the greatest, in rising order; of equals the first is first.
+    """Return the ranks of some items of a row, from 1 for the greatest, rising; of equals the first is first.
 
     Args:
         row: (V,) similarities.
@@ -326,14 +326,14 @@ def _ranks(
     above = len(row) - np.searchsorted(ordered, values, side="right")
     with_equals = len(row) - np.searchsorted(ordered, values, side="left")
     if (with_equals - above > 1).any():
-        places = np.empty(len(row), dtype=np.int64)
-        places[np.argsort(-row, kind="stable")] = np.arange(1, len(row) + 1)
-        return np.sort(places[items])
+        ranks = np.empty(len(row), dtype=np.int64)
+        ranks[np.argsort(-row, kind="stable")] = np.arange(1, len(row) + 1)
+        return np.sort(ranks[items])
     return np.sort(above).astype(np.int64) + 1
 
 
 def _nearest(row: NDArray[np.float64], k: int) -> NDArray[np.int64]:
-    """The k greatest items that are not -inf, greatest first; of equals the first is first."""
+    """Return the k greatest items that are not -inf, greatest first; of equals the first is first."""
     k = min(k, int((row > -np.inf).sum()))
     least = np.partition(row, len(row) - k)[len(row) - k]
     candidates = np.flatnonzero(row >= least)
@@ -346,7 +346,7 @@ def _checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
     return tuple(ks)
 
 
-def _place(k: int, ks: tuple[int, ...]) -> int:
+def _column(k: int, ks: tuple[int, ...]) -> int:
     if k not in ks:
         raise InvalidInputError(f"k = {k} was not counted, only {', '.join(map(str, ks))}")
     return ks.index(k)

@@ -24,14 +24,15 @@ from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.runs import start_run
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
+from birdsearch.indexer.catalog.views import ViewTimes
 from birdsearch.indexer.vectors.index import normalised
 from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search import QueryResult, Where
 from birdsearch.search.labels.calibration import Calibration
-from birdsearch.search.labels.estimator import Answers, LabelEstimator
+from birdsearch.search.labels.estimator import Answers, LabelEstimator, views_near
 from birdsearch.search.labels.fusion import FusionParameters, fuse, neighbour_evidence
 from birdsearch.search.labels.predict import label_catalog, mislabelled
-from birdsearch.search.query.vote_groups import vote_groups
+from birdsearch.search.query.vote_groups import GroupRules, vote_groups
 
 if TYPE_CHECKING:
     from birdsearch.model.inference import Model
@@ -495,3 +496,28 @@ def test_a_damaged_calibration_stops_a_query_with_what_to_do(catalog: Path, arch
         )
     with Catalog.open(catalog, "read") as opened, pytest.raises(CatalogError, match="birdsearch label --fit"):
         opened.query(archive / "original.png")
+
+
+def test_views_near_others_are_their_copies_and_what_was_taken_around_the_times_of_either() -> None:
+    hour = np.timedelta64(round(GroupRules().longest_s), "s")
+    start = np.datetime64("2024-05-01T12:00:00", "us")
+    day = np.timedelta64(1, "D")
+    # View, time, hash: the asked one; within its hour; just outside; its copy of another day; at the copy's time; a
+    # view without a time or a hash.
+    rows = [
+        (2, start, 0b1011),
+        (3, start + hour, None),
+        (5, start + hour + np.timedelta64(1, "us"), None),
+        (8, start + 9 * day, 0b1010),
+        (9, start + 9 * day - hour, None),
+        (11, np.datetime64("NaT"), None),
+    ]
+    known = ViewTimes(
+        np.array([view for view, _, _ in rows]),
+        np.array([time for _, time, _ in rows], dtype="datetime64[us]"),
+        np.array([0 if one is None else one for _, _, one in rows], dtype=np.uint64),
+        np.array([one is not None for _, _, one in rows]),
+    )
+    assert views_near(known, np.array([2])).tolist() == [3, 8, 9]
+    assert views_near(known, np.array([11])).tolist() == []
+    assert views_near(known, np.array([5])).tolist() == [3]

@@ -115,7 +115,7 @@ def assert_evidence_is_brute_force(
 ) -> NeighbourEvidence:
     found = neighbour_evidence(unit, groups, references, labels, k)
     places, cosines, means, verified = slow_evidence(unit, groups, references, labels, k)
-    assert found.places.tolist() == places
+    assert found.nearest.tolist() == places
     assert found.cosines == pytest.approx(np.array(cosines).reshape(len(unit), k), abs=1e-6)
     assert found.means == pytest.approx(means, abs=1e-6)
     assert found.verified.tolist() == verified.tolist()
@@ -155,13 +155,16 @@ def test_fewer_references_than_neighbours_leave_places_empty() -> None:
     rng = np.random.default_rng(5)
     references = References.build(unit_rows(rng, 3), np.array([0, 1, 0]), np.array([7, 8, 9]))
     found = assert_evidence_is_brute_force(unit_rows(rng, 2), np.array([8, -1]), references, 2)
-    assert (found.places >= 0).sum(axis=1).tolist() == [2, 3]
+    assert (found.nearest >= 0).sum(axis=1).tolist() == [2, 3]
     assert found.cosines[:, 3:].tolist() == [[-1.0] * 17] * 2
     nobody = neighbour_evidence(unit_rows(rng, 2), np.array([1, 2]), references.where(np.zeros(3, bool)), 2)
-    assert (nobody.places == -1).all()
+    assert (nobody.nearest == -1).all()
     assert not nobody.verified.any()
-    assert neighbour_evidence(unit_rows(rng, 0), np.zeros(0, np.int64), references, 2).places.shape == (0, 20)
-    assert neighbour_evidence(unit_rows(rng, 2), np.array([1, 2]), references, 2, k=0).places.shape == (2, 0)
+    assert neighbour_evidence(unit_rows(rng, 0), np.zeros(0, np.int64), references, 2).nearest.shape == (
+        0,
+        20,
+    )
+    assert neighbour_evidence(unit_rows(rng, 2), np.array([1, 2]), references, 2, k=0).nearest.shape == (2, 0)
 
 
 def test_group_minus_1_is_no_group_of_anybody_else() -> None:
@@ -170,7 +173,7 @@ def test_group_minus_1_is_no_group_of_anybody_else() -> None:
         unit_rows(rng, 9), np.arange(9) % 2, np.array([-1, -1, 1, 1, 2, 3, 4, 5, 6])
     )
     found = assert_evidence_is_brute_force(references.unit[:3], np.array([-1, -1, 1]), references, 2)
-    assert (found.places >= 0).sum(axis=1).tolist() == [9, 9, 7]
+    assert (found.nearest >= 0).sum(axis=1).tolist() == [9, 9, 7]
 
 
 @pytest.mark.parametrize("spread", [0.0, 1e-4])
@@ -186,8 +189,8 @@ def test_of_many_photos_that_are_nearly_the_same_the_nearest_count_and_of_equals
     own = np.arange(-1, 29)
     found = assert_evidence_is_brute_force(asked, own, references, 3)
     if not spread:
-        assert found.places[0].tolist() == list(range(20))
-        assert found.places[5].tolist() == [*range(8), *range(10, 22)]
+        assert found.nearest[0].tolist() == list(range(20))
+        assert found.nearest[5].tolist() == [*range(8), *range(10, 22)]
 
 
 def test_the_evidence_does_not_depend_on_the_batch() -> None:
@@ -264,7 +267,7 @@ def slow_fuse(
                 continue
             mass = 0.0
             for place, cosine, vote in zip(
-                evidence.places[row], evidence.cosines[row], evidence.votes[row], strict=True
+                evidence.nearest[row], evidence.cosines[row], evidence.votes[row], strict=True
             ):
                 if place >= 0 and vote == c:
                     alike = (float(cosine) - mu) / (1 - mu)
@@ -280,7 +283,7 @@ def slow_fuse(
         p = [power / math.fsum(powers) for power in powers]
         votes = [0.0] * total
         for place, cosine, vote in zip(
-            evidence.places[row], evidence.cosines[row], evidence.votes[row], strict=True
+            evidence.nearest[row], evidence.cosines[row], evidence.votes[row], strict=True
         ):
             if place >= 0:
                 votes[vote] += math.exp(float(cosine) / VOTE_TAU)
