@@ -136,7 +136,8 @@ def objective(data: Data, fusion: FusionParameters, start: FusionParameters) -> 
         p = fuse(data.logits, evidence, fusion, data.references.background, known).probabilities
         in_model = np.concatenate([known, np.zeros(len(data.space) - len(known), bool)])
         judged = in_model[truth] | evidence.verified[rows, truth]
-        total -= weight / 4.0 * np.log(p[rows, truth][judged]).mean()
+        with np.errstate(divide="ignore"):
+            total -= weight / 4.0 * np.log(p[rows, truth][judged]).mean()
         most = max(most, int(judged.sum()))
     for name, is_log, deviation in calibration._FITTED:
         new, old = getattr(fusion, name), getattr(start, name)

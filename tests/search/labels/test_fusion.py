@@ -200,7 +200,7 @@ def test_the_evidence_does_not_depend_on_the_batch() -> None:
     together = neighbour_evidence(asked, own, references, 5)
     for row in range(60):
         alone = neighbour_evidence(asked[row : row + 1], own[row : row + 1], references, 5)
-        for name in ("places", "cosines", "votes", "means", "verified"):
+        for name in ("nearest", "cosines", "votes", "means", "verified"):
             assert getattr(alone, name)[0].tolist() == getattr(together, name)[row].tolist()
 
 
@@ -384,7 +384,7 @@ def test_a_photos_label_does_not_depend_on_the_batch() -> None:
         one = NeighbourEvidence(
             *(
                 getattr(evidence, name)[row : row + 1]
-                for name in ("places", "cosines", "votes", "means", "verified")
+                for name in ("nearest", "cosines", "votes", "means", "verified")
             )
         )
         alone = fuse(logits[row : row + 1], one, case.parameters, background)
