@@ -14,7 +14,14 @@ import click
 
 from birdsearch.cli.cluster_edit import label, merge, name, split, undo
 from birdsearch.cli.labelling import model_in_use
-from birdsearch.cli.output import Column, catalog_option, format_option, write_json, write_rows
+from birdsearch.cli.output import (
+    Column,
+    catalog_option,
+    format_option,
+    table_file_option,
+    write_json,
+    write_rows,
+)
 from birdsearch.cli.where import build_where, exact_places_option, told_by, where_options
 
 if TYPE_CHECKING:
@@ -57,12 +64,7 @@ _MEMBERS: list[Column] = [
 
 def _file_options(command: _Command) -> _Command:
     for option in (
-        click.option(
-            "--out",
-            metavar="FILE",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="Write the members to a .csv, .parquet or .json.",
-        ),
+        table_file_option("the members"),
         click.option(
             "--report",
             metavar="DIR",
@@ -129,7 +131,6 @@ def cluster(
             f"{method} finds the number of clusters itself; --clusters is for auto and kmeans"
         )
     where = build_where(**conditions)
-    _check_out(out)
     with CatalogStore.open(catalog, "write", purpose="birdsearch cluster") as store:
         record = model_in_use(store)
         told = told_by(store, exact_places=exact_places)
@@ -156,12 +157,6 @@ def _refuse_options(ctx: click.Context) -> None:
         source = ctx.get_parameter_source(param.name or "")
         if source is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"give {param.opts[-1]} after `{ctx.invoked_subcommand}`, not before it")
-
-
-def _check_out(out: Path | None) -> None:
-    """Before minutes of work, not after them."""
-    if out is not None and out.suffix.lower() not in (".csv", ".parquet", ".json"):
-        raise click.UsageError(f"--out takes a .csv, .parquet or .json, not {out.name!r}")
 
 
 @contextmanager
@@ -202,7 +197,6 @@ def list_clusters(report: Path | None, out: Path | None, exact_places: bool, cat
     from birdsearch.search.clusters.report import overview
     from birdsearch.search.clusters.state import require_state
 
-    _check_out(out)
     with CatalogStore.open(catalog) as store:
         found = overview(store, require_state(store), told_by(store, exact_places=exact_places))
         _write_files(store, found, report, out)

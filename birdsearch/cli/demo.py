@@ -121,18 +121,20 @@ def _run(arguments: Sequence[str], most: int | None = None) -> None:
 
 def _verify(folder: Path, archive: Path, truth: Sequence[Truth], shared: Sequence[str]) -> None:
     """Say what is on half of the events, as somebody who looked at them would."""
-    import csv
+    from birdsearch.search.export.tables import write_table
 
     table, taxa = folder / "labels.csv", folder / "taxa.csv"
     frames = [row for row in truth if row.kind == "photo"]
     columns = ("common_name", "scientific_name", "family", "order")
-    named = {(row.common_name, row.species, row.family, row.order) for row in frames}
-    with taxa.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([columns, *sorted(named)])
+    named = sorted({(row.common_name, row.species, row.family, row.order) for row in frames})
+    write_table(taxa, [dict(zip(columns, names, strict=True)) for names in named], columns)
     seen = looked_at(truth)
-    rows = [(str((archive / row.path).resolve()), row.common_name) for row in frames if row.event in seen]
-    with table.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("path", "taxon"), *rows])
+    labels = [
+        {"path": str((archive / row.path).resolve()), "taxon": row.common_name}
+        for row in frames
+        if row.event in seen
+    ]
+    write_table(table, labels, ("path", "taxon"))
     _run(["annotate", "import", str(table), "--taxonomy", str(taxa), "--who", "demo", *shared])
 
 

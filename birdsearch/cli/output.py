@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 import sys
@@ -14,9 +12,18 @@ from typing import Any, TypeVar
 
 import click
 
-from birdsearch.search.export.spreadsheet import csv_cell
+from birdsearch.search.export.tables import check_table_path, csv_text, is_table_path, suffixes
 
-__all__ = ["Column", "catalog_option", "emit", "format_option", "printable", "write_json", "write_rows"]
+__all__ = [
+    "Column",
+    "catalog_option",
+    "emit",
+    "format_option",
+    "printable",
+    "table_file_option",
+    "write_json",
+    "write_rows",
+]
 
 Column = tuple[str, str]
 """Key of a value in a row, and the title of its column."""
@@ -59,6 +66,29 @@ def format_option(command: _Command) -> _Command:
     )(command)
 
 
+def table_file_option(what: str) -> Callable[[_Command], _Command]:
+    """Add `--out FILE`, passed as `out`, a `Path` whose format can be written, or None.
+
+    Args:
+        what: What is written there, for the help.
+    """
+
+    def check(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
+        if value is not None:
+            if not is_table_path(value):
+                raise click.UsageError(f"--out takes a {suffixes()}, not {value.name!r}")
+            check_table_path(value)
+        return value
+
+    return click.option(
+        "--out",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        callback=check,
+        help=f"Also write {what}: {suffixes()}.",
+    )
+
+
 def write_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[Column], fmt: str) -> None:
     """Print rows on stdout.
 
@@ -75,7 +105,7 @@ def write_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[Column], 
     if fmt == "json":
         write_json([{key: row.get(key) for key, _ in columns} for row in rows])
     elif fmt == "csv":
-        emit(_csv(rows, columns), newline=False)
+        emit(csv_text(rows, [key for key, _ in columns]), newline=False)
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         emit(table(rows, columns, width))
@@ -91,14 +121,6 @@ def emit(text: str, *, newline: bool = True) -> None:
     """Print text on stdout; what its encoding lacks is escaped."""
     encoding = sys.stdout.encoding or "utf-8"
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding), nl=newline)
-
-
-def _csv(rows: Sequence[Mapping[str, object]], columns: Sequence[Column]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([key for key, _ in columns])
-    writer.writerows([[csv_cell(row.get(key)) for key, _ in columns] for row in rows])
-    return buffer.getvalue()
 
 
 def table(rows: Sequence[Mapping[str, object]], columns: Sequence[Column], width: int | None = None) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from birdsearch.cli.labelling import NOT_CALIBRATED, confidence_option, model_in_use
-from birdsearch.cli.output import Column, catalog_option, format_option, write_json, write_rows
+from birdsearch.cli.output import (
+    Column,
+    catalog_option,
+    format_option,
+    table_file_option,
+    write_json,
+    write_rows,
+)
 from birdsearch.cli.where import build_where, told_by, where_options
-from birdsearch.search.export.spreadsheet import csv_cell
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog.store import CatalogStore
@@ -23,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["sightings", "similar"]
 
-_FILES = (".csv", ".parquet")
 _TABLE: list[Column] = [
     ("number", "No."),
     ("label", "Label"),
@@ -64,12 +67,6 @@ def _columns(keys: str) -> list[Column]:
     return [(key, key) for key in keys.split()]
 
 
-def _out_path(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
-    if value is not None and value.suffix.lower() not in _FILES:
-        raise click.BadParameter(f"{value} must end in {' or '.join(_FILES)}")
-    return value
-
-
 _SECONDS = click.FloatRange(min=0, max=3.2e9)
 
 
@@ -105,13 +102,7 @@ _SECONDS = click.FloatRange(min=0, max=3.2e9)
 )
 @confidence_option
 @click.option("--dry-run", is_flag=True, help="List only; store nothing.")
-@click.option(
-    "--out",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    callback=_out_path,
-    help="Also write the list: .csv or .parquet.",
-)
+@table_file_option("the list")
 @where_options
 @format_option
 def sightings(
@@ -139,8 +130,6 @@ def sightings(
     from birdsearch.search.sightings.parts import SightingRules
     from birdsearch.search.sightings.store import store_sightings
 
-    if out is not None and out.suffix.lower() == ".parquet":
-        _parquet()
     event_rules = EventRules(burst_gap_s=burst_gap, event_gap_s=event_gap)
     rules = SightingRules(gap_s=sighting_gap)
     where = build_where(**conditions)
@@ -177,7 +166,9 @@ def sightings(
     else:
         write_rows(rows, _columns(keys), fmt)
     if out is not None:
-        _write(out, rows, keys.split())
+        from birdsearch.search.export.tables import write_table
+
+        write_table(out, rows, keys.split())
         click.echo(f"wrote {out}", err=True)
 
 
@@ -249,42 +240,6 @@ def _when(started: str, ended: str) -> str:
     if first == last:
         return first
     return f"{first} - {last[11:] if first[:10] == last[:10] else last}"
-
-
-def _parquet() -> Any:
-    from birdsearch.errors import InvalidInputError
-
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise InvalidInputError(
-            'writing Parquet needs pyarrow: run pip install "birdsearch[parquet]", or write .csv'
-        ) from error
-    return pyarrow, parquet
-
-
-def _write(out: Path, rows: Sequence[Mapping[str, object]], keys: Sequence[str]) -> None:
-    """Write a list to a file, in one step."""
-    from birdsearch.errors import InvalidInputError
-    from birdsearch.files import write_whole
-
-    if out.suffix.lower() == ".parquet":
-        pyarrow, parquet = _parquet()
-        table = {key: pyarrow.array([row[key] for row in rows]) for key in keys}
-        sink = io.BytesIO()
-        parquet.write_table(pyarrow.table(table), sink)
-        content = sink.getvalue()
-    else:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(keys)
-        writer.writerows([[csv_cell(row[key]) for key in keys] for row in rows])
-        content = text.getvalue().encode()
-    try:
-        write_whole(out, content)
-    except OSError as error:
-        raise InvalidInputError(f"{out} cannot be written: {error.strerror or error}") from error
 
 
 @click.command(short_help="The same look at another time or place.")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from birdsearch.search.export.cluster_html import jpeg_uri, report_page, sheet_p
 from birdsearch.search.export.cluster_map import map_data, map_section
 from birdsearch.search.export.cluster_plots import draw_map
 from birdsearch.search.export.sheet_photos import Pictures
-from birdsearch.search.export.spreadsheet import csv_cell
+from birdsearch.search.export.tables import write_table
 from birdsearch.version import __version__
 
 __all__ = ["ReportFiles", "write_cluster_sheet", "write_members", "write_report"]
@@ -61,48 +59,13 @@ def write_members(path: Path, found: Overview) -> None:
     apostrophe.
 
     Args:
-        path: `.csv`, `.parquet` or `.json`.
+        path: Where; the suffix names a format of `birdsearch.search.export.tables`.
         found: The clusters.
 
     Raises:
         InvalidInputError: The suffix is another, the file cannot be written, or pyarrow is not installed.
     """
-    rows = member_rows(found)
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        content = _csv(rows)
-    elif suffix == ".json":
-        content = (json.dumps(rows, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
-    elif suffix == ".parquet":
-        content = _parquet(rows)
-    else:
-        raise InvalidInputError(f"members are written as .csv, .parquet or .json, not {path.name!r}")
-    _write(path, content)
-
-
-def _csv(rows: Sequence[Mapping[str, object]]) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for row in rows:
-        writer.writerow([csv_cell(row[column]) for column in _COLUMNS])
-    return buffer.getvalue().encode("utf-8", "backslashreplace")
-
-
-def _parquet(rows: Sequence[Mapping[str, object]]) -> bytes:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise InvalidInputError(
-            'writing Parquet needs pyarrow, which is not installed: pip install "birdsearch[parquet]"'
-        ) from error
-    whole, text = pa.int64(), pa.string()
-    kinds = dict(zip(_COLUMNS, (whole, text, whole, text, pa.float64(), whole, text, text), strict=True))
-    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink)
-    return sink.getvalue()
+    write_table(path, member_rows(found), _COLUMNS)
 
 
 def _write(path: Path, content: bytes) -> None:
