@@ -25,14 +25,15 @@ import sqlalchemy as sa
 
 from birdsearch.data.synthetic.truth import Truth, read_truth
 from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.deployments import store_deployments
+from birdsearch.indexer.catalog.frames import cosines_from, read_frames
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.calibration import Calibration
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.metrics.pairs import pair_scores
-from birdsearch.search.sightings.deployments import deployments_from_folders, store_deployments
+from birdsearch.search.sightings.deployments import deployments_from_folders
 from birdsearch.search.sightings.events import EventRules, events_of
 from birdsearch.search.sightings.find import FoundSightings, find_sightings
-from birdsearch.search.sightings.frames import cosines_from, read_frames
 from birdsearch.search.sightings.parts import SightingRules
 
 

@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from birdsearch.indexer.catalog.clusters import ClusterState
     from birdsearch.search.catalog import Catalog
     from birdsearch.search.clusters.catalog import cluster_catalog
-    from birdsearch.search.clusters.state import ClusterState
     from birdsearch.search.clusters.vectors import Clustering, cluster_vectors
     from birdsearch.search.dedup.copies import CopyRules
     from birdsearch.search.dedup.find import DedupOptions, DedupResult, find_copies
@@ -52,38 +52,38 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Catalog": "catalog",
-    "Checklist": "labels.checklist",
-    "ClusterState": "clusters.state",
-    "Clustering": "clusters.vectors",
-    "CopyRules": "dedup.copies",
-    "DedupOptions": "dedup.find",
-    "DedupResult": "dedup.find",
-    "EventRules": "sightings.events",
-    "FoundSightings": "sightings.find",
-    "Hit": "query.hits",
-    "KeepRules": "dedup.keep",
-    "LabelEstimate": "query.hits",
-    "LabelEvidence": "query.hits",
-    "QueryPhoto": "query.hits",
-    "QueryResult": "query.hits",
-    "SightingRules": "sightings.parts",
-    "Voter": "query.hits",
-    "Where": "query.filters",
-    "apply_groups": "dedup.quarantine",
-    "cluster_catalog": "clusters.catalog",
-    "cluster_vectors": "clusters.vectors",
-    "find_copies": "dedup.find",
-    "find_sightings": "sightings.find",
-    "similar": "sightings.similar",
-    "write_sheet": "export.sheet",
+    "Catalog": "search.catalog",
+    "Checklist": "search.labels.checklist",
+    "ClusterState": "indexer.catalog.clusters",
+    "Clustering": "search.clusters.vectors",
+    "CopyRules": "search.dedup.copies",
+    "DedupOptions": "search.dedup.find",
+    "DedupResult": "search.dedup.find",
+    "EventRules": "search.sightings.events",
+    "FoundSightings": "search.sightings.find",
+    "Hit": "search.query.hits",
+    "KeepRules": "search.dedup.keep",
+    "LabelEstimate": "search.query.hits",
+    "LabelEvidence": "search.query.hits",
+    "QueryPhoto": "search.query.hits",
+    "QueryResult": "search.query.hits",
+    "SightingRules": "search.sightings.parts",
+    "Voter": "search.query.hits",
+    "Where": "search.query.filters",
+    "apply_groups": "search.dedup.quarantine",
+    "cluster_catalog": "search.clusters.catalog",
+    "cluster_vectors": "search.clusters.vectors",
+    "find_copies": "search.dedup.find",
+    "find_sightings": "search.sightings.find",
+    "similar": "search.sightings.similar",
+    "write_sheet": "search.export.sheet",
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    found: object = getattr(importlib.import_module(f"birdsearch.{_HOMES[name]}"), name)
     # Importing the module `similar` would hide the function of that name.
     globals()[name] = found
     return found

@@ -38,10 +38,6 @@ ORDER = (
 TOO_EARLY = {
     ("indexer.catalog.roots", "indexer.crawl"),
     ("indexer.catalog.verify", "indexer.vectors.index"),
-    ("search.query.location_privacy.coarsening", "search.sightings.deployed"),
-    ("search.query.location_privacy.facts", "search.sightings.deployed"),
-    ("search.query.location_privacy.facts", "search.sightings.deployments"),
-    ("search.query.location_privacy.facts", "search.sightings.frames"),
 }
 """Imports against the order that are still to be turned."""
 

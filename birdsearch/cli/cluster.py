@@ -193,9 +193,9 @@ def _bar() -> Iterator[Callable[[str, int, int], None] | None]:
 @format_option
 def list_clusters(report: Path | None, out: Path | None, exact_places: bool, catalog: Path, fmt: str) -> None:
     """Show the clusters as the last run or edit left them, with the labels that photos have now."""
+    from birdsearch.indexer.catalog.clusters import require_state
     from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.clusters.report import overview
-    from birdsearch.search.clusters.state import require_state
 
     with CatalogStore.open(catalog) as store:
         found = overview(store, require_state(store), told_by(store, exact_places=exact_places))
@@ -227,9 +227,9 @@ def show(
 ) -> None:
     """Show the photos of the cluster ID, the strongest first; "outliers" shows those of none."""
     from birdsearch.errors import InvalidInputError
+    from birdsearch.indexer.catalog.clusters import require_state
     from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.clusters.report import member_rows, overview
-    from birdsearch.search.clusters.state import require_state
     from birdsearch.search.export.cluster_files import write_cluster_sheet
 
     if cluster_id != _OUTLIERS and not (cluster_id.isascii() and cluster_id.isdigit()):
@@ -241,7 +241,7 @@ def show(
             row, wanted = found.outliers, None
         else:
             wanted = int(cluster_id)
-            state.places(wanted)
+            state.rows(wanted)
             row = next(each for each in found.rows if each.id == wanted)
         if row is None:
             raise InvalidInputError("there are no outliers")

@@ -11,10 +11,10 @@ from birdsearch.cli.output import catalog_option, emit
 from birdsearch.cli.recording import Recording, named_taxon, record_labels, recording_options
 
 if TYPE_CHECKING:
+    from birdsearch.indexer.catalog.clusters import ClusterState
     from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.model.taxonomy import Taxonomy
     from birdsearch.search.annotate.photos import Proposals
-    from birdsearch.search.clusters.state import ClusterState
 
 __all__ = ["label", "merge", "name", "split", "undo"]
 
@@ -127,7 +127,7 @@ def label(cluster_id: int, excepted: tuple[str, ...], **options: Any) -> None:
 
 
 def _size(state: ClusterState, cluster_id: int) -> int:
-    return len(state.places(cluster_id))
+    return len(state.rows(cluster_id))
 
 
 def _done(what: str, state: ClusterState) -> None:

@@ -112,9 +112,9 @@ def _order_scores(archive: Path, catalog: Path, truth: Sequence[Truth]) -> list[
     """Score bursts, events, copies and clusters by pairs that belong together and pairs that were put together."""
     import os
 
+    from birdsearch.indexer.catalog.clusters import current_state
     from birdsearch.indexer.catalog.events import joined_photos, last_sightings_run
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.search.clusters.state import current_state
     from birdsearch.search.dedup.find import find_copies
     from birdsearch.search.metrics.pairs import pair_scores
 

@@ -12,9 +12,9 @@ from birdsearch.cli.output import Column, catalog_option, format_option, write_r
 from birdsearch.cli.where import exact_places_option, told_by
 
 if TYPE_CHECKING:
+    from birdsearch.indexer.catalog.deployments import Deployment
+    from birdsearch.indexer.catalog.frames import Frames
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.search.sightings.deployments import Deployment
-    from birdsearch.search.sightings.frames import Frames
 
 __all__ = ["deployments"]
 
@@ -60,8 +60,9 @@ def deployments(context: click.Context, level: int | None, catalog: Path) -> Non
         return
     if context.invoked_subcommand is not None:
         raise click.UsageError("--from-folders stands alone")
+    from birdsearch.indexer.catalog.deployments import store_deployments
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.search.sightings.deployments import deployments_from_folders, store_deployments
+    from birdsearch.search.sightings.deployments import deployments_from_folders
 
     with CatalogStore.open(catalog, "edit", purpose="birdsearch deployments") as store:
         roots = [root for _, root in store.roots()]
@@ -82,8 +83,9 @@ def import_table(table: Path, catalog: Path, fmt: str) -> None:
     relative folder is looked for in the indexed ones; one that does not exist is said. Times are those of the
     camera's clock, unless they tell an offset from UTC.
     """
+    from birdsearch.indexer.catalog.deployments import store_deployments
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.search.sightings.deployments import missing_folders, parse_deployments, store_deployments
+    from birdsearch.search.sightings.deployments import missing_folders, parse_deployments
 
     text = text_of(table)
     with CatalogStore.open(catalog, "edit", purpose="birdsearch deployments") as store:
@@ -118,8 +120,8 @@ def list_all(exact_places: bool, catalog: Path, fmt: str) -> None:
 @catalog_option
 def remove(names: tuple[str, ...], catalog: Path) -> None:
     """Forget deployments. Photos and stored events stay as they are, without their deployment."""
+    from birdsearch.indexer.catalog.deployments import remove_deployments
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.search.sightings.deployments import remove_deployments
 
     with CatalogStore.open(catalog, "edit", purpose="birdsearch deployments") as store:
         count = remove_deployments(store, names)
@@ -127,23 +129,17 @@ def remove(names: tuple[str, ...], catalog: Path) -> None:
 
 
 def _all_frames(store: CatalogStore) -> Frames:
-    import numpy as np
-    import sqlalchemy as sa
+    from birdsearch.indexer.catalog.frames import all_photo_ids, read_frames
 
-    from birdsearch.indexer.catalog import schema
-    from birdsearch.search.sightings.frames import read_frames
-
-    with store.reading() as connection:
-        ids = connection.execute(sa.select(schema.photo.c.id)).scalars().all()
-    return read_frames(store, np.array(ids, dtype=np.int64))
+    return read_frames(store, all_photo_ids(store))
 
 
 def _list(store: CatalogStore, fmt: str, *, exact_places: bool) -> None:
     import numpy as np
 
+    from birdsearch.indexer.catalog.deployments import read_deployments
+    from birdsearch.search.query.deployed import assign
     from birdsearch.search.query.location_privacy.coarsening import hidden_sites
-    from birdsearch.search.sightings.deployed import assign
-    from birdsearch.search.sightings.deployments import read_deployments
 
     frames = _all_frames(store)
     assignment = assign(read_deployments(store), frames)

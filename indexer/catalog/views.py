@@ -15,7 +15,16 @@ from birdsearch.indexer.catalog.photos import read_photos, read_views
 from birdsearch.indexer.catalog.records import PhotoRecord
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
 
-__all__ = ["Taken", "ViewTimes", "photos_of_views", "view_times", "views_of_photos", "views_taken"]
+__all__ = [
+    "Taken",
+    "ViewTimes",
+    "photos_of_views",
+    "view_facts",
+    "view_times",
+    "views_of_photos",
+    "views_taken",
+    "whole_views",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +110,34 @@ def views_of_photos(store: CatalogStore, photo_ids: Sequence[int]) -> list[int]:
         for ids in chunks(photo_ids):
             found += connection.execute(sa.select(view.id).where(view.photo_id.in_(ids))).scalars()
     return sorted(found)
+
+
+def whole_views(store: CatalogStore, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return those of some views that are of the whole frame, in the order of each chunk's ids."""
+    view = schema.view.c
+    kept: list[int] = []
+    with store.reading() as connection:
+        for ids in chunks(view_ids.tolist()):
+            kept += connection.execute(
+                sa.select(view.id).where(view.id.in_(ids), view.kind == "whole").order_by(view.id)
+            ).scalars()
+    return np.array(kept, dtype=np.int64)
+
+
+def view_facts(store: CatalogStore, view_ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], list[bytes]]:
+    """Return the sharpness of the photo of each view, (N,) float64, -inf where unknown; and its digest."""
+    view, photo = schema.view.c, schema.photo.c
+    found: dict[int, tuple[float | None, bytes]] = {}
+    with store.reading() as connection:
+        for ids in chunks(view_ids.tolist()):
+            for row in connection.execute(
+                sa.select(view.id, photo.sharpness, photo.digest)
+                .join(schema.photo, photo.id == view.photo_id)
+                .where(view.id.in_(ids))
+            ):
+                found[row.id] = (row.sharpness, row.digest)
+    sharpness = [found[view_id][0] for view_id in view_ids.tolist()]
+    known = [-np.inf if value is None else value for value in sharpness]
+    return np.nan_to_num(np.array(known, np.float64), nan=-np.inf, neginf=-np.inf), [
+        found[view_id][1] for view_id in view_ids.tolist()
+    ]

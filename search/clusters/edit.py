@@ -9,18 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
-from numpy.typing import NDArray
 
 from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError, PhotoError
-from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.clusters import ClusterState, require_state, run_before, save_edit, state_of
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.views import view_facts
 from birdsearch.search.annotate.photos import Matched, Proposals, find_stored
 from birdsearch.search.annotate.proposals import Claim, settled
 from birdsearch.search.clusters.catalog import (
@@ -28,17 +24,8 @@ from birdsearch.search.clusters.catalog import (
     load_unit,
     numbered,
     representatives,
-    view_facts,
 )
 from birdsearch.search.clusters.split import split_vectors
-from birdsearch.search.clusters.state import (
-    ClusterState,
-    new_clusters,
-    newest_run,
-    require_state,
-    save_head,
-    state_of,
-)
 
 __all__ = [
     "label_cluster",
@@ -56,21 +43,6 @@ _UNDO = "cluster undo"
 _IDS = re.compile(r"#?\d{1,18}(?:,#?\d{1,18})*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class _Edit:
-    """What an edit changes of the state that it is based on.
-
-    Attributes:
-        verb: `name`, `merge`, `split` or `undo`.
-        parameters: What was asked, in JSON types.
-        names: All names afterwards.
-    """
-
-    verb: str
-    parameters: Mapping[str, Any]
-    names: Mapping[int, str]
-
-
 def name_cluster(store: CatalogStore, cluster_id: int, name: str) -> ClusterState:
     """Give a cluster a name; an empty one takes it away.
 
@@ -86,7 +58,7 @@ def name_cluster(store: CatalogStore, cluster_id: int, name: str) -> ClusterStat
         InvalidInputError: There is no such cluster, or it is no name.
     """
     base = require_state(store)
-    base.places(cluster_id)
+    base.rows(cluster_id)
     name = name.strip()
     if not name.isprintable() or len(name) > _LONGEST_NAME:
         raise InvalidInputError(
@@ -95,7 +67,7 @@ def name_cluster(store: CatalogStore, cluster_id: int, name: str) -> ClusterStat
     names = {key: value for key, value in base.names.items() if key != cluster_id}
     if name:
         names[cluster_id] = name
-    return _save(store, base, _Edit("name", {"cluster": cluster_id, "name": name}, names))
+    return save_edit(store, base, "name", {"cluster": cluster_id, "name": name}, names)
 
 
 def merge_clusters(store: CatalogStore, cluster_ids: Sequence[int]) -> ClusterState:
@@ -118,15 +90,13 @@ def merge_clusters(store: CatalogStore, cluster_ids: Sequence[int]) -> ClusterSt
     if not others:
         raise InvalidInputError("a merge takes two clusters or more; the first is the one that stays")
     for cluster_id in (first, *others):
-        base.places(cluster_id)
+        base.rows(cluster_id)
     names = {key: value for key, value in base.names.items() if key not in others}
     name = next((base.names[each] for each in (first, *others) if each in base.names), None)
     if name is not None:
         names[first] = name
-    member = schema.cluster_member.c
-    moved = sa.case((member.cluster_id.in_(others), first), else_=member.cluster_id)
-    edit = _Edit("merge", {"into": first, "from": others}, names)
-    return _save(store, base, edit, cluster=moved)
+    asked = {"into": first, "from": others}
+    return save_edit(store, base, "merge", asked, names, merged=dict.fromkeys(others, first))
 
 
 def split_cluster(store: CatalogStore, cluster_id: int, into: int = 2, *, seed: int = 0) -> ClusterState:
@@ -148,7 +118,7 @@ def split_cluster(store: CatalogStore, cluster_id: int, into: int = 2, *, seed: 
         InvalidInputError: There is no such cluster, or it has not as many different events.
     """
     base = require_state(store)
-    view_ids = base.view_ids[base.places(cluster_id)]
+    view_ids = base.view_ids[base.rows(cluster_id)]
     if into < 2:
         raise InvalidInputError(f"into is {into}; a split makes 2 parts or more")
     sharpness, digests = view_facts(store, view_ids)
@@ -167,9 +137,10 @@ def split_cluster(store: CatalogStore, cluster_id: int, into: int = 2, *, seed: 
     parts = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     # Of equally large parts, that of the smallest content hash is first.
     parts.sort(key=lambda part: (-len(part), int(part[0])))
-    edit = _Edit("split", {"cluster": cluster_id, "into": into, "seed": seed}, base.names)
+    asked = {"cluster": cluster_id, "into": into, "seed": seed}
     changed = {view_id: float(value) for view_id, value in zip(views.tolist(), strengths, strict=True)}
-    return _save(store, base, edit, parts=[views[part] for part in parts[1:]], strengths=changed)
+    fresh = [views[part] for part in parts[1:]]
+    return save_edit(store, base, "split", asked, base.names, parts=fresh, strengths=changed)
 
 
 def split_photos(store: CatalogStore, cluster_id: int, photo_ids: Sequence[int]) -> ClusterState:
@@ -192,8 +163,8 @@ def split_photos(store: CatalogStore, cluster_id: int, photo_ids: Sequence[int])
     if len(wanted) == len(photos):
         raise InvalidInputError(f"these are all photos of cluster {cluster_id}; name some of them")
     moved = np.array(sorted(photos[photo_id] for photo_id in wanted), dtype=np.int64)
-    edit = _Edit("split", {"cluster": cluster_id, "photos": wanted}, base.names)
-    return _save(store, base, edit, parts=[moved])
+    asked = {"cluster": cluster_id, "photos": wanted}
+    return save_edit(store, base, "split", asked, base.names, parts=[moved])
 
 
 def undo_edit(store: CatalogStore) -> ClusterState:
@@ -212,101 +183,26 @@ def undo_edit(store: CatalogStore) -> ClusterState:
     """
     current = require_state(store)
     base = _restored(store, current)
-    run, state = schema.run.c, schema.cluster_run.c
-    with store.reading() as connection:
-        older = connection.execute(
-            sa.select(sa.func.max(run.id))
-            .join(schema.cluster_run, state.run_id == run.id)
-            .where(run.outcome == "done", run.id < base.run_id)
-        ).scalar_one()
+    older = run_before(store, base.run_id)
     if older is None:
         raise InvalidInputError("there is no state of the clusters before this one")
     target = _restored(store, state_of(store, older))
-    edit = _Edit("undo", {"undone": base.run_id}, target.names)
-    return _save(store, target, edit, current=current.run_id)
+    asked = {"undone": base.run_id}
+    return save_edit(store, target, "undo", asked, target.names, current=current.run_id)
 
 
 def _restored(store: CatalogStore, state: ClusterState) -> ClusterState:
-    """The state that an undo made current again; any other state itself."""
+    """Return the state that an undo made current again; any other state itself."""
     while state.command == _UNDO and state.based_on is not None:
         state = state_of(store, state.based_on)
     return state
-
-
-def _save(
-    store: CatalogStore,
-    base: ClusterState,
-    edit: _Edit,
-    *,
-    cluster: sa.ColumnElement[Any] | None = None,
-    parts: Sequence[NDArray[np.int64]] = (),
-    strengths: Mapping[int, float] | None = None,
-    current: int | None = None,
-) -> ClusterState:
-    """Write a state based on another, in one transaction.
-
-    Args:
-        store: A catalog open for writing.
-        base: The other.
-        edit: What is changed.
-        cluster: SQL of the cluster of each member; as it was if None.
-        parts: Views that go into new clusters, one for each part.
-        strengths: New strength by view.
-        current: The run whose state is in force, if not that of `base`.
-
-    Raises:
-        InvalidInputError: Another state was written meanwhile.
-    """
-    table, member = schema.cluster_member, schema.cluster_member.c
-    with store.writing() as connection:
-        if newest_run(connection) != (base.run_id if current is None else current):
-            raise InvalidInputError(
-                "the clusters were made anew meanwhile; nothing was changed: look at them again"
-            )
-        run_id = start_run(connection, f"cluster {edit.verb}", base.model_id)
-        fresh = new_clusters(connection, run_id, len(parts))
-        parameters = {**edit.parameters, **({"new": fresh} if fresh else {})}
-        save_head(connection, run_id, base.model_id, edit.verb, parameters, edit.names, base.run_id)
-        connection.execute(
-            sa.insert(table).from_select(
-                ["run_id", "view_id", "cluster_id", "strength"],
-                sa.select(
-                    sa.literal(run_id),
-                    member.view_id,
-                    member.cluster_id if cluster is None else cluster,
-                    member.strength,
-                ).where(member.run_id == base.run_id),
-            )
-        )
-        one = sa.and_(member.run_id == run_id, member.view_id == sa.bindparam("view"))
-        for cluster_id, part in zip(fresh, parts, strict=True):
-            connection.execute(
-                sa.update(table).where(one).values(cluster_id=cluster_id),
-                [{"view": view_id} for view_id in part.tolist()],
-            )
-        if strengths:
-            connection.execute(
-                sa.update(table).where(one).values(strength=sa.bindparam("value")),
-                [{"view": view_id, "value": value} for view_id, value in strengths.items()],
-            )
-        _save_names(connection, base.ids, edit.names)
-        finish_run(connection, run_id, parameters)
-    return state_of(store, run_id)
-
-
-def _save_names(connection: sa.Connection, cluster_ids: Sequence[int], names: Mapping[int, str]) -> None:
-    cluster = schema.cluster.c
-    connection.execute(
-        sa.update(schema.cluster).where(cluster.id == sa.bindparam("key")).values(name=sa.bindparam("value")),
-        [{"key": key, "value": names.get(key)} for key in sorted({*cluster_ids, *names})],
-    )
 
 
 # -- photos and labels ---------------------------------------------------------------------------------------
 
 
 def photo_list(store: CatalogStore, texts: Sequence[str]) -> list[int]:
-    """Photo ids of what a person wrote: `12`, `#12`, `12,15,#17`, or a path, each once, in order.
+    """Return the photo ids of what a person wrote: `12`, `#12`, `12,15,#17`, or a path, each once, in order.
 
     Args:
         store: An open catalog.
@@ -330,7 +226,7 @@ def photo_list(store: CatalogStore, texts: Sequence[str]) -> list[int]:
 
 
 def label_source(cluster_id: int) -> str:
-    """What labels that were given to a cluster as a whole are recorded to come from."""
+    """Return the recorded source of labels that were given to a cluster as a whole."""
     return f"cluster {cluster_id}"
 
 
@@ -341,7 +237,7 @@ def label_cluster(
     verdict: str = "positive",
     excepted: Sequence[int] = (),
 ) -> Proposals:
-    """The same label on all photos of a cluster but some; nothing is written.
+    """Propose one label for all photos of a cluster but some; nothing is written.
 
     Args:
         store: An open catalog.
@@ -371,10 +267,10 @@ def label_cluster(
 
 
 def _photos_of(store: CatalogStore, state: ClusterState, cluster_id: int) -> dict[int, int]:
-    """View by photo of a cluster, the strongest first."""
-    places = state.places(cluster_id)
-    views = store.views(state.view_ids[places].tolist())
-    order = places[np.lexsort((state.view_ids[places], -state.strengths[places]))]
+    """Return the view of each photo of a cluster, the strongest first."""
+    rows = state.rows(cluster_id)
+    views = store.views(state.view_ids[rows].tolist())
+    order = rows[np.lexsort((state.view_ids[rows], -state.strengths[rows]))]
     return {views[view_id].photo_id: view_id for view_id in state.view_ids[order].tolist()}
 
 

@@ -9,17 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.display_path import display_path
-from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import VerifiedLabel, labels_in_force
+from birdsearch.indexer.catalog.clusters import OUTLIER, ClusterState, clustering_of
+from birdsearch.indexer.catalog.copies import read_exposures
+from birdsearch.indexer.catalog.events import event_deployments
 from birdsearch.indexer.catalog.predictions import last_predictions
-from birdsearch.indexer.catalog.store import CatalogStore, chunks
-from birdsearch.search.clusters.catalog import member_kinship, view_facts
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.views import view_facts
+from birdsearch.search.clusters.catalog import member_kinship
 from birdsearch.search.clusters.sites import SiteCheck, check_sites
-from birdsearch.search.clusters.state import OUTLIER, ClusterState, clustering_of
 from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos, without_names
 
 __all__ = ["ClusterRow", "Members", "Overview", "member_rows", "overview", "picks"]
@@ -63,9 +64,9 @@ class Members:
     verified: tuple[str | None, ...]
     judging: tuple[str | None, ...]
 
-    def label(self, place: int) -> str | None:
+    def label(self, row: int) -> str | None:
         """The verified label of a view, else the fused one."""
-        return self.verified[place] or self.fused[place]
+        return self.verified[row] or self.fused[row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,7 @@ def overview(store: CatalogStore, state: ClusterState, coarse_by: SensitivePhoto
     Args:
         store: An open catalog.
         state: The state.
-        coarse_by: Says of which photos the place is not told, whose deployments are not named then; None to name
-            all.
+        coarse_by: Hides the names of the deployments of photos whose places it hides; None to name all.
 
     Returns:
         The description. Labels and times are those that the catalog has now.
@@ -146,11 +146,11 @@ def overview(store: CatalogStore, state: ClusterState, coarse_by: SensitivePhoto
     members = _members(store, state, coarse_by)
     heads = _first_of_events(state, members)
     check = check_sites(
-        members.site_kind, state.cluster_ids[heads], [members.sites[place] for place in heads.tolist()]
+        members.site_kind, state.cluster_ids[heads], [members.sites[row] for row in heads.tolist()]
     )
     one_site = {} if check is None else check.one_site
     parts = _parts(state.cluster_ids)
-    rows = [_row(state, members, cluster_id, places, one_site) for cluster_id, places in parts.items()]
+    rows = [_row(state, members, cluster_id, rows, one_site) for cluster_id, rows in parts.items()]
     clusters = sorted((row for row in rows if row.id is not None), key=lambda row: (-row.photos, row.id or 0))
     outliers = next((row for row in rows if row.id is None), None)
     known = sum(row.judged for row in clusters)
@@ -175,7 +175,7 @@ def _parts(cluster_ids: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
 
 
 def _first_of_events(state: ClusterState, members: Members) -> NDArray[np.int64]:
-    """One place for each cluster and event, the strongest: an event counts once."""
+    """One row for each cluster and event, the strongest: an event counts once."""
     order = np.argsort(members.order)
     pairs = np.stack([state.cluster_ids[order], members.events[order]], axis=1)
     _, first = np.unique(pairs, axis=0, return_index=True)
@@ -186,23 +186,23 @@ def _row(
     state: ClusterState,
     members: Members,
     cluster_id: int,
-    places: NDArray[np.int64],
+    rows: NDArray[np.int64],
     one_site: Mapping[int, tuple[str, float]],
 ) -> ClusterRow:
-    listed = places.tolist()
-    times = sorted(time for place in listed if (time := members.captured_at[place]) is not None)
-    verified = _commonest(members.verified[place] for place in listed)
+    listed = rows.tolist()
+    times = sorted(time for row in listed if (time := members.captured_at[row]) is not None)
+    verified = _commonest(members.verified[row] for row in listed)
     # Copies are one witness: each picture says a label once.
-    said = {(int(members.pictures[place]), members.judging[place]) for place in listed}
+    said = {(int(members.pictures[row]), members.judging[row]) for row in listed}
     _, right, judged = _commonest(label for _, label in said)
-    label, count, known = verified if verified[2] else _commonest(members.fused[place] for place in listed)
+    label, count, known = verified if verified[2] else _commonest(members.fused[row] for row in listed)
     return ClusterRow(
         id=None if cluster_id == OUTLIER else cluster_id,
         name=state.names.get(cluster_id, ""),
         photos=len(listed),
-        events=len(np.unique(members.events[places])),
-        strength=float(state.strengths[places].mean()),
-        sites=len({members.sites[place] for place in listed} - {None}),
+        events=len(np.unique(members.events[rows])),
+        strength=float(state.strengths[rows].mean()),
+        sites=len({members.sites[row] for row in listed} - {None}),
         first=times[0] if times else None,
         last=times[-1] if times else None,
         label=label,
@@ -266,7 +266,7 @@ def _members(store: CatalogStore, state: ClusterState, coarse_by: SensitivePhoto
     sharpness, digests = view_facts(store, view_ids)
     order = sorted(
         range(len(view_ids)),
-        key=lambda place: (-state.strengths[place], -sharpness[place], digests[place]),
+        key=lambda row: (-state.strengths[row], -sharpness[row], digests[row]),
     )
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
@@ -302,19 +302,14 @@ def _sites(
     The deployments of the last `sightings` run, if it has any; else cameras, if at least half of the photos tell
     theirs; else folders.
     """
-    deployed = _deployments(store, files)
+    deployed = {photo_id: name for photo_id, name in event_deployments(store).items() if photo_id in files}
     if deployed:
         return "deployment", deployed if coarse_by is None else without_names(deployed, coarse_by)
-    photo = schema.photo.c
-    cameras: dict[int, str] = {}
-    with store.reading() as connection:
-        for ids in chunks(sorted(files)):
-            for row in connection.execute(
-                sa.select(photo.id, photo.camera, photo.serial).where(
-                    photo.id.in_(ids), photo.camera.is_not(None)
-                )
-            ):
-                cameras[row.id] = row.camera if row.serial is None else f"{row.camera} ({row.serial})"
+    cameras = {
+        photo_id: facts.camera if facts.serial is None else f"{facts.camera} ({facts.serial})"
+        for photo_id, facts in read_exposures(store, sorted(files)).items()
+        if facts.camera is not None
+    }
     if 2 * len(cameras) >= len(files):
         return "camera", cameras
     return "folder", {
@@ -322,22 +317,6 @@ def _sites(
         for photo_id, file in files.items()
         if file
     }
-
-
-def _deployments(store: CatalogStore, files: Mapping[int, bytes]) -> dict[int, str]:
-    event, run, deployment = schema.event.c, schema.run.c, schema.deployment.c
-    with store.reading() as connection:
-        newest = connection.execute(
-            sa.select(sa.func.max(event.run_id))
-            .join(schema.run, run.id == event.run_id)
-            .where(run.outcome == "done", event.deployment_id.is_not(None))
-        ).scalar_one()
-        rows = connection.execute(
-            sa.select(event.photo_id, deployment.name)
-            .join(schema.deployment, deployment.id == event.deployment_id)
-            .where(event.run_id == newest)
-        ).all()
-    return {row.photo_id: row.name for row in rows if row.photo_id in files}
 
 
 # -- choices -------------------------------------------------------------------------------------------------
@@ -364,7 +343,7 @@ def picks(
         # Few events: their other frames fill the sheet.
         others = ranked[~np.isin(ranked, heads)][: most - len(heads)]
         chosen = np.concatenate([heads, others])
-        return [(int(place), False) for place in chosen[np.argsort(order[chosen], kind="stable")]]
+        return [(int(row), False) for row in chosen[np.argsort(order[chosen], kind="stable")]]
     weakest = most * _WEAKEST // (_STRONGEST + _SPREAD + _WEAKEST)
     strongest = most * _STRONGEST // (_STRONGEST + _SPREAD + _WEAKEST)
     between = np.linspace(strongest, len(heads) - weakest, most - strongest - weakest + 2)[1:-1]
@@ -383,14 +362,14 @@ def member_rows(found: Overview) -> list[dict[str, object]]:
     is_outlier = state.cluster_ids == OUTLIER
     return [
         {
-            "photo_id": int(members.photo_ids[place]),
-            "path": display_path(members.files[place]),
-            "cluster_id": None if is_outlier[place] else int(state.cluster_ids[place]),
-            "name": state.names.get(int(state.cluster_ids[place]), ""),
-            "strength": float(state.strengths[place]),
-            "event": int(members.events[place]),
-            "captured_at": members.captured_at[place],
-            "label": members.label(place),
+            "photo_id": int(members.photo_ids[row]),
+            "path": display_path(members.files[row]),
+            "cluster_id": None if is_outlier[row] else int(state.cluster_ids[row]),
+            "name": state.names.get(int(state.cluster_ids[row]), ""),
+            "strength": float(state.strengths[row]),
+            "event": int(members.events[row]),
+            "captured_at": members.captured_at[row],
+            "label": members.label(row),
         }
-        for place in np.lexsort((members.order, state.cluster_ids, is_outlier)).tolist()
+        for row in np.lexsort((members.order, state.cluster_ids, is_outlier)).tolist()
     ]

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import BirdsearchError, InvalidInputError
 from birdsearch.files import write_whole
+from birdsearch.indexer.catalog.clusters import OUTLIER
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.search.clusters.catalog import load_unit, view_facts
+from birdsearch.indexer.catalog.views import view_facts
+from birdsearch.search.clusters.catalog import load_unit
 from birdsearch.search.clusters.map import EmbeddingMap, map_embeddings
 from birdsearch.search.clusters.report import ClusterRow, Overview, member_rows, picks
-from birdsearch.search.clusters.state import OUTLIER
 from birdsearch.search.export.cluster_html import jpeg_uri, report_page, sheet_page, thumbnail
 from birdsearch.search.export.cluster_map import map_data, map_section
 from birdsearch.search.export.cluster_plots import draw_map

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from birdsearch.display_path import display_path
+from birdsearch.indexer.catalog.clusters import OUTLIER
 from birdsearch.search.clusters.report import ClusterRow, Overview, picks
 from birdsearch.search.clusters.sites import SiteCheck
-from birdsearch.search.clusters.state import OUTLIER
 from birdsearch.search.export.cluster_map import MAP_STYLE, SCRIPT
 from birdsearch.search.export.page import data_uri, whole_page
 from birdsearch.search.export.sheet_photos import Pictures, Thumbnail, file_name, shorten_middle

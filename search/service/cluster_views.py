@@ -8,10 +8,7 @@ from collections import Counter, OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.catalog.label_state import LabelState, label_state
-from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.search.clusters.report import Members, Overview, overview
-from birdsearch.search.clusters.state import (
+from birdsearch.indexer.catalog.clusters import (
     OUTLIER,
     ClusterState,
     StateSummary,
@@ -19,8 +16,11 @@ from birdsearch.search.clusters.state import (
     list_states,
     state_of,
 )
+from birdsearch.indexer.catalog.events import last_sightings_run
+from birdsearch.indexer.catalog.label_state import LabelState, label_state
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.search.clusters.report import Members, Overview, overview
 from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
-from birdsearch.search.sightings.store import last_run
 
 __all__ = ["ClusterViews", "odd_members", "ordered_members", "typical_photos"]
 
@@ -55,7 +55,7 @@ class ClusterViews:
             InvalidInputError: The run made no clusters.
         """
         # Sites are those of the deployments that the last `sightings` run saw.
-        key = (run_id, last_run(store) or 0, label_state(store))
+        key = (run_id, last_sightings_run(store) or 0, label_state(store))
         with self._lock:
             found = self._overviews.get(key)
             if found is None:

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable
 
 from birdsearch.indexer.catalog.changes import last_change_and_run
+from birdsearch.indexer.catalog.events import last_sightings_run
 from birdsearch.indexer.catalog.label_state import LabelState, label_state
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
 from birdsearch.search.sightings.listed import SeenPhotos, StoredSighting, list_sightings, read_seen
-from birdsearch.search.sightings.store import last_run
 
 __all__ = ["SightingViews"]
 
@@ -42,7 +42,7 @@ class SightingViews:
             record: Its model.
             estimator: Gives its label estimate; asked only if labels have changed.
         """
-        run_id = last_run(store)
+        run_id = last_sightings_run(store)
         if run_id is None:
             return None
         labels = label_state(store)

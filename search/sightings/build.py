@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.embeddings import normalised, unit_vectors
+from birdsearch.indexer.catalog.frames import NO_OFFSET, Frames
 from birdsearch.indexer.catalog.predictions import last_predictions
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import catalog_taxonomy
 from birdsearch.model.taxonomy import Taxonomy, name_key
-from birdsearch.search.sightings.deployed import Assignment
+from birdsearch.search.query.deployed import Assignment
 from birdsearch.search.sightings.events import Grouping
-from birdsearch.search.sightings.frames import NO_OFFSET, Frames
 from birdsearch.search.sightings.parts import NO_TIME, Parts, SightingRules, split_event
 
 __all__ = ["BuiltParts", "Taxa", "build_parts", "instants", "read_taxa", "site_codes", "vote_of"]

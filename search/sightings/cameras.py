@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.display_path import display_path
+from birdsearch.indexer.catalog.frames import Frames
 from birdsearch.search.query.vote_groups import GroupRules
 from birdsearch.search.sightings.exposures import bits_apart, within_groups
-from birdsearch.search.sightings.frames import Frames
 
 __all__ = ["apart_folders", "cameras_of", "warn_of_apart"]
 

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.catalog.frames import NO_OFFSET, Cosines, Frames
 from birdsearch.search.query.vote_groups import GroupRules, join_groups
 from birdsearch.search.sightings.cameras import apart_folders, cameras_of
 from birdsearch.search.sightings.exposures import exposures_of
-from birdsearch.search.sightings.frames import NO_OFFSET, Cosines, Frames
 
 __all__ = ["EventRules", "Grouping", "events_of"]
 

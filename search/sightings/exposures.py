@@ -24,8 +24,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from birdsearch.indexer.catalog.frames import Cosines, Frames
 from birdsearch.search.query.vote_groups import MIRROR, GroupRules, differing_bits, join_groups, near_hashes
-from birdsearch.search.sightings.frames import Cosines, Frames
 
 __all__ = ["bits_apart", "exposures_of", "within_groups"]
 

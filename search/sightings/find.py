@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.catalog.deployments import read_deployments
+from birdsearch.indexer.catalog.frames import Frames, cosines_from, read_frames
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.labels.estimator import LabelEstimator
+from birdsearch.search.query.deployed import Assignment, assign
 from birdsearch.search.query.filters import Where, allowed_views, photos_of
 from birdsearch.search.query.location_privacy.coarsening import (
     SensitiveNames,
@@ -29,10 +32,7 @@ from birdsearch.search.query.location_privacy.coarsening import (
 from birdsearch.search.query.location_privacy.reach import REACH_S
 from birdsearch.search.sightings.build import BuiltParts, Taxa, build_parts, read_taxa, site_codes
 from birdsearch.search.sightings.cameras import warn_of_apart
-from birdsearch.search.sightings.deployed import Assignment, assign
-from birdsearch.search.sightings.deployments import read_deployments
 from birdsearch.search.sightings.events import EventRules, Grouping, events_of
-from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames
 from birdsearch.search.sightings.labels import FusedLabel, bird_sizes, fused_labels, representatives
 from birdsearch.search.sightings.parts import Joined, SightingRules, merge_parts
 from birdsearch.search.sightings.spans import span_of

@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.embeddings import normalised, stored_vectors
+from birdsearch.indexer.catalog.frames import Frames, largest_boxes
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.fusion import References
 from birdsearch.search.labels.unknown import roll_up
 from birdsearch.search.query.filters import Where, allowed_views
 from birdsearch.search.query.vote_groups import join_groups
-from birdsearch.search.sightings.frames import Frames
 from birdsearch.search.sightings.pooling import likeness, pool_labels, pool_scores
 
 __all__ = ["FusedLabel", "bird_sizes", "fused_labels", "representatives"]
@@ -199,22 +197,15 @@ def _pooled(
 
 
 def bird_sizes(store: CatalogStore, frames: Frames) -> NDArray[np.float64]:
-    """Part of each frame that its largest box takes, 0..1; NaN where no box is known. (N,) float64."""
-    view = schema.view.c
+    """Return the part of each frame that its largest box takes, (N,) float64, 0..1; NaN where there is none."""
     found = np.full(len(frames), np.nan)
-    order = np.argsort(frames.photo_ids)
-    ids = frames.photo_ids[order]
-    with store.reading() as connection:
-        rows = connection.execute(
-            sa.select(view.photo_id, sa.func.max(view.w * view.h))
-            .where(view.kind == "box")
-            .group_by(view.photo_id)
-            .order_by(view.photo_id)
-        )
-        for photo_id, size in rows:
-            at = int(np.searchsorted(ids, photo_id))
-            if at < len(ids) and ids[at] == photo_id:
-                found[order[at]] = size
+    if len(frames):
+        boxed, sizes = largest_boxes(store)
+        order = np.argsort(frames.photo_ids)
+        ids = frames.photo_ids[order]
+        at = np.minimum(np.searchsorted(ids, boxed), len(ids) - 1)
+        known = ids[at] == boxed
+        found[order[at[known]]] = sizes[known]
     return found
 
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.deployments import read_deployments
+from birdsearch.indexer.catalog.events import joined_photos
+from birdsearch.indexer.catalog.frames import Frames, cosines_from, read_frames
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import RANKS, Clade
 from birdsearch.model.taxonomy import Taxonomy, name_key
 from birdsearch.search.labels.estimator import LabelEstimator
+from birdsearch.search.query.deployed import assign
 from birdsearch.search.query.location_privacy.coarsening import SensitiveNames, SensitivePhotos
 from birdsearch.search.sightings.build import Taxa, read_taxa, site_codes
-from birdsearch.search.sightings.deployed import assign
-from birdsearch.search.sightings.deployments import read_deployments
 from birdsearch.search.sightings.events import Grouping, events_of
 from birdsearch.search.sightings.find import (
     mean_place,
@@ -28,7 +28,6 @@ from birdsearch.search.sightings.find import (
     told_place,
     with_deployments,
 )
-from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames
 from birdsearch.search.sightings.labels import FusedLabel, bird_sizes, fused_labels, representatives
 from birdsearch.search.sightings.parts import SightingRules
 from birdsearch.search.sightings.spans import span_of
@@ -106,36 +105,31 @@ class SeenPhotos:
 
 
 def read_seen(store: CatalogStore, record: ModelRecord, run_id: int) -> SeenPhotos:
-    """What a run stored.
+    """Read what a run stored.
 
     Args:
         store: An open catalog.
         record: Its model.
         run_id: A `sightings` run.
     """
-    event = schema.event.c
-    with store.reading() as connection:
-        rows = connection.execute(
-            sa.select(event.photo_id, event.burst, event.event, event.sighting)
-            .where(event.run_id == run_id)
-            .order_by(event.photo_id)
-        ).all()
-    stored = np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, 4)
-    frames = read_frames(store, stored[:, 0])
+    joined = joined_photos(store, run_id)
+    frames = read_frames(store, joined.photo_ids)
     # Frames are in the order of their content, without photos that were lost since.
-    stored = stored[np.searchsorted(stored[:, 0], frames.photo_ids)]
+    rows = np.searchsorted(joined.photo_ids, frames.photo_ids)
     assignment = assign(read_deployments(store), frames)
     frames = with_deployments(frames, assignment)
     now = events_of(frames, cosines_from(store, record.id, frames), deployments=assignment.codes)
-    bursts, events, sightings = (_by_place(stored[:, column]) for column in (1, 2, 3))
+    bursts, events, sightings = (
+        _by_row(groups[rows]) for groups in (joined.bursts, joined.events, joined.sightings)
+    )
     grouping = Grouping(now.cameras, now.exposures, bursts, events, now.leads, now.apart)
     sites, site_names = site_codes(assignment, frames, grouping)
     numbers = number_sightings(frames, sightings)
     return SeenPhotos(run_id, frames, grouping, sightings, numbers, sites, site_names)
 
 
-def _by_place(names: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Groups named by the smallest place in each."""
+def _by_row(names: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Name groups by the smallest row in each."""
     _, first, back = np.unique(names, return_index=True, return_inverse=True)
     return np.asarray(first[back.reshape(-1)], dtype=np.int64)
 

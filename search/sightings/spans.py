@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.search.sightings.frames import NO_OFFSET, Frames
+from birdsearch.indexer.catalog.frames import NO_OFFSET, Frames
 
 __all__ = ["span_of"]
 

@@ -1,28 +1,24 @@
-"""Events and sightings in the catalog: what a run found, kept by photo."""
+"""Store what a `sightings` run found, and find the events of all photos again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.deployments import read_deployments
+from birdsearch.indexer.catalog.events import joined_photos, last_sightings_run, save_events
+from birdsearch.indexer.catalog.frames import Frames, all_photo_ids, cosines_from, read_frames
 from birdsearch.indexer.catalog.records import ModelRecord
-from birdsearch.indexer.catalog.runs import finish_run, start_run
-from birdsearch.indexer.catalog.store import CatalogStore, chunks
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.search.query.deployed import assign
 from birdsearch.search.sightings.build import vote_of
-from birdsearch.search.sightings.deployed import assign
-from birdsearch.search.sightings.deployments import read_deployments
 from birdsearch.search.sightings.events import events_of
 from birdsearch.search.sightings.find import FoundSightings, ids_of_groups, number_sightings
-from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames
 
-__all__ = ["KnownEvents", "counts_of", "known_events", "last_run", "store_sightings"]
-
-_ROWS = 10_000
+__all__ = ["KnownEvents", "counts_of", "known_events", "store_sightings"]
 
 
 def store_sightings(store: CatalogStore, found: FoundSightings, settings: Mapping[str, object]) -> int:
@@ -38,46 +34,15 @@ def store_sightings(store: CatalogStore, found: FoundSightings, settings: Mappin
         ids_of_groups(frames.photo_ids, groups)[groups]
         for groups in (grouping.bursts, grouping.events, found.sightings)
     ]
-    order = np.argsort(frames.photo_ids)
     deployment_ids = np.array([one.id for one in found.assignment.deployments] + [0], dtype=np.int64)
-    with store.writing() as connection:
-        run_id = start_run(connection, "sightings")
-        for some in chunks(order.tolist(), _ROWS):
-            connection.execute(
-                sa.insert(schema.event), _rows(run_id, some, frames, columns, found, deployment_ids)
-            )
-        finish_run(connection, run_id, counts_of(found) | {"settings": dict(settings)})
-    return run_id
-
-
-def _rows(
-    run_id: int,
-    some: Sequence[int],
-    frames: Frames,
-    columns: list[NDArray[np.int64]],
-    found: FoundSightings,
-    deployment_ids: NDArray[np.int64],
-) -> list[dict[str, int | None]]:
-    places = np.array(some)
-    bursts, events, sightings = (column[places].tolist() for column in columns)
-    deployments = deployment_ids[found.assignment.codes[places]].tolist()
-    return [
-        {
-            "run_id": run_id,
-            "photo_id": photo_id,
-            "burst": burst,
-            "event": event,
-            "sighting": sighting,
-            "deployment_id": deployment or None,
-        }
-        for photo_id, burst, event, sighting, deployment in zip(
-            frames.photo_ids[places].tolist(), bursts, events, sightings, deployments, strict=True
-        )
-    ]
+    # (N, 5): photo, burst, event, sighting, deployment
+    rows = np.stack([frames.photo_ids, *columns, deployment_ids[found.assignment.codes]], axis=1)
+    counts = counts_of(found) | {"settings": dict(settings)}
+    return save_events(store, rows[np.argsort(frames.photo_ids)], counts)
 
 
 def counts_of(found: FoundSightings) -> dict[str, object]:
-    """How many photos, exposures, bursts of two exposures or more, events and sightings there are."""
+    """Count photos, exposures, bursts of two exposures or more, events and sightings."""
     leads = found.grouping.leads
     _, sizes = np.unique(found.grouping.bursts[leads], return_counts=True)
     return {
@@ -97,10 +62,10 @@ class KnownEvents:
         run_id: The newest `sightings` run, or None if there was none: then events are found as they would be by
             default, and each is a sighting without a number.
         frames: N photos.
-        events: (N,) int64, the smallest place of each photo's event; a photo that the run did not see is one alone.
+        events: (N,) int64, the smallest row of each photo's event; a photo that the run did not see is one alone.
         sightings: (N,) int64, likewise.
         numbers: (N,) int64, the number of the sighting, 0 where the run did not see the photo.
-        sites: (N,) int64, places in `site_names`, -1 where unknown.
+        sites: (N,) int64, indices of `site_names`, -1 where unknown.
         site_names: The sites of the deployments.
     """
 
@@ -113,28 +78,15 @@ class KnownEvents:
     site_names: tuple[str, ...]
 
 
-def last_run(store: CatalogStore) -> int | None:
-    """The newest `sightings` run that was finished, or None."""
-    run = schema.run.c
-    with store.reading() as connection:
-        newest = connection.execute(
-            sa.select(sa.func.max(run.id)).where(run.command == "sightings", run.outcome == "done")
-        ).scalar_one()
-    return None if newest is None else int(newest)
-
-
 def known_events(store: CatalogStore, record: ModelRecord) -> KnownEvents:
-    """What the newest finished `sightings` run said of the photos that there are now.
+    """Return the events of the newest finished `sightings` run, for the photos that there are now.
 
     Args:
         store: An open catalog; reading is enough.
         record: Its model.
     """
-    newest = last_run(store)
-    photo = schema.photo.c
-    with store.reading() as connection:
-        ids = np.array(connection.execute(sa.select(photo.id)).scalars().all(), dtype=np.int64)
-    frames = read_frames(store, ids)
+    newest = last_sightings_run(store)
+    frames = read_frames(store, all_photo_ids(store))
     count = len(frames)
     assignment = assign(read_deployments(store), frames)
     sites = tuple(sorted({one.site for one in assignment.deployments}))
@@ -156,27 +108,19 @@ def known_events(store: CatalogStore, record: ModelRecord) -> KnownEvents:
 def _stored(
     store: CatalogStore, run_id: int, frames: Frames
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Events and sightings by the smallest places in them, and which photos the run saw."""
-    event = schema.event.c
-    query = sa.select(event.photo_id, event.event, event.sighting).where(event.run_id == run_id)
-    parts = [np.zeros((0, 3), np.int64)]
-    with store.reading() as connection:
-        parts += [
-            np.array([tuple(row) for row in rows], dtype=np.int64)
-            for rows in connection.execute(query).partitions(_ROWS)
-        ]
-    found = np.concatenate(parts)
+    """Return events and sightings by the smallest rows in them, and which photos the run saw."""
+    joined = joined_photos(store, run_id)
     # Photos that were lost since take no part.
-    found = found[np.isin(found[:, 0], frames.photo_ids)]
+    live = np.isin(joined.photo_ids, frames.photo_ids)
     order = np.argsort(frames.photo_ids)
-    at = order[np.searchsorted(frames.photo_ids, found[:, 0], sorter=order)]
+    at = order[np.searchsorted(frames.photo_ids, joined.photo_ids[live], sorter=order)]
     seen = np.zeros(len(frames), bool)
     seen[at] = True
     groups = []
-    for column in (1, 2):
+    for column in (joined.events[live], joined.sightings[live]):
         labels = np.arange(len(frames), dtype=np.int64)
-        _, back = np.unique(found[:, column], return_inverse=True)
-        smallest = np.full(len(found), len(frames), np.int64)
+        _, back = np.unique(column, return_inverse=True)
+        smallest = np.full(len(column), len(frames), np.int64)
         np.minimum.at(smallest, back.reshape(-1), at)
         labels[at] = smallest[back.reshape(-1)]
         groups.append(labels)
@@ -184,7 +128,7 @@ def _stored(
 
 
 def _numbers(frames: Frames, sightings: NDArray[np.int64], seen: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """As the run numbered them: photos that it did not see do not count."""
+    """Number sightings as the run did: photos that it did not see do not count."""
     apart = number_sightings(frames, sightings)[seen]
     _, ranks = np.unique(apart, return_inverse=True)
     return np.asarray(ranks.reshape(-1) + 1, dtype=np.int64)

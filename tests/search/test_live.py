@@ -17,9 +17,9 @@ from PIL import Image
 from birdsearch import Catalog
 from birdsearch.cli import cli
 from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.clusters import current_state, list_states, state_of
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.clusters.report import overview
-from birdsearch.search.clusters.state import current_state, list_states, state_of
 from birdsearch.search.evaluation.data import read_labelled
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.query.filters import Where, allowed_views

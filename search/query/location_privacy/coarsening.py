@@ -18,12 +18,12 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.search.query.deployed import Assignment
 from birdsearch.search.query.hits import Hit, QueryResult
 from birdsearch.search.query.location_privacy.facts import facts_key, labels_key, read_facts
 from birdsearch.search.query.location_privacy.reach import COARSE_DEGREES, PhotoFacts, Reach
 from birdsearch.search.query.location_privacy.sensitive_photos import FEW, SensitiveLabels, SensitiveNames
 from birdsearch.search.query.sorted_sets import distinct, is_in
-from birdsearch.search.sightings.deployed import Assignment
 
 __all__ = [
     "COARSE_DEGREES",

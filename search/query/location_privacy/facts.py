@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.connection import cursor_of
+from birdsearch.indexer.catalog.deployments import read_deployments
+from birdsearch.indexer.catalog.frames import Frames, read_frames
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.search.query.deployed import Assignment, assign
 from birdsearch.search.query.location_privacy.reach import NO_TIME, PhotoFacts, cells_of, standing_cameras
 from birdsearch.search.query.sorted_sets import distinct, is_in
-from birdsearch.search.sightings.deployed import Assignment, assign
-from birdsearch.search.sightings.deployments import read_deployments
-from birdsearch.search.sightings.frames import Frames, read_frames
 
 __all__ = ["deployed_frames", "facts_key", "labels_key", "read_facts"]
 

@@ -19,11 +19,11 @@ import sqlalchemy as sa
 from birdsearch.errors import CatalogError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.deployments import read_deployments
 from birdsearch.indexer.catalog.probes import probe_in_use
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.search.labels.calibration import Calibration, load_calibration
-from birdsearch.search.sightings.deployments import read_deployments
 from tests.soak import repeats
 
 REPOSITORY = Path(__file__).parents[3]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labels_in_force, record, undo
+from birdsearch.indexer.catalog.clusters import OUTLIER, ClusterState, current_state, require_state
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
 from birdsearch.indexer.catalog.vector_bytes import encode_vector
@@ -33,7 +34,6 @@ from birdsearch.search.clusters.edit import (
     undo_edit,
 )
 from birdsearch.search.clusters.split import split_vectors
-from birdsearch.search.clusters.state import OUTLIER, ClusterState, current_state, require_state
 from birdsearch.search.query.filters import Where
 
 DIM = 8
@@ -184,7 +184,7 @@ def test_the_same_photos_in_another_order_give_the_same_partition(make_catalog: 
 
 
 def _digests(store: CatalogStore, state: ClusterState) -> tuple[NDArray[np.float64], list[bytes]]:
-    from birdsearch.search.clusters.catalog import view_facts
+    from birdsearch.indexer.catalog.views import view_facts
 
     return view_facts(store, state.view_ids)
 

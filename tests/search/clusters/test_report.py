@@ -122,7 +122,7 @@ def fill(catalog: Any, make_photo: MakePhoto, folder: Path) -> None:
 
 
 def described(made: Made) -> Overview:
-    from birdsearch.search.clusters.state import require_state
+    from birdsearch.indexer.catalog.clusters import require_state
 
     return overview(made.store, require_state(made.store))
 

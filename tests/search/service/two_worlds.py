@@ -19,10 +19,11 @@ from PIL import Image
 
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import record
+from birdsearch.indexer.catalog.deployments import store_deployments
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.catalog import Catalog
-from birdsearch.search.sightings.deployments import parse_deployments, store_deployments
+from birdsearch.search.sightings.deployments import parse_deployments
 
 if TYPE_CHECKING:
     from birdsearch.model.inference import Model

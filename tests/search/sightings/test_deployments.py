@@ -12,18 +12,20 @@ import sqlalchemy as sa
 
 from birdsearch.errors import CatalogReadOnlyError, InvalidInputError
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.search.sightings.deployed import assign
-from birdsearch.search.sightings.deployments import (
+from birdsearch.indexer.catalog.deployments import (
     Deployment,
-    deployments_from_folders,
-    missing_folders,
-    parse_deployments,
     read_deployments,
     remove_deployments,
     store_deployments,
 )
-from birdsearch.search.sightings.frames import Frames, read_frames
+from birdsearch.indexer.catalog.frames import Frames, read_frames
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.search.query.deployed import assign
+from birdsearch.search.sightings.deployments import (
+    deployments_from_folders,
+    missing_folders,
+    parse_deployments,
+)
 
 VECTOR = np.ones(8, np.float32)
 

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.frames import Frames, cosines_from, read_frames
 from birdsearch.model.images.file_names import file_number, name_facts
 from birdsearch.search.sightings.cameras import warn_of_apart
 from birdsearch.search.sightings.events import EventRules, Grouping, events_of
-from birdsearch.search.sightings.frames import Frames, cosines_from, read_frames
 
 DIM = 8
 CAMERA: dict[str, Any] = {"camera": "Norvik D50", "serial": "300"}

@@ -16,7 +16,6 @@ ASKS = {
 MAY = {
     "search/query/location_privacy/facts.py": "finds out what is hidden",
     "search/query/retrieval.py": "gives hits to the Python API, which tells everything; outputs coarsen them",
-    "search/sightings/frames.py": "reads what sightings are joined from",
     "search/sightings/build.py": "joins what is within reach of each other, and so hidden as a whole",
     "search/sightings/parts.py": "joins what is within reach of each other, and so hidden as a whole",
     "search/sightings/deployments.py": "reads tables of users; `deployments list` coarsens them",

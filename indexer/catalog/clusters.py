@@ -1,4 +1,4 @@
-"""The clusters of a catalog as they are kept: states, of which the newest is in force.
+"""Clusters: states, of which the newest is in force.
 
 A state is one row of `cluster_run` with a member row for every view that was looked at. A clustering makes a
 state, and so does every edit by hand; none is ever changed. Names are part of a state; `cluster.name` repeats
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from birdsearch.errors import CatalogError, InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.live import live_view
+from birdsearch.indexer.catalog.runs import finish_run, start_run
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
 
 __all__ = [
@@ -30,12 +31,12 @@ __all__ = [
     "clustering_run",
     "current_run",
     "current_state",
+    "last_clusters",
     "list_states",
-    "names_of",
-    "new_clusters",
     "require_state",
-    "save_head",
-    "save_members",
+    "run_before",
+    "save_clustering",
+    "save_edit",
     "state_of",
 ]
 
@@ -81,8 +82,8 @@ class ClusterState:
         """The clusters, rising."""
         return [each for each in np.unique(self.cluster_ids).tolist() if each != OUTLIER]
 
-    def places(self, cluster_id: int) -> NDArray[np.int64]:
-        """Where the members of a cluster are, rising.
+    def rows(self, cluster_id: int) -> NDArray[np.int64]:
+        """Return the rows of the members of a cluster, rising.
 
         Raises:
             InvalidInputError: There is no such cluster now.
@@ -122,13 +123,12 @@ class StateSummary:
 
 
 def current_run(store: CatalogStore) -> int | None:
-    """The run whose state is in force: the newest that was finished; None before the first."""
+    """Return the run whose state is in force: the newest that was finished; None before the first."""
     with store.reading() as connection:
-        return newest_run(connection)
+        return _newest_run(connection)
 
 
-def newest_run(connection: sa.Connection) -> int | None:
-    """Return what `current_run` does, in a transaction that is open."""
+def _newest_run(connection: sa.Connection) -> int | None:
     run, state = schema.run.c, schema.cluster_run.c
     newest: int | None = connection.execute(
         sa.select(sa.func.max(run.id))
@@ -139,13 +139,13 @@ def newest_run(connection: sa.Connection) -> int | None:
 
 
 def current_state(store: CatalogStore) -> ClusterState | None:
-    """The state in force; None before the first."""
+    """Return the state in force; None before the first."""
     newest = current_run(store)
     return None if newest is None else state_of(store, newest)
 
 
 def require_state(store: CatalogStore) -> ClusterState:
-    """The state in force.
+    """Return the state in force.
 
     Raises:
         InvalidInputError: Nothing was clustered yet.
@@ -157,7 +157,7 @@ def require_state(store: CatalogStore) -> ClusterState:
 
 
 def state_of(store: CatalogStore, run_id: int) -> ClusterState:
-    """The state that a run made.
+    """Return the state that a run made.
 
     Raises:
         InvalidInputError: The run made none.
@@ -201,7 +201,7 @@ def state_of(store: CatalogStore, run_id: int) -> ClusterState:
 
 
 def list_states(store: CatalogStore, most: int = 100) -> list[StateSummary]:
-    """The newest states, the one in force first.
+    """List the newest states, the one in force first.
 
     Args:
         store: An open catalog.
@@ -244,12 +244,12 @@ def list_states(store: CatalogStore, most: int = 100) -> list[StateSummary]:
 
 
 def clustering_of(store: CatalogStore, state: ClusterState) -> ClusterState:
-    """The clustering that a state goes back to, itself if it is none of an edit."""
+    """Return the clustering that a state goes back to: itself unless it was edited."""
     return state if state.based_on is None else state_of(store, clustering_run(store, state))
 
 
 def clustering_run(store: CatalogStore, state: ClusterState) -> int:
-    """The run of the clustering that a state goes back to."""
+    """Return the run of the clustering that a state goes back to."""
     head = schema.cluster_run.c
     run_id, before = state.run_id, state.based_on
     with store.reading() as connection:
@@ -259,11 +259,186 @@ def clustering_run(store: CatalogStore, state: ClusterState) -> int:
     return run_id
 
 
+def last_clusters(store: CatalogStore) -> dict[int, int]:
+    """Return the cluster that each view was last in, by any finished run; `OUTLIER` for none."""
+    member, run = schema.cluster_member.c, schema.run.c
+    newest = (
+        sa.select(member.view_id, sa.func.max(member.run_id).label("run_id"))
+        .join(schema.run, run.id == member.run_id)
+        .where(run.outcome == "done")
+        .group_by(member.view_id)
+        .subquery()
+    )
+    with store.reading() as connection:
+        rows = connection.execute(
+            sa.select(member.view_id, sa.func.coalesce(member.cluster_id, OUTLIER)).join(
+                newest, sa.and_(newest.c.view_id == member.view_id, newest.c.run_id == member.run_id)
+            )
+        ).all()
+    return {row[0]: row[1] for row in rows}
+
+
+def run_before(store: CatalogStore, run_id: int) -> int | None:
+    """Return the newest finished run that made a state before another; None if there is none."""
+    run, state = schema.run.c, schema.cluster_run.c
+    with store.reading() as connection:
+        older: int | None = connection.execute(
+            sa.select(sa.func.max(run.id))
+            .join(schema.cluster_run, state.run_id == run.id)
+            .where(run.outcome == "done", run.id < run_id)
+        ).scalar_one()
+    return older
+
+
 # -- writing -------------------------------------------------------------------------------------------------
 
 
-def new_clusters(connection: sa.Connection, run_id: int, count: int) -> list[int]:
-    """Ids of new clusters, rising; none was ever used before."""
+def save_clustering(
+    store: CatalogStore,
+    model_id: int,
+    method: str,
+    parameters: Mapping[str, Any],
+    view_ids: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    strengths: NDArray[np.float64],
+    kept: Mapping[int, int],
+    started_at: str,
+) -> ClusterState:
+    """Write a clustering in one transaction.
+
+    Its run begins now, so that it is newer than all edits that were made while it was worked out.
+
+    Args:
+        store: A catalog open for writing.
+        model_id: The model whose vectors were clustered.
+        method: How.
+        parameters: What the state keeps of it, in JSON types.
+        view_ids: (N,) int64, those that were clustered.
+        labels: (N,) int64, from 0; negative for outliers.
+        strengths: (N,) float64, 0..1.
+        kept: Ids of clusters that are known again, by label; the others get new ids.
+        started_at: When the run began, UTC, ISO 8601.
+
+    Returns:
+        The new state.
+    """
+    with store.writing() as connection:
+        run_id = start_run(connection, "cluster", model_id, started_at=started_at)
+        ids = _with_ids(connection, run_id, labels, kept)
+        names = _names_of(connection, sorted(set(kept.values())))
+        _save_head(connection, run_id, model_id, method, parameters, names, None)
+        _save_members(connection, run_id, view_ids, ids, strengths)
+        counts = {
+            "photos": len(view_ids),
+            "clusters": len(np.unique(ids[ids != OUTLIER])),
+            "outliers": int((ids == OUTLIER).sum()),
+            "kept": len(kept),
+            "method": method,
+        }
+        finish_run(connection, run_id, counts)
+    return state_of(store, run_id)
+
+
+def _with_ids(
+    connection: sa.Connection, run_id: int, labels: NDArray[np.int64], kept: Mapping[int, int]
+) -> NDArray[np.int64]:
+    """Return labels as cluster ids: those known again, and new ones by size, the largest first.
+
+    Of equally large ones, that which comes first in `labels` is first.
+    """
+    names, first, sizes = np.unique(labels[labels >= 0], return_index=True, return_counts=True)
+    fresh = [
+        (-size, row, label)
+        for label, row, size in zip(names.tolist(), first.tolist(), sizes.tolist(), strict=True)
+        if label not in kept
+    ]
+    ids = dict(kept)
+    for (_, _, label), cluster_id in zip(
+        sorted(fresh), _new_clusters(connection, run_id, len(fresh)), strict=True
+    ):
+        ids[label] = cluster_id
+    lookup = np.array([*(ids[label] for label in names.tolist()), OUTLIER], dtype=np.int64)
+    return lookup[np.where(labels >= 0, np.searchsorted(names, labels), len(names))]
+
+
+def save_edit(
+    store: CatalogStore,
+    base: ClusterState,
+    verb: str,
+    parameters: Mapping[str, Any],
+    names: Mapping[int, str],
+    *,
+    merged: Mapping[int, int] | None = None,
+    parts: Sequence[NDArray[np.int64]] = (),
+    strengths: Mapping[int, float] | None = None,
+    current: int | None = None,
+) -> ClusterState:
+    """Write a state that is based on another, in one transaction.
+
+    Args:
+        store: A catalog open for writing.
+        base: The other.
+        verb: `name`, `merge`, `split` or `undo`.
+        parameters: What was asked, in JSON types.
+        names: All names afterwards.
+        merged: The cluster that takes in the members of another, by the other's id.
+        parts: Views that go into new clusters, one for each part.
+        strengths: New strength by view.
+        current: The run whose state is in force, if not that of `base`.
+
+    Returns:
+        The new state.
+
+    Raises:
+        InvalidInputError: Another state was written meanwhile.
+    """
+    table, member = schema.cluster_member, schema.cluster_member.c
+    cluster: sa.ColumnElement[Any] = member.cluster_id
+    if merged:
+        cluster = sa.case(dict(merged), value=member.cluster_id, else_=member.cluster_id)
+    with store.writing() as connection:
+        if _newest_run(connection) != (base.run_id if current is None else current):
+            raise InvalidInputError(
+                "the clusters were made anew meanwhile; nothing was changed: look at them again"
+            )
+        run_id = start_run(connection, f"cluster {verb}", base.model_id)
+        fresh = _new_clusters(connection, run_id, len(parts))
+        stored = {**parameters, **({"new": fresh} if fresh else {})}
+        _save_head(connection, run_id, base.model_id, verb, stored, names, base.run_id)
+        connection.execute(
+            sa.insert(table).from_select(
+                ["run_id", "view_id", "cluster_id", "strength"],
+                sa.select(sa.literal(run_id), member.view_id, cluster, member.strength).where(
+                    member.run_id == base.run_id
+                ),
+            )
+        )
+        one = sa.and_(member.run_id == run_id, member.view_id == sa.bindparam("view"))
+        for cluster_id, part in zip(fresh, parts, strict=True):
+            connection.execute(
+                sa.update(table).where(one).values(cluster_id=cluster_id),
+                [{"view": view_id} for view_id in part.tolist()],
+            )
+        if strengths:
+            connection.execute(
+                sa.update(table).where(one).values(strength=sa.bindparam("value")),
+                [{"view": view_id, "value": value} for view_id, value in strengths.items()],
+            )
+        _save_names(connection, base.ids, names)
+        finish_run(connection, run_id, stored)
+    return state_of(store, run_id)
+
+
+def _save_names(connection: sa.Connection, cluster_ids: Sequence[int], names: Mapping[int, str]) -> None:
+    cluster = schema.cluster.c
+    connection.execute(
+        sa.update(schema.cluster).where(cluster.id == sa.bindparam("key")).values(name=sa.bindparam("value")),
+        [{"key": key, "value": names.get(key)} for key in sorted({*cluster_ids, *names})],
+    )
+
+
+def _new_clusters(connection: sa.Connection, run_id: int, count: int) -> list[int]:
+    """Return the ids of new clusters, rising; none was ever used before."""
     return [
         int(
             connection.execute(
@@ -274,8 +449,7 @@ def new_clusters(connection: sa.Connection, run_id: int, count: int) -> list[int
     ]
 
 
-def names_of(connection: sa.Connection, cluster_ids: Sequence[int]) -> dict[int, str]:
-    """The names that clusters have now, of those that have one."""
+def _names_of(connection: sa.Connection, cluster_ids: Sequence[int]) -> dict[int, str]:
     cluster = schema.cluster.c
     names: dict[int, str] = {}
     for ids in chunks(cluster_ids):
@@ -286,7 +460,7 @@ def names_of(connection: sa.Connection, cluster_ids: Sequence[int]) -> dict[int,
     return names
 
 
-def save_head(
+def _save_head(
     connection: sa.Connection,
     run_id: int,
     model_id: int,
@@ -295,7 +469,6 @@ def save_head(
     names: Mapping[int, str],
     based_on: int | None,
 ) -> None:
-    """Write the `cluster_run` row of a state."""
     stored = {**parameters, "names": {str(key): names[key] for key in sorted(names)}}
     connection.execute(
         sa.insert(schema.cluster_run).values(
@@ -309,7 +482,7 @@ def save_head(
 
 
 def _plain(value: object) -> object:
-    """A value in JSON types; what is not finite is null."""
+    """Return a value in JSON types; what is not finite is null."""
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -321,14 +494,13 @@ def _plain(value: object) -> object:
     return value if isinstance(value, bool | int | str | None) else str(value)
 
 
-def save_members(
+def _save_members(
     connection: sa.Connection,
     run_id: int,
     view_ids: NDArray[np.int64],
     cluster_ids: NDArray[np.int64],
     strengths: NDArray[np.float64],
 ) -> None:
-    """Write the member rows of a state."""
     for start in range(0, len(view_ids), _ROWS):
         part = slice(start, start + _ROWS)
         rows = [

@@ -1,4 +1,4 @@
-"""The facts about many photos that events and sightings are told by, as arrays in the order of their content."""
+"""Frames: the facts about many photos that events and sightings are made from, as arrays."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ __all__ = [
     "NO_OFFSET",
     "Cosines",
     "Frames",
+    "all_photo_ids",
     "cosines_from",
+    "largest_boxes",
     "read_frames",
 ]
 
 Cosines = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
-"""Cosines of the vectors at left and right places, (n,) float64, -1..1; NaN where one of the two has none."""
+"""Cosines of the vectors of left and right rows, (n,) float64, -1..1; NaN where one of the two has none."""
 
 NO_OFFSET = -(1 << 31)
 """Stands for an offset from UTC that the camera did not say."""
@@ -40,7 +42,7 @@ _DIGEST = 32  # Bytes of a content hash.
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frames:
-    """N photos in the order of their content hashes, so that a tie broken by place is broken by content.
+    """N photos in the order of their content hashes, so that a tie broken by row is broken by content.
 
     Codes tell values apart and mean nothing else; -1 is unknown.
 
@@ -49,7 +51,7 @@ class Frames:
         view_ids: (N,) int64, the view of the whole frame, or 0.
         models: (N,) int64, codes of make and model.
         serials: (N,) int64, codes of serial numbers.
-        folders: (N,) int64, places in `folder_names`. Of several files of a photo, the one counts that is of the
+        folders: (N,) int64, indices of `folder_names`. Of several files of a photo, the one counts that is of the
             greatest number with its camera, folder and way of being named; of equal ones the first by path.
         prefixes: (N,) int64, codes of what stands before the number in the name of the file.
         numbers: (N,) int64, the number in the name (see `birdsearch.model.images.file_names`), or -1.
@@ -64,8 +66,8 @@ class Frames:
         sharpness: (N,) float64, NaN where unknown; higher is sharper.
         latitudes: (N,) float64 degrees, NaN where unknown.
         longitudes: (N,) float64 degrees, NaN where unknown.
-        file_rows: (R,) int64, the photo of each file that is there, as a place.
-        file_folders: (R,) int64, its folder, as a place in `folder_names`.
+        file_rows: (R,) int64, the row of the photo of each file that is there.
+        file_folders: (R,) int64, its folder, as an index of `folder_names`.
         folder_names: Absolute paths of folders.
         model_names: Make and model by code.
         serial_names: Serial number by code.
@@ -134,8 +136,8 @@ def read_frames(store: CatalogStore, photo_ids: NDArray[np.int64], *, with_lost:
     ids = facts.ids
     order = np.lexsort(facts.digests.T[::-1])
     (rows, folders, prefixes, numbers, bare, bases), names = _files(store, ids, facts.sides)
-    place = np.empty(len(ids), np.int64)
-    place[order] = np.arange(len(ids))
+    row_of = np.empty(len(ids), np.int64)
+    row_of[order] = np.arange(len(ids))
     first = _first_files(rows, np.stack([facts.models[rows], folders, prefixes], axis=1), len(ids))
 
     def chosen(values: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -161,7 +163,7 @@ def read_frames(store: CatalogStore, photo_ids: NDArray[np.int64], *, with_lost:
         sharpness=numeric[:, 0].copy(),
         latitudes=numeric[:, 1].copy(),
         longitudes=numeric[:, 2].copy(),
-        file_rows=place[rows],
+        file_rows=row_of[rows],
         file_folders=folders,
         folder_names=names,
         model_names=facts.model_names,
@@ -217,7 +219,7 @@ def _photo_facts(store: CatalogStore, wanted: NDArray[np.int64], *, with_lost: b
 def _fact_arrays(
     rows: list[Any], models: dict[str, int], serials: dict[str, int]
 ) -> tuple[NDArray[Any], ...]:
-    """The arrays of `_Facts` for some rows; new cameras and serial numbers are added to the codes."""
+    """Make the arrays of `_Facts` of some rows; new cameras and serial numbers are added to the codes."""
     numeric = [(row.sharpness, row.latitude, row.longitude) for row in rows]
     return (
         np.array([row.id for row in rows], dtype=np.int64),
@@ -245,7 +247,7 @@ def _coded(values: list[str | None], codes: dict[str, int]) -> NDArray[np.int64]
 def _pages(
     connection: sa.Connection, query: sa.Select[Any], key: sa.ColumnElement[int]
 ) -> Iterator[list[Any]]:
-    """The rows of a query in the order of a key, some at a time; a key may have several rows."""
+    """Yield the rows of a query in the order of a key, some at a time; a key may have several rows."""
     last = -1
     while True:
         upto = connection.execute(
@@ -261,12 +263,12 @@ def _pages(
 def _files(
     store: CatalogStore, ids: NDArray[np.int64], sides: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], tuple[bytes, ...]]:
-    """Of each live file of the photos, in order of photo and path: (6, R), and the folders.
+    """Read each live file of the photos, in order of photo and path: (6, R), and the folders.
 
-    The rows are the photo's place, the folder, the prefix, the number, whether that ends the name, and the base.
+    The six are the photo's row, the folder, the prefix, the number, whether that ends the name, and the base.
     """
     file, root = schema.file.c, schema.root.c
-    place = {photo_id: index for index, photo_id in enumerate(ids.tolist())}
+    row_of = {photo_id: index for index, photo_id in enumerate(ids.tolist())}
     folder_codes: dict[bytes, int] = {}
     prefix_codes: dict[bytes, int] = {}
     base_codes: dict[bytes, int] = {}
@@ -278,9 +280,9 @@ def _files(
         for rows in _pages(connection, query.where(live_file), file.photo_id):
             some = []
             for row in sorted(rows, key=lambda row: (row.photo_id, row.root, row.path)):
-                if row.photo_id in place:
+                if row.photo_id in row_of:
                     folder, name = os.path.split(os.path.join(row.root, row.path))  # noqa: PTH118
-                    at = place[row.photo_id]
+                    at = row_of[row.photo_id]
                     width, height = sides[at].tolist()
                     prefix, number, is_bare, base = name_facts(name, (width, height))
                     some.append(
@@ -298,7 +300,7 @@ def _files(
 
 
 def _first_files(rows: NDArray[np.int64], kinds: NDArray[np.int64], photos: int) -> NDArray[np.int64]:
-    """For each photo, the place of the file that stands for it, -1 if there is none."""
+    """Return the index of the file that stands for each photo, -1 if there is none."""
     first = np.full(photos, -1, np.int64)
     if len(rows):
         _, kind, sizes = np.unique(kinds, axis=0, return_inverse=True, return_counts=True)
@@ -316,21 +318,21 @@ def _whole_views(store: CatalogStore, ids: NDArray[np.int64]) -> NDArray[np.int6
         for rows in _pages(connection, query, view.photo_id):
             if rows and len(ids):
                 pairs = np.array([(row.photo_id, row.id) for row in rows], dtype=np.int64)
-                places = np.minimum(np.searchsorted(ids, pairs[:, 0]), len(ids) - 1)
-                known = ids[places] == pairs[:, 0]
-                found[places[known]] = pairs[known, 1]
+                at = np.minimum(np.searchsorted(ids, pairs[:, 0]), len(ids) - 1)
+                known = ids[at] == pairs[:, 0]
+                found[at[known]] = pairs[known, 1]
     return found
 
 
 def cosines_from(store: CatalogStore, model_id: int, frames: Frames) -> Cosines:
-    """Cosines of frames by their stored vectors, which are read as they are asked for and not kept."""
+    """Return a function of the cosines of frames, which reads stored vectors as they are needed."""
 
     def cosines(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
         found = np.full(len(left), np.nan)
         for start in range(0, len(left), _PAIRS):
             part = slice(start, start + _PAIRS)
-            places, back = np.unique(np.concatenate([left[part], right[part]]), return_inverse=True)
-            unit, _ = unit_vectors(store, model_id, frames.view_ids[places])
+            rows, back = np.unique(np.concatenate([left[part], right[part]]), return_inverse=True)
+            unit, _ = unit_vectors(store, model_id, frames.view_ids[rows])
             half = len(back) // 2
             a, b = unit[back[:half]], unit[back[half:]]
             has_both = a.any(axis=1) & b.any(axis=1)
@@ -340,3 +342,23 @@ def cosines_from(store: CatalogStore, model_id: int, frames: Frames) -> Cosines:
         return found
 
     return cosines
+
+
+def all_photo_ids(store: CatalogStore) -> NDArray[np.int64]:
+    """Return the ids of all photos, also of those without a live file."""
+    with store.reading() as connection:
+        return np.array(connection.execute(sa.select(schema.photo.c.id)).scalars().all(), dtype=np.int64)
+
+
+def largest_boxes(store: CatalogStore) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the ids of the photos with boxes, rising, and the part of each that its largest box takes, 0..1."""
+    view = schema.view.c
+    wanted = (
+        sa.select(view.photo_id, sa.func.max(view.w * view.h))
+        .where(view.kind == "box")
+        .group_by(view.photo_id)
+        .order_by(view.photo_id)
+    )
+    with store.reading() as connection:
+        rows = connection.execute(wanted).all()
+    return np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.float64)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.display_path import display_path
-from birdsearch.search.sightings.deployments import Deployment
-from birdsearch.search.sightings.frames import NO_OFFSET, Frames
+from birdsearch.indexer.catalog.deployments import Deployment
+from birdsearch.indexer.catalog.frames import NO_OFFSET, Frames
 
 __all__ = ["Assignment", "assign"]
 
@@ -25,7 +25,7 @@ class Assignment:
 
     Attributes:
         deployments: What was chosen among.
-        codes: (N,) int64, places in `deployments`, -1 for none.
+        codes: (N,) int64, indices of `deployments`, -1 for none.
         conflicts: What keeps photos from having one, in words, with how many they are.
     """
 
@@ -35,7 +35,7 @@ class Assignment:
 
 
 def assign(deployments: Sequence[Deployment], frames: Frames) -> Assignment:
-    """The deployment of each frame.
+    """Assign each frame to a deployment.
 
     The deepest folder of a deployment that holds the photo counts; of several deployments of that folder, the one
     whose camera and times fit. Photos in no such folder are of the deployment without a folder whose camera and
