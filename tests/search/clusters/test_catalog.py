@@ -279,7 +279,8 @@ KILLED = """
 import os, sys
 import numpy as np
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.search.clusters import catalog as cluster_catalog, state as cluster_state
+from birdsearch.indexer.catalog import clusters
+from birdsearch.search.clusters import catalog as cluster_catalog
 
 class Found:
     method, parameters, scores = "late", {}, {}
@@ -293,11 +294,11 @@ def killed(*arguments):
     saved(*arguments)
     os.kill(os.getpid(), 9)
 
-saved = cluster_catalog.save_members
+saved = clusters._save_members
 if sys.argv[2] == "saving":
-    cluster_catalog.save_members = killed
+    clusters._save_members = killed
 if sys.argv[2] == "finishing":
-    cluster_catalog.finish_run = lambda *_: os.kill(os.getpid(), 9)
+    clusters.finish_run = lambda *_: os.kill(os.getpid(), 9)
 with CatalogStore.open(sys.argv[1], "write") as store:
     cluster_catalog.cluster_catalog(store, 1, algorithm=algorithm)
 """

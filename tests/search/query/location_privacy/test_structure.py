@@ -18,7 +18,6 @@ MAY = {
     "search/query/retrieval.py": "gives hits to the Python API, which tells everything; outputs coarsen them",
     "search/sightings/build.py": "joins what is within reach of each other, and so hidden as a whole",
     "search/sightings/parts.py": "joins what is within reach of each other, and so hidden as a whole",
-    "search/sightings/deployments.py": "reads tables of users; `deployments list` coarsens them",
 }
 """What reads places without asking, and why it may."""
 
