@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 from birdsearch.model.images.box import Box
 
@@ -113,6 +113,9 @@ def _decoded(kind: Any, value: Any, where: str) -> Any:
     origin = get_origin(kind)
     if origin in (types.UnionType, typing.Union):
         return None if value is None else _decoded(_without_none(kind), value, where)
+    if origin is Literal and isinstance(value, type(get_args(kind)[0])):
+        # Any text: a newer service may have one more.
+        return value
     if origin is tuple and isinstance(value, list):
         return tuple(_decoded(get_args(kind)[0], item, where) for item in value)
     if kind is Box and isinstance(value, list) and len(value) == 4:

@@ -29,7 +29,7 @@ ORDER = (
     *("errors", "version", "display_path", "cores", "settings", "first_use", "csv_table", "files"),
     *("model.images", "model"),
     *("indexer.catalog", "indexer.vectors", "indexer"),
-    *("search.json_records", "search.photos", "search.catalog_info"),
+    *("search.json_records", "search.photos", "search.catalog_info", "search.problem", "search.job"),
     *("search.metrics", "search.query", "search.annotate", "search.labels", "search.query.engine"),
     *("search.dedup", "search.sightings", "search.clusters", "search.evaluation", "search.export"),
     *("search.catalog", "data", "search.service", "client", "cli"),

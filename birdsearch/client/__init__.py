@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from birdsearch.client.client import Client
-from birdsearch.client.group_records import (
-    Cluster,
-    ClusterMember,
-    ClusterRun,
-    CopyFile,
-    CopyGroup,
-    Duplicates,
-    Job,
-    StoredSighting,
-)
 from birdsearch.search.annotate.records import FoundTaxon, Recorded, RecordedLabel
 from birdsearch.search.catalog_info import CatalogInfo, NetworkInfo, RootInfo
+from birdsearch.search.clusters.records import Cluster, ClusterMember, ClusterRun
+from birdsearch.search.dedup.records import DuplicateFile, DuplicateGroup, Duplicates
+from birdsearch.search.job import Job
 from birdsearch.search.labels.review import ReviewItem
 from birdsearch.search.photos import GivenLabel, Photo, PhotoFile, PhotoLabel, PhotoView
+from birdsearch.search.problem import Problem
+from birdsearch.search.sightings.records import Sighting
 
 __all__ = [
     "CatalogInfo",
@@ -24,8 +19,8 @@ __all__ = [
     "Cluster",
     "ClusterMember",
     "ClusterRun",
-    "CopyFile",
-    "CopyGroup",
+    "DuplicateFile",
+    "DuplicateGroup",
     "Duplicates",
     "FoundTaxon",
     "GivenLabel",
@@ -35,9 +30,10 @@ __all__ = [
     "PhotoFile",
     "PhotoLabel",
     "PhotoView",
+    "Problem",
     "Recorded",
     "RecordedLabel",
     "ReviewItem",
     "RootInfo",
-    "StoredSighting",
+    "Sighting",
 ]

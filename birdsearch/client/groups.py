@@ -7,17 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 from birdsearch.client.calls import Calls, decode
-from birdsearch.client.group_records import (
-    Cluster,
-    ClusterMember,
-    ClusterRun,
-    CopyGroup,
-    Duplicates,
-    Job,
-    StoredSighting,
-)
 from birdsearch.client.problems import error_of
 from birdsearch.client.requests import Body
+from birdsearch.search.clusters.records import Cluster, ClusterMember, ClusterRun
+from birdsearch.search.dedup.records import DuplicateGroup, Duplicates
+from birdsearch.search.job import Job
+from birdsearch.search.sightings.records import Sighting
 
 __all__ = ["GroupCalls"]
 
@@ -38,7 +33,7 @@ class GroupCalls(Calls):
             page = self._json("GET", "/api/duplicates", query={"limit": _PAGE, "cursor": cursor})
             groups += page["groups"]
             cursor = page["next"]
-        return decode(Duplicates, {**first, "groups": groups})
+        return decode(Duplicates, {**first, "groups": groups, "next": None})
 
     def find_duplicates(
         self, *, rotations: bool = False, min_similarity: float = 0.0, keep: str | None = None
@@ -57,10 +52,10 @@ class GroupCalls(Calls):
         method = "POST" if distinct else "DELETE"
         return int(self._json(method, "/api/duplicates/distinct", body=body)["pairs"])
 
-    def keep(self, group: int, photo_id: int) -> CopyGroup:
+    def keep(self, group: int, photo_id: int) -> DuplicateGroup:
         """Choose which photo of a group of copies is kept; nothing is moved."""
         body = Body.json({"group": group, "photo_id": photo_id})
-        return decode(CopyGroup, self._json("POST", "/api/duplicates/keep", body=body))
+        return decode(DuplicateGroup, self._json("POST", "/api/duplicates/keep", body=body))
 
     def move_duplicates(self, groups: Iterable[int]) -> Job:
         """Start moving the copies of some groups to quarantine, where the service allows it."""
@@ -74,7 +69,7 @@ class GroupCalls(Calls):
 
     def sightings(
         self, taxon: str | None = None, since: str | None = None, until: str | None = None
-    ) -> Iterator[StoredSighting]:
+    ) -> Iterator[Sighting]:
         """The sightings that were found last, fetched page by page as they are taken.
 
         Args:
@@ -86,15 +81,15 @@ class GroupCalls(Calls):
             Sightings.
         """
         query = {"taxon": taxon, "since": since, "until": until, "limit": _PAGE}
-        return self._pages("/api/sightings", query, "sightings", StoredSighting)
+        return self._pages("/api/sightings", query, "sightings", Sighting)
 
-    def sighting(self, number: int) -> StoredSighting:
+    def sighting(self, number: int) -> Sighting:
         """A sighting with all its photos.
 
         Raises:
             InvalidInputError: There is none of this number.
         """
-        return decode(StoredSighting, self._json("GET", f"/api/sightings/{int(number)}"))
+        return decode(Sighting, self._json("GET", f"/api/sightings/{int(number)}"))
 
     def find_sightings(self, **options: Any) -> Job:
         """Start finding sightings, with the gaps of `birdsearch sightings` as `burst_gap_s` and so on."""
@@ -183,7 +178,7 @@ class GroupCalls(Calls):
             if progress is not None:
                 progress(job)
         if job.state == "failed":
-            raise error_of(job.error or {}, f"{job.kind} failed")
+            raise error_of({} if job.error is None else job.error.to_dict(), f"{job.kind} failed")
         return job
 
     def _job(self, method: str, path: str, body: Body | None = None) -> Job:

@@ -12,20 +12,19 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from starlette.exceptions import HTTPException
 
 from birdsearch.errors import BirdsearchError
 from birdsearch.indexer.catalog.store import now
+from birdsearch.search.job import Job, JobKind
+from birdsearch.search.problem import Problem
 from birdsearch.search.service.problems import ProblemResponse, as_problem
 
-__all__ = ["Job", "JobCancelled", "JobKind", "JobState", "Jobs", "Task", "Work"]
+__all__ = ["JobCancelled", "Jobs", "Task", "Work"]
 
 log = logging.getLogger(__name__)
-
-JobKind = Literal["index", "label", "duplicates", "apply", "undo", "sightings", "cluster", "map"]
-JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 # Finished jobs that are remembered, and jobs that may wait.
 _KEPT, _WAITING = 100, 20
@@ -41,42 +40,6 @@ class JobCancelled(BaseException):
 
     NOTE: no `Exception`, so that the work records its run as interrupted, not failed, as at Ctrl-C.
     """
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is known of a job at one moment.
-
-    Attributes:
-        id: Its number, from 1 in this process.
-        kind: What it does.
-        state: How far it has come.
-        done: How much of the present step is done.
-        total: Of how much, or None while that is not known.
-        message: The present step, for a person.
-        created_at: When it was asked for, UTC, ISO 8601.
-        started_at: When it began, or None.
-        finished_at: When it ended, or None.
-        result: What came of it, in JSON types; None until it has ended.
-        error: Why it failed, as a problem (RFC 9457), or None.
-    """
-
-    id: int
-    kind: JobKind
-    state: JobState
-    created_at: str
-    done: int = 0
-    total: int | None = None
-    message: str = ""
-    started_at: str | None = None
-    finished_at: str | None = None
-    result: Mapping[str, Any] | None = None
-    error: Mapping[str, Any] | None = None
-
-    @property
-    def is_finished(self) -> bool:
-        """True if nothing about it changes any more."""
-        return self.state in ("done", "failed", "cancelled")
 
 
 class Task:
@@ -299,13 +262,13 @@ class Jobs:
         except JobCancelled:
             self._change(job_id, state="cancelled", finished_at=now())
         except Exception as error:
-            told = self._problem(entry.job, error)
-            self._change(job_id, state="failed", finished_at=now(), error=told)
+            problem = self._problem(entry.job, error)
+            self._change(job_id, state="failed", finished_at=now(), error=problem)
         else:
             state = "cancelled" if result.get("interrupted") else "done"
             self._change(job_id, state=state, finished_at=now(), result=dict(result))
 
-    def _problem(self, job: Job, error: Exception) -> Mapping[str, Any]:
+    def _problem(self, job: Job, error: Exception) -> Problem:
         if isinstance(error, BirdsearchError):
             response = as_problem(error, self._known())
         elif isinstance(error, HTTPException):
@@ -313,8 +276,7 @@ class Jobs:
         else:
             log.error("job %d (%s) failed", job.id, job.kind, exc_info=error)
             response = ProblemResponse(500, "internal error")
-        problem: dict[str, Any] = json.loads(bytes(response.body))
-        return problem
+        return Problem.from_dict(json.loads(bytes(response.body)))
 
     def _change(self, job_id: int, **values: Any) -> None:
         with self._lock:

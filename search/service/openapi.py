@@ -11,11 +11,12 @@ from typing import Any, get_args, get_type_hints
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
-from pydantic.json_schema import JsonSchemaMode, models_json_schema
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
 
 from birdsearch.search.json_records import Record
-from birdsearch.search.service.problems import MEDIA_TYPE, Problem
+from birdsearch.search.problem import Problem
+from birdsearch.search.service.problems import MEDIA_TYPE
 from birdsearch.search.service.schemas.search import LabelRequest, SearchRequest
 from birdsearch.search.service.sessions import COOKIE
 
@@ -23,7 +24,7 @@ __all__ = ["describe"]
 
 _REF = "#/components/schemas/{model}"
 # What no route has as its parameter or answer: errors, and bodies that a route reads itself.
-_APART: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+_APART: list[tuple[Any, JsonSchemaMode]] = [
     (Problem, "serialization"),
     (SearchRequest, "validation"),
     (LabelRequest, "validation"),
@@ -66,10 +67,12 @@ def _described(app: FastAPI) -> dict[str, Any]:
     )
     parts = described.setdefault("components", {})
     schemas = parts.setdefault("schemas", {})
-    schemas.update(models_json_schema(_APART, ref_template=_REF)[1]["$defs"])
+    apart = [(kind.__name__, mode, TypeAdapter(kind)) for kind, mode in _APART]
+    schemas.update(TypeAdapter.json_schemas(apart, ref_template=_REF)[1]["$defs"])
     for name in _FOREIGN:
         schemas.pop(name, None)
-    records = _records_of(route.response_model for route in app.routes if isinstance(route, APIRoute))
+    answers = (route.response_model for route in app.routes if isinstance(route, APIRoute))
+    records = _records_of([Problem, *answers])
     for record in records:
         _describe_record(schemas[record.__name__], record)
     schemas["Box"] = _BOX

@@ -11,7 +11,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -30,11 +29,11 @@ from birdsearch.errors import (
     StalledError,
     WeightsError,
 )
+from birdsearch.search.problem import Fault, Problem
 
 __all__ = [
     "MEDIA_TYPE",
     "ErrorsAsProblems",
-    "Problem",
     "ProblemResponse",
     "as_problem",
     "install",
@@ -54,32 +53,6 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PATH = re.compile(r"(?<![\w.~/-])/(?:[^\s/:;,'\"()]+/)*[^\s/:;,'\"()]+")
 
 
-class Fault(BaseModel):
-    """One value of a request that was not accepted."""
-
-    where: str = Field(description="Where the value is, such as `body.k` or `query.limit`.")
-    message: str
-
-
-class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "no photo 12"}
-        }
-    )
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    errors: list[Fault] | None = None
-    error: str | None = Field(None, description="The error that the Python interface raises for this.")
-    stage: str | None = Field(None, description="Of a photo: where it failed, such as `decode`.")
-    code: str | None = Field(None, description="Of a photo: what failed, such as `truncated`.")
-
-
 class ProblemResponse(Response):
     """A problem as a response.
 
@@ -97,23 +70,21 @@ class ProblemResponse(Response):
         self,
         status: int,
         detail: str,
-        errors: Sequence[Mapping[str, str]] = (),
+        errors: Sequence[Fault] = (),
         headers: Mapping[str, str] | None = None,
         error: BirdsearchError | None = None,
     ) -> None:
-        content: dict[str, Any] = {
-            "type": "about:blank",
-            "title": HTTPStatus(status).phrase,
-            "status": status,
-            "detail": detail,
-        }
-        if errors:
-            content["errors"] = [dict(fault) for fault in errors]
-        if error is not None:
-            content["error"] = type(error).__name__
-        if isinstance(error, PhotoError):
-            content |= {"stage": error.stage, "code": error.code}
-        body = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        photo = error if isinstance(error, PhotoError) else None
+        problem = Problem(
+            title=HTTPStatus(status).phrase,
+            status=status,
+            detail=detail,
+            errors=tuple(errors) or None,
+            error=None if error is None else type(error).__name__,
+            stage=None if photo is None else photo.stage,
+            code=None if photo is None else photo.code,
+        )
+        body = json.dumps(problem.to_dict(), ensure_ascii=False).encode("utf-8", "backslashreplace")
         super().__init__(body, status, headers)
 
 
@@ -213,11 +184,8 @@ def install(app: FastAPI, known: Callable[[Request], Mapping[str, str] | None]) 
 
     def on_invalid_request(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        errors = [
-            {"where": ".".join(str(part) for part in item["loc"]), "message": item["msg"]}
-            for item in error.errors()
-        ]
-        first = f"{errors[0]['where']}: {errors[0]['message']}" if errors else "a value was not accepted"
+        errors = [Fault(".".join(str(part) for part in item["loc"]), item["msg"]) for item in error.errors()]
+        first = f"{errors[0].where}: {errors[0].message}" if errors else "a value was not accepted"
         return ProblemResponse(422, first, errors)
 
     app.add_exception_handler(BirdsearchError, on_birdsearch_error)

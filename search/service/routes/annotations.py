@@ -24,6 +24,7 @@ from birdsearch.indexer.catalog.views import views_of_photos
 from birdsearch.search.annotate.names import Matched
 from birdsearch.search.annotate.records import Recorded, RecordedLabel
 from birdsearch.search.json_records import Record
+from birdsearch.search.problem import Fault
 from birdsearch.search.service.answers import json_answer
 from birdsearch.search.service.problems import ProblemResponse, responses
 from birdsearch.search.service.state import Service, ServiceDep
@@ -117,8 +118,8 @@ def post_annotations(service: ServiceDep, request: AnnotationsRequest) -> Respon
         matcher = TaxonMatcher(store, allow_new=request.new_taxa)
         view_ids = _view_ids(store, request.items)
         items: list[AnnotationItem] = []
-        faults: list[dict[str, str]] = []
-        for place, (item, view_id) in enumerate(zip(request.items, view_ids, strict=True)):
+        faults: list[Fault] = []
+        for row, (item, view_id) in enumerate(zip(request.items, view_ids, strict=True)):
             match = matcher.match(item.taxon)
             try:
                 if isinstance(match, Matched):
@@ -127,9 +128,9 @@ def post_annotations(service: ServiceDep, request: AnnotationsRequest) -> Respon
                 message = match.reason
             except InvalidInputError as error:
                 message = str(error)
-            faults.append({"where": f"body.items.{place}.taxon", "message": message})
+            faults.append(Fault(f"body.items.{row}.taxon", message))
         if faults:
-            return ProblemResponse(422, faults[0]["message"], faults)
+            return ProblemResponse(422, faults[0].message, faults)
         planned = preview(store, items)
         if not planned.added:
             return json_answer(Recorded(None, 0, 0, planned.unchanged))

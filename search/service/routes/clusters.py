@@ -23,29 +23,29 @@ from birdsearch.search.clusters.edit import (
     split_photos,
     undo_edit,
 )
+from birdsearch.search.clusters.records import Cluster, ClusterMember, ClusterRun
 from birdsearch.search.clusters.report import Overview
+from birdsearch.search.job import Job
 from birdsearch.search.query.filters import Where
+from birdsearch.search.service.answers import json_answer
 from birdsearch.search.service.cluster_maps import packed
 from birdsearch.search.service.cluster_views import odd_members, ordered_members, typical_photos
-from birdsearch.search.service.jobs import Job, Task
+from birdsearch.search.service.jobs import Task
 from birdsearch.search.service.problems import responses
 from birdsearch.search.service.schemas.clusters import (
-    ClusterItem,
     ClusterPage,
     ClusterRequest,
     Clusters,
     Edit,
     Edited,
     LabelEdit,
-    MemberItem,
     MergeEdit,
     MoveEdit,
     NameEdit,
-    RunItem,
     Runs,
     SplitEdit,
 )
-from birdsearch.search.service.schemas.jobs import JobModel, accepted, job_model
+from birdsearch.search.service.schemas.jobs import accepted
 from birdsearch.search.service.state import Service, ServiceDep
 from birdsearch.search.service.taxon_matcher import TaxonMatcher
 from birdsearch.search.service.where import where_of
@@ -65,8 +65,8 @@ def get_runs(service: ServiceDep) -> Runs:
     """The newest clusterings and edits of them, the one in force first."""
     states = service.clusters.states(service.store)
     return Runs(
-        runs=[
-            RunItem(
+        tuple(
+            ClusterRun(
                 run=one.run_id,
                 at=one.at,
                 method=one.method,
@@ -74,17 +74,15 @@ def get_runs(service: ServiceDep) -> Runs:
                 clusters=one.clusters,
                 photos=one.photos,
                 unclustered=one.outliers,
-                current=place == 0,
+                current=row == 0,
             )
-            for place, one in enumerate(states)
-        ]
+            for row, one in enumerate(states)
+        )
     )
 
 
 @router.post("", status_code=202, responses=responses(403, 409, 422))
-def start_clustering(
-    service: ServiceDep, response: Response, request: ClusterRequest | None = None
-) -> JobModel:
+def start_clustering(service: ServiceDep, response: Response, request: ClusterRequest | None = None) -> Job:
     """Cluster the photos by how they look, from the stored vectors."""
     service.check_writable()
     asked = request or ClusterRequest()
@@ -109,7 +107,7 @@ def get_clusters(service: ServiceDep, run: Run) -> Clusters:
         cluster_id = OUTLIER if row.id is None else row.id
         ordered = ordered_members(state, members, cluster_id)
         items.append(
-            ClusterItem(
+            Cluster(
                 id=cluster_id,
                 name=row.name or None,
                 photos=row.photos,
@@ -123,15 +121,15 @@ def get_clusters(service: ServiceDep, run: Run) -> Clusters:
                 first=row.first,
                 last=row.last,
                 tightness=row.strength,
-                thumbs=typical_photos(members, ordered, _THUMBS),
+                thumbs=tuple(typical_photos(members, ordered, _THUMBS)),
             )
         )
     return Clusters(
         run=run,
-        clusters=items,
+        clusters=tuple(items),
         unclustered=0 if found.outliers is None else found.outliers.photos,
         purity=found.purity,
-        warnings=[service.text_of(warning) for warning in found.warnings],
+        warnings=tuple(service.text_of(warning) for warning in found.warnings),
     )
 
 
@@ -146,7 +144,7 @@ def get_clusters(service: ServiceDep, run: Run) -> Clusters:
             "content": {_MAP_TYPE: {"schema": {"type": "string", "format": "binary"}}},
         },
         202: {
-            "model": JobModel,
+            "model": Job,
             "description": "The map is being worked out; ask again when the job is done.",
         },
     },
@@ -157,17 +155,14 @@ def get_map(service: ServiceDep, run: Run) -> Response:
     found = service.maps.read(service.store, state)
     if found is None:
         job = _start_map(service, state)
-        return Response(
-            job_model(job).model_dump_json(),
-            202,
-            {"Location": f"/api/jobs/{job.id}"},
-            media_type="application/json",
-        )
+        answer = json_answer(job, 202)
+        accepted(answer, job)
+        return answer
     return Response(packed(service.store, state, found), media_type=_MAP_TYPE)
 
 
 @router.post("/{run}/map", status_code=202, responses=responses(404, 422))
-def make_map(service: ServiceDep, run: Run, response: Response) -> JobModel:
+def make_map(service: ServiceDep, run: Run, response: Response) -> Job:
     """Work the map of a run out, if that is not done."""
     return accepted(response, _start_map(service, _state(service.store, run)))
 
@@ -194,8 +189,8 @@ def get_cluster(
     return ClusterPage(
         id=cluster,
         name=state.names.get(cluster),
-        photos=[
-            MemberItem(
+        photos=tuple(
+            ClusterMember(
                 photo_id=int(members.photo_ids[place]),
                 strength=float(state.strengths[place]),
                 odd=is_odd,
@@ -206,7 +201,7 @@ def get_cluster(
                 thumb=f"/api/photos/{int(members.photo_ids[place])}/thumb",
             )
             for place, is_odd in zip(ordered[page].tolist(), odd[page].tolist(), strict=True)
-        ],
+        ),
         next=str(start + limit) if start + limit < len(ordered) else None,
         total=len(ordered),
     )

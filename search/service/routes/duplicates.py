@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,11 +19,14 @@ from birdsearch.search.dedup.find import DedupOptions, find_copies
 from birdsearch.search.dedup.groups import CopyFile, CopyGroup
 from birdsearch.search.dedup.keep import KeepRules
 from birdsearch.search.dedup.quarantine import Refusal, apply_groups, undo
+from birdsearch.search.dedup.records import DuplicateFile, DuplicateGroup, Duplicates
+from birdsearch.search.job import Job
+from birdsearch.search.json_records import Record
 from birdsearch.search.service.copies import CopiesFound
 from birdsearch.search.service.jobs import Task
 from birdsearch.search.service.problems import responses
 from birdsearch.search.service.routes.annotations import Id
-from birdsearch.search.service.schemas.jobs import JobModel, accepted
+from birdsearch.search.service.schemas.jobs import accepted
 from birdsearch.search.service.state import Service, ServiceDep
 
 __all__ = ["router"]
@@ -46,50 +50,6 @@ class FindRequest(BaseModel):
     keep: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
         default=None, description="Which file is kept: ranked rules, such as `resolution,metadata,oldest`."
     )
-
-
-class DuplicateFile(BaseModel):
-    """A file of a group."""
-
-    photo_id: int
-    path: str
-    links: list[str] = Field(description="Other paths of the same file.")
-    role: Literal["keep", "copy", "linked", "reference"] = Field(
-        description="`copy` may be moved; `linked` has several paths, so that moving it would free nothing."
-    )
-    why: str = Field(description="Of the kept file, why it is kept; of another one, how it differs.")
-    similarity: float
-    width: int
-    height: int
-    bytes: int
-    format: str
-    captured_at: str | None
-    thumb: str
-    verified: str | None = Field(description="What the photo was verified to show.")
-
-
-class DuplicateGroup(BaseModel):
-    """Files that show one picture, the kept one first."""
-
-    id: int
-    exact: bool = Field(description="All files have the same content, byte for byte.")
-    movable_bytes: int
-    files: list[DuplicateFile]
-
-
-class Duplicates(BaseModel):
-    """The groups that were found last."""
-
-    state: Literal["none", "running", "ready"]
-    job: int | None = Field(description="The job that looks for copies now.")
-    found_at: str | None
-    photos: int = Field(description="How many photos were looked at.")
-    groups: list[DuplicateGroup]
-    next: str | None
-    total: int
-    movable: int
-    movable_bytes: int
-    warnings: list[str]
 
 
 class PhotosRequest(BaseModel):
@@ -134,8 +94,13 @@ class UndoRequest(BaseModel):
     run: Id | None = Field(None, description="The run; by default the last one with files in quarantine.")
 
 
-class Changed(BaseModel):
-    """How many pairs of photos something else is known of now."""
+@dataclass(frozen=True, slots=True)
+class Changed(Record):
+    """What became of pairs of photos.
+
+    Attributes:
+        pairs: How many pairs are told apart now that were not, or the other way round.
+    """
 
     pairs: int
 
@@ -154,7 +119,7 @@ def get_duplicates(
     groups = {} if found is None else found.groups
     after = int(cursor or 0)
     page = [(group_id, group) for group_id, group in groups.items() if group_id > after][: limit + 1]
-    state: Literal["none", "running", "ready"] = "none" if found is None else "ready"
+    state = "none" if found is None else "ready"
     if job is not None:
         state = "running"
     return Duplicates(
@@ -162,17 +127,17 @@ def get_duplicates(
         job=None if job is None else job.id,
         found_at=None if found is None else found.at,
         photos=0 if found is None else found.photos,
-        groups=_shown(service, page[:limit]),
+        groups=tuple(_shown(service, page[:limit])),
         next=str(page[limit - 1][0]) if len(page) > limit else None,
         total=len(groups),
         movable=sum(len(group.movable) for group in groups.values()),
         movable_bytes=sum(group.movable_bytes for group in groups.values()),
-        warnings=[] if found is None else [service.text_of(warning) for warning in found.warnings],
+        warnings=() if found is None else tuple(service.text_of(warning) for warning in found.warnings),
     )
 
 
 @router.post("", status_code=202, responses=responses(403, 409, 422))
-def find_duplicates(service: ServiceDep, response: Response, request: FindRequest | None = None) -> JobModel:
+def find_duplicates(service: ServiceDep, response: Response, request: FindRequest | None = None) -> Job:
     """Look for copies in the whole catalog; nothing is moved."""
     service.check_writable()
     asked = request or FindRequest()
@@ -222,7 +187,7 @@ def choose_kept(service: ServiceDep, request: KeepRequest) -> DuplicateGroup:
 
 
 @router.post("/apply", status_code=202, responses=responses(403, 404, 409, 422))
-def apply_duplicates(service: ServiceDep, request: ApplyRequest, response: Response) -> JobModel:
+def apply_duplicates(service: ServiceDep, request: ApplyRequest, response: Response) -> Job:
     """Move the copies of groups to quarantine, from where they can be put back."""
     _check_may_move(service)
     found = _ready(service)
@@ -232,7 +197,7 @@ def apply_duplicates(service: ServiceDep, request: ApplyRequest, response: Respo
 
 
 @router.post("/undo", status_code=202, responses=responses(403, 409, 422))
-def undo_duplicates(service: ServiceDep, response: Response, request: UndoRequest | None = None) -> JobModel:
+def undo_duplicates(service: ServiceDep, response: Response, request: UndoRequest | None = None) -> Job:
     """Put back what was moved to quarantine."""
     _check_may_move(service)
     run_id = None if request is None else request.run
@@ -359,10 +324,10 @@ def _shown(service: Service, groups: Sequence[tuple[int, CopyGroup]]) -> list[Du
             id=group_id,
             exact=group.is_exact,
             movable_bytes=group.movable_bytes,
-            files=[
+            files=tuple(
                 _shown_file(service, file, photos[file.photo_id], verified.get(file.photo_id))
                 for file in group.files
-            ],
+            ),
         )
         for group_id, group in groups
     ]
@@ -372,7 +337,7 @@ def _shown_file(service: Service, file: CopyFile, photo: PhotoRecord, verified: 
     return DuplicateFile(
         photo_id=file.photo_id,
         path=service.path_of(file.path),
-        links=[service.path_of(path) for path in file.links],
+        links=tuple(service.path_of(path) for path in file.links),
         role="copy" if file.role == "move" else file.role,
         why=service.text_of(file.reason),
         similarity=file.similarity,

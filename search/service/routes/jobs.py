@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Literal
@@ -11,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.service.jobs import Job, Task
+from birdsearch.search.job import Job
+from birdsearch.search.service.jobs import Task
 from birdsearch.search.service.problems import responses
-from birdsearch.search.service.schemas.jobs import JobList, JobModel, accepted, job_model
+from birdsearch.search.service.schemas.jobs import JobList, accepted
 from birdsearch.search.service.state import Service, ServiceDep
 from birdsearch.settings import DEFAULT_CONFIDENCE
 
@@ -32,7 +34,7 @@ _EVENT = {
         "data": {
             "type": "string",
             "contentMediaType": "application/json",
-            "contentSchema": {"$ref": "#/components/schemas/JobModel"},
+            "contentSchema": {"$ref": "#/components/schemas/Job"},
         },
     },
     "required": ["event", "data"],
@@ -64,11 +66,11 @@ class JobRequest(BaseModel):
 @router.get("", responses=responses())
 def list_jobs(service: ServiceDep) -> JobList:
     """The jobs that are remembered, the newest first."""
-    return JobList(jobs=[job_model(job) for job in service.jobs.list()])
+    return JobList(tuple(service.jobs.list()))
 
 
 @router.post("", status_code=202, responses=responses(409, 422))
-def start_job(service: ServiceDep, request: JobRequest, response: Response) -> JobModel:
+def start_job(service: ServiceDep, request: JobRequest, response: Response) -> Job:
     """Index the known folders again, or label every photo."""
     service.check_writable()
     if request.kind == "index":
@@ -79,15 +81,15 @@ def start_job(service: ServiceDep, request: JobRequest, response: Response) -> J
 
 
 @router.get("/{job_id}", responses=responses(404, 422))
-def get_job(service: ServiceDep, job_id: JobId) -> JobModel:
+def get_job(service: ServiceDep, job_id: JobId) -> Job:
     """A job as it is now."""
-    return job_model(_known(service.jobs.get(job_id), job_id))
+    return _known(service.jobs.get(job_id), job_id)
 
 
 @router.delete("/{job_id}", status_code=202, responses=responses(404, 422))
-def cancel_job(service: ServiceDep, job_id: JobId) -> JobModel:
+def cancel_job(service: ServiceDep, job_id: JobId) -> Job:
     """Ask a job to end; what it has committed stays, and one that has ended stays as it is."""
-    return job_model(_known(service.jobs.cancel(job_id), job_id))
+    return _known(service.jobs.cancel(job_id), job_id)
 
 
 @router.get(
@@ -123,7 +125,7 @@ async def _events(service: Service, job_id: int) -> AsyncIterator[str]:
             yield ": still here\n\n"
         else:
             name = f"id: {_END}\n" if job.is_finished else ""
-            yield f"event: progress\n{name}data: {job_model(job).model_dump_json()}\n\n"
+            yield f"event: progress\n{name}data: {json.dumps(job.to_dict())}\n\n"
 
 
 def _known(job: Job | None, job_id: int) -> Job:

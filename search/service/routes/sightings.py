@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query, Response
@@ -10,16 +11,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.taxa import find_clade
+from birdsearch.search.job import Job
+from birdsearch.search.json_records import Record
 from birdsearch.search.query.filters import Where
 from birdsearch.search.service.jobs import Task
 from birdsearch.search.service.problems import responses
 from birdsearch.search.service.routes.annotations import Name
-from birdsearch.search.service.schemas.jobs import JobModel, accepted
+from birdsearch.search.service.schemas.jobs import accepted
 from birdsearch.search.service.state import Service, ServiceDep
 from birdsearch.search.sightings.events import EventRules
 from birdsearch.search.sightings.find import find_sightings
 from birdsearch.search.sightings.listed import StoredSighting, is_of
 from birdsearch.search.sightings.parts import SightingRules
+from birdsearch.search.sightings.records import Sighting
 from birdsearch.search.sightings.store import counts_of, store_sightings
 
 __all__ = ["router"]
@@ -44,33 +48,19 @@ class SightingsRequest(BaseModel):
     )
 
 
-class SightingItem(BaseModel):
-    """Birds of one kind at one place in one go."""
+@dataclass(frozen=True, slots=True)
+class Sightings(Record):
+    """Some of the sightings.
 
-    id: int = Field(description="Its number; another one in another run.")
-    taxon: str | None = Field(description="What was verified, else the finest label that is sure enough.")
-    scientific_name: str | None
-    rank: str | None
-    probability: float | None = Field(description="That `taxon` is right; null where it was verified.")
-    verified: bool
-    first: str | None
-    last: str | None
-    photos: int
-    frames: int = Field(description="Exposures: copies of a photo count once.")
-    events: int
-    cameras: int
-    photo_ids: list[int] = Field(description="The photo that shows it best, then others in order of time.")
-    site: str | None
-    lat: float | None
-    lon: float | None
-    coarse: bool = Field(description="The place is that of a sensitive species and told to 0.1 degree.")
+    Attributes:
+        run: The run that joined them; None before the first.
+        sightings: In order of time.
+        next: Passed as `cursor`, it asks for those after these; None at the end.
+        total: How many there are.
+    """
 
-
-class Sightings(BaseModel):
-    """Some of the sightings, in order of time."""
-
-    run: int | None = Field(description="The run that joined them; null before the first.")
-    sightings: list[SightingItem]
+    run: int | None
+    sightings: tuple[Sighting, ...]
     next: str | None
     total: int
 
@@ -102,16 +92,14 @@ def get_sightings(
     left = [one for one in found if one.number > after]
     return Sightings(
         run=run_id,
-        sightings=[_item(one, _SHOWN_PHOTOS) for one in left[:limit]],
+        sightings=tuple(_item(one, _SHOWN_PHOTOS) for one in left[:limit]),
         next=str(left[limit - 1].number) if len(left) > limit else None,
         total=len(found),
     )
 
 
 @router.post("", status_code=202, responses=responses(403, 409, 422))
-def start_sightings(
-    service: ServiceDep, response: Response, request: SightingsRequest | None = None
-) -> JobModel:
+def start_sightings(service: ServiceDep, response: Response, request: SightingsRequest | None = None) -> Job:
     """Join the photos of the catalog to bursts, events and sightings; no picture is read."""
     service.check_writable()
     asked = request or SightingsRequest()
@@ -128,7 +116,7 @@ def start_sightings(
 @router.get("/{number}", responses=responses(404, 422))
 def get_sighting(
     service: ServiceDep, number: Annotated[int, Path(ge=1, le=2**53, description="Number of the sighting.")]
-) -> SightingItem:
+) -> Sighting:
     """A sighting with all its photos."""
     _, found = _stored(service)
     if number > len(found):
@@ -144,8 +132,8 @@ def _stored(service: Service) -> tuple[int | None, list[StoredSighting]]:
     return (None, []) if found is None else (found[0], list(found[1]))
 
 
-def _item(one: StoredSighting, most: int | None = None) -> SightingItem:
-    return SightingItem(
+def _item(one: StoredSighting, most: int | None = None) -> Sighting:
+    return Sighting(
         id=one.number,
         taxon=one.name,
         scientific_name=one.scientific_name,
@@ -158,7 +146,7 @@ def _item(one: StoredSighting, most: int | None = None) -> SightingItem:
         frames=one.frames,
         events=one.events,
         cameras=one.cameras,
-        photo_ids=list(one.photo_ids[:most]),
+        photo_ids=tuple(one.photo_ids[:most]),
         site=one.site,
         lat=one.latitude,
         lon=one.longitude,

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from birdsearch.search.clusters.records import Cluster, ClusterMember, ClusterRun
+from birdsearch.search.json_records import Record
 from birdsearch.search.service.routes.annotations import Id, Name
 from birdsearch.search.service.where import WhereModel
 
 __all__ = [
-    "ClusterItem",
     "ClusterPage",
     "ClusterRequest",
     "Clusters",
     "Edit",
     "Edited",
     "LabelEdit",
-    "MemberItem",
     "MergeEdit",
     "MoveEdit",
     "NameEdit",
-    "RunItem",
     "Runs",
     "SplitEdit",
     "UndoEdit",
@@ -50,79 +50,51 @@ class ClusterRequest(BaseModel):
     where: WhereModel | None = Field(default=None, description="Only the photos that meet these conditions.")
 
 
-class RunItem(BaseModel):
-    """A state of the clusters: a clustering, or what an edit made of one."""
+@dataclass(frozen=True, slots=True)
+class Runs(Record):
+    """The newest states of the clusters.
+
+    Attributes:
+        runs: The one in force first.
+    """
+
+    runs: tuple[ClusterRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters(Record):
+    """The clusters of a run.
+
+    Attributes:
+        run: The run.
+        clusters: The largest first.
+        unclustered: Photos in no cluster.
+        purity: Of all clusters together, 0..1, or None.
+        warnings: For a person.
+    """
 
     run: int
-    at: str
-    method: str = Field(description="The clustering's method, or `name`, `merge`, `split` or `undo`.")
-    based_on: int | None = Field(description="The run that was edited; null for a clustering.")
-    clusters: int
-    photos: int
+    clusters: tuple[Cluster, ...]
     unclustered: int
-    current: bool
+    purity: float | None
+    warnings: tuple[str, ...]
 
 
-class Runs(BaseModel):
-    """The newest states, the one in force first."""
+@dataclass(frozen=True, slots=True)
+class ClusterPage(Record):
+    """Some photos of a cluster.
 
-    runs: list[RunItem]
-
-
-class ClusterItem(BaseModel):
-    """A cluster."""
+    Attributes:
+        id: The cluster; -1 stands for the photos in none.
+        name: Its name, or None.
+        photos: The strongest first.
+        next: Passed as `cursor`, it asks for the photos after these; None at the end.
+        total: How many photos it has.
+    """
 
     id: int
     name: str | None
-    photos: int
-    events: int
-    label: str | None = Field(description="The commonest verified label, else the commonest estimate.")
-    label_share: float | None = Field(description="Part of the labelled members that bear it.")
-    verified: int = Field(description="Members with a verified label.")
-    purity: float | None = Field(
-        description="Part of the members verified one by one that bear the commonest of their labels."
-    )
-    sites: int
-    one_site: str | None = Field(
-        description="The site that nearly all of it comes from, if that is no chance."
-    )
-    first: str | None
-    last: str | None
-    tightness: float = Field(description="Mean strength of the members, 0..1.")
-    thumbs: list[int] = Field(description="Photos that show what it is, the most typical first.")
-
-
-class Clusters(BaseModel):
-    """The clusters of a run, the largest first."""
-
-    run: int
-    clusters: list[ClusterItem]
-    unclustered: int
-    purity: float | None
-    warnings: list[str]
-
-
-class MemberItem(BaseModel):
-    """A photo of a cluster."""
-
-    photo_id: int
-    strength: float = Field(description="How well it fits the cluster, 0..1.")
-    odd: bool = Field(
-        description="It fits less than half as well as the middle one, or most bear another label."
-    )
-    label: str | None
-    verified: bool
-    event: int = Field(description="Smallest photo id of its event.")
-    captured_at: str | None
-    thumb: str
-
-
-class ClusterPage(BaseModel):
-    """Some photos of a cluster, the strongest first."""
-
-    id: int = Field(description="-1 stands for the photos in no cluster.")
-    name: str | None
-    photos: list[MemberItem]
+    photos: tuple[ClusterMember, ...]
     next: str | None
     total: int
 
@@ -205,9 +177,16 @@ Edit = Annotated[
 ]
 
 
-class Edited(BaseModel):
-    """What came of an edit."""
+@dataclass(frozen=True, slots=True)
+class Edited(Record):
+    """What came of an edit.
 
-    run: int = Field(description="The run that is in force now.")
-    annotation_run: int | None = Field(default=None, description="Takes recorded labels back.")
-    recorded: int | None = Field(default=None, description="Labels that were recorded.")
+    Attributes:
+        run: The run that is in force now.
+        annotation_run: Takes recorded labels back, or None.
+        recorded: Labels that were recorded, or None.
+    """
+
+    run: int
+    annotation_run: int | None = None
+    recorded: int | None = None

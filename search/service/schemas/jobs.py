@@ -1,63 +1,29 @@
-"""Jobs as the API shows them, and how a route answers that it has started one."""
+"""Lists of jobs, and how a route answers that it has started one."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
 
-from birdsearch.search.service.jobs import Job, JobKind, JobState
-from birdsearch.search.service.problems import Problem
+from birdsearch.search.job import Job
+from birdsearch.search.json_records import Record
 
-__all__ = ["JobList", "JobModel", "accepted", "job_model"]
-
-_EXAMPLE: JsonDict = {
-    "id": 3,
-    "kind": "duplicates",
-    "state": "running",
-    "done": 128,
-    "total": 512,
-    "message": "comparing",
-    "created_at": "2026-05-14T06:30:00+00:00",
-    "started_at": "2026-05-14T06:30:01+00:00",
-    "finished_at": None,
-    "result": None,
-    "error": None,
-}
+__all__ = ["JobList", "accepted"]
 
 
-class JobModel(BaseModel):
-    """Long work, and how far it has come."""
+@dataclass(frozen=True, slots=True)
+class JobList(Record):
+    """The jobs that are remembered.
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    Attributes:
+        jobs: The newest first.
+    """
 
-    id: int
-    kind: JobKind
-    state: JobState
-    done: int = Field(description="How much of the present step is done.")
-    total: int | None = Field(description="Of how much, where that is known.")
-    message: str = Field(description="The present step.")
-    created_at: str
-    started_at: str | None
-    finished_at: str | None
-    result: dict[str, Any] | None = Field(description="What came of it, once it is done.")
-    error: Problem | None = Field(description="Why it failed.")
+    jobs: tuple[Job, ...]
 
 
-class JobList(BaseModel):
-    """The jobs that are remembered, the newest first."""
-
-    jobs: list[JobModel]
-
-
-def job_model(job: Job) -> JobModel:
-    """A job as the API shows it."""
-    return JobModel.model_validate(job, from_attributes=True)
-
-
-def accepted(response: Response, job: Job) -> JobModel:
+def accepted(response: Response, job: Job) -> Job:
     """Answer that a job was started: 202, and where to look for it.
 
     Args:
@@ -65,4 +31,4 @@ def accepted(response: Response, job: Job) -> JobModel:
         job: The job.
     """
     response.headers["Location"] = f"/api/jobs/{job.id}"
-    return job_model(job)
+    return job

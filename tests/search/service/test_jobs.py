@@ -16,7 +16,8 @@ import pytest
 from birdsearch.errors import CatalogLockedError
 from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.search.service.jobs import Job, Jobs, Task
+from birdsearch.search.job import Job
+from birdsearch.search.service.jobs import Jobs, Task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,7 +158,7 @@ def test_an_error_that_nobody_foresaw_tells_nothing_of_its_inside(
     found: Job = until(lambda: (now := jobs.get(job.id)) and now.is_finished and now)
     assert found.state == "failed"
     assert found.error is not None
-    assert (found.error["status"], found.error["detail"]) == (500, "internal error")
+    assert (found.error.status, found.error.detail) == (500, "internal error")
     assert "/home/secret/place" in caplog.text
 
 
@@ -168,7 +169,7 @@ def test_an_error_of_birdsearch_is_told_as_the_api_tells_it(jobs: Jobs) -> None:
     job = jobs.start("label", fail)
     found: Job = until(lambda: (now := jobs.get(job.id)) and now.is_finished and now)
     assert found.error is not None
-    assert (found.error["status"], found.error["title"]) == (409, "Conflict")
+    assert (found.error.status, found.error.title) == (409, "Conflict")
 
 
 def test_who_follows_is_told_at_once_and_hears_that_nothing_happens(jobs: Jobs) -> None:
