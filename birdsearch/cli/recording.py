@@ -1,4 +1,4 @@
-"""What the commands that record verified labels share: their options, and how they record and report."""
+"""Options of the commands that record verified labels, recording, and the report of it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _LABELS: list[Column] = [
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What the commands that record have in common: where, by whom, and how strictly."""
+    """Settings of a command that records labels: where, by whom, and how strictly."""
 
     catalog: Path
     who: str

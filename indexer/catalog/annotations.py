@@ -1,4 +1,4 @@
-"""Verified labels: what people said is on a view, what of it is in force, and how it is taken back.
+"""Verified labels: recording them, reading those in force, and taking them back.
 
 Rows are only ever added. A row is in force until a later one speaks about the same thing: the same taxon on the
 same view, or, for a positive label, any positive label of the view. A row whose run was undone never counts,
@@ -70,7 +70,7 @@ class AnnotationItem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AnnotationSummary:
-    """What came of recording labels.
+    """Summary of recording labels.
 
     Attributes:
         run_id: The run, which `undo` takes; None for a preview.
@@ -87,7 +87,7 @@ class AnnotationSummary:
 
 @dataclass(frozen=True, slots=True)
 class UndoSummary:
-    """What came of undoing a run, or would.
+    """Summary of undoing a run, or of what that would do.
 
     Attributes:
         run_id: The run that did the undoing; None for a preview.
@@ -108,7 +108,7 @@ class UndoSummary:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedLabel:
-    """What somebody said is on a view, or is not.
+    """A verified label: what is on a view, or is not, by a person's word.
 
     Attributes:
         view_id: The view.
@@ -159,7 +159,7 @@ class HistoryEntry:
 
 
 def _in_force(row: sa.Table, without_run: int | None = None) -> sa.ColumnElement[bool]:
-    """SQL: the row of `annotation` counts, or would if a run had ended nothing."""
+    """SQL: the row of `annotation` counts, or would if a run had ended no labels."""
     later = schema.annotation.alias("later")
     ends_it = [
         later.c.view_id == row.c.view_id,
@@ -180,7 +180,7 @@ def _in_force(row: sa.Table, without_run: int | None = None) -> sa.ColumnElement
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A row to add. `replaces` is the id of a row, or minus the place (from 1) of an earlier step."""
+    """A row to add. `replaces` is the id of a row, or minus the number (from 1) of an earlier step."""
 
     item: AnnotationItem
     replaces: int | None
@@ -224,7 +224,7 @@ def record(
     """
     checked = _checked(items)
     if not who.strip() or not who.isprintable():
-        raise InvalidInputError(f"who is {who!r}; say who verified the labels, in signs that print")
+        raise InvalidInputError(f"who is {who!r}; say who verified the labels, in characters that print")
     with store.writing() as connection:
         planned = _plan(checked, _state(connection, {item.view_id for item in checked}))
         run_id = start_run(connection, ANNOTATE)
@@ -244,7 +244,7 @@ def record(
 def preview(
     store: CatalogStore, items: Iterable[AnnotationItem | tuple[int, Taxon, str]]
 ) -> AnnotationSummary:
-    """What `record` would do, without doing it.
+    """Return what `record` would do, without doing it.
 
     Raises:
         InvalidInputError: As `record`.
@@ -259,7 +259,7 @@ def _checked(items: Iterable[AnnotationItem | tuple[int, Taxon, str]]) -> list[A
     checked = [AnnotationItem(*item) for item in items]
     for who in {item.who for item in checked}:
         if not who.isprintable():
-            raise InvalidInputError(f"who is {who!r}, which has signs that do not print; take them out")
+            raise InvalidInputError(f"who is {who!r}, which has characters that do not print; take them out")
     for item in checked:
         if item.verdict not in VERDICTS:
             raise InvalidInputError(f"the verdict {item.verdict!r} is none; it is {', '.join(VERDICTS)}")
@@ -267,7 +267,7 @@ def _checked(items: Iterable[AnnotationItem | tuple[int, Taxon, str]]) -> list[A
 
 
 def _state(connection: sa.Connection, view_ids: set[int]) -> _State:
-    """What is in force for views.
+    """Return the labels in force for views.
 
     Raises:
         InvalidInputError: A view does not exist.
@@ -291,7 +291,7 @@ def _state(connection: sa.Connection, view_ids: set[int]) -> _State:
 
 
 def _plan(items: Sequence[AnnotationItem], state: _State) -> _Steps:
-    """The rows to add; `state` is brought up to date with them."""
+    """Return the rows to add; `state` is brought up to date with them."""
     steps: list[_Step] = []
     replaced = unchanged = 0
     keys: dict[str, str] = {}
@@ -348,11 +348,11 @@ def _insert(connection: sa.Connection, steps: Sequence[_Step], who: str, source:
         .all()
     )
     # Two labels of this call for one view: the earlier one had no id yet.
-    for place, step in enumerate(steps):
+    for number, step in enumerate(steps):
         if step.replaces is not None and step.replaces < 0:
             connection.execute(
                 sa.update(annotation)
-                .where(annotation.c.id == ids[place])
+                .where(annotation.c.id == ids[number])
                 .values(replaces=ids[-step.replaces - 1])
             )
 
@@ -396,7 +396,7 @@ def undo(store: CatalogStore, run_id: int | None = None) -> UndoSummary:
 
 
 def undoable(store: CatalogStore, run_id: int | None = None) -> UndoSummary:
-    """What `undo` would do, without doing it.
+    """Return what `undo` would do, without doing it.
 
     Raises:
         InvalidInputError: As `undo`.
@@ -473,7 +473,7 @@ def labels_in_force(
     *,
     with_lost: bool = False,
 ) -> list[VerifiedLabel]:
-    """The labels that count.
+    """Return the labels in force.
 
     Args:
         store: An open catalog.
@@ -566,7 +566,7 @@ def read_verified_names(connection: sa.Connection, photo_ids: Iterable[int]) -> 
 
 
 def history(store: CatalogStore, view_ids: Sequence[int] | None = None) -> list[HistoryEntry]:
-    """Every label that views ever had.
+    """Return every label that views ever had.
 
     Args:
         store: An open catalog.
@@ -603,7 +603,7 @@ def labelled_photos(
     Args:
         taxon_ids: Rows of `taxon` that the label names, or None for any.
         verdicts: What the label may say.
-        with_lost: Also photos without a live file, which takes part in nothing but hiding places.
+        with_lost: Also photos without a live file, which takes part in nothing but the coarsening of places.
     """
     row, view = schema.annotation, schema.view
     statement = (

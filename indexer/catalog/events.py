@@ -1,4 +1,4 @@
-"""What `sightings` runs joined: the burst, event and sighting of each photo."""
+"""Events: the burst, event and sighting that a `sightings` run put each photo in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROWS = 10_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JoinedPhotos:
-    """What a run joined; each group is named by the smallest photo id in it.
+    """The groups that a run made; each is named by the smallest photo id in it.
 
     Attributes:
         photo_ids: (N,) int64, rising.
@@ -46,7 +46,7 @@ def last_sightings_run(store: CatalogStore) -> int | None:
 
 
 def joined_photos(store: CatalogStore, run_id: int) -> JoinedPhotos:
-    """Return what a `sightings` run joined, photos that were lost since included.
+    """Return the groups that a `sightings` run made, photos that were lost since included.
 
     Args:
         store: An open catalog.

@@ -50,7 +50,7 @@ _COMMAND = "taxa"
 
 @dataclass(frozen=True, slots=True)
 class TaxaSummary:
-    """What became of a table of taxa.
+    """Summary of adding a table of taxa.
 
     Attributes:
         run_id: The run that wrote them.
@@ -83,7 +83,7 @@ class Clade:
 
 
 def new_taxon(common_name: str, scientific_name: str = "", family: str = "", order: str = "") -> Taxon:
-    """A taxon that no taxonomy has yet.
+    """Make a taxon that no taxonomy has yet.
 
     Args:
         common_name: Its name.
@@ -95,7 +95,7 @@ def new_taxon(common_name: str, scientific_name: str = "", family: str = "", ord
         The taxon; its genus is the first word of the scientific name.
 
     Raises:
-        InvalidInputError: A name is without a letter or digit, has signs that do not print, or is too long.
+        InvalidInputError: A name is without a letter or digit, has characters that do not print, or is too long.
     """
     values = [" ".join(value.split()) for value in (common_name, scientific_name, family, order)]
     for what, value in zip(_NEEDED, values, strict=True):
@@ -109,10 +109,10 @@ def new_taxon(common_name: str, scientific_name: str = "", family: str = "", ord
 def _check_name(what: str, value: str) -> None:
     if len(value) > _LONGEST:
         raise InvalidInputError(
-            f"the {what} {value[:40]!r}... has {len(value)} signs; {_LONGEST} is the limit"
+            f"the {what} {value[:40]!r}... has {len(value)} characters; {_LONGEST} is the limit"
         )
     if not value.isprintable():
-        raise InvalidInputError(f"the {what} {value!r} has signs that do not print; take them out")
+        raise InvalidInputError(f"the {what} {value!r} has characters that do not print; take them out")
 
 
 def parse_taxa(text: str, source: str = "the table of taxa") -> tuple[Taxon, ...]:
@@ -178,9 +178,9 @@ def _parsed(row: dict[str, str], where: str) -> Taxon:
 
 
 def extended(taxonomy: Taxonomy, taxa: Iterable[Taxon]) -> Taxonomy:
-    """A taxonomy with further taxa, which win where names collide.
+    """Return a taxonomy with further taxa, which win where names collide.
 
-    - A taxon whose common name the taxonomy has takes that one's place; it keeps its other names.
+    - A taxon whose common name the taxonomy has replaces that one and keeps its other names.
     - A taxon that is new by its common name but not by its scientific one is another name of the taxon that
       bears it.
     - Any other is new. What used to be an alternative name of an older taxon then means the new one alone.
@@ -222,7 +222,7 @@ def extended(taxonomy: Taxonomy, taxa: Iterable[Taxon]) -> Taxonomy:
 
 
 def _without_taken_names(taxon: Taxon, key: str, own: dict[str, str]) -> Taxon:
-    """The taxon without the alternative names that `own` gives to another."""
+    """Return the taxon without the alternative names that `own` gives to another."""
     names = tuple(name for name in taxon.alternative_names if own.get(name_key(name), key) == key)
     return taxon if names == taxon.alternative_names else dataclasses.replace(taxon, alternative_names=names)
 
@@ -237,7 +237,7 @@ def _merged(old: Taxon, taxon: Taxon) -> Taxon:
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """The names without those that a name before them spells alike; the first ones stay as they are."""
+    """Return the names, each once whatever its spelling; the first spelling counts."""
     by_key: dict[str, str] = {}
     for name in names:
         by_key.setdefault(name_key(name), name)
@@ -245,7 +245,7 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def catalog_taxonomy(store: CatalogStore) -> Taxonomy:
-    """The packaged taxonomy, extended by the catalog's own taxa; see `extended`.
+    """Return the packaged taxonomy, extended by the catalog's own taxa; see `extended`.
 
     Args:
         store: An open catalog.
@@ -276,7 +276,7 @@ def scientific_names(store: CatalogStore, names: Iterable[str]) -> dict[str, str
 
 
 def own_taxa(store: CatalogStore) -> list[Taxon]:
-    """The taxa that the catalog itself keeps: those that a label names, and those that were added.
+    """Return the taxa that the catalog itself keeps: those that a label names, and those that were added.
 
     A name that came with labels goes with them when these are undone, so that a misspelt one is not known
     for good.
@@ -285,7 +285,7 @@ def own_taxa(store: CatalogStore) -> list[Taxon]:
         store: An open catalog.
 
     Returns:
-        Them, in the order in which they came to the catalog.
+        The taxa, in the order in which they came to the catalog.
     """
     with store.reading() as connection:
         return _rows(connection)
@@ -305,7 +305,7 @@ def _is_known() -> sa.ColumnElement[bool]:
 
 
 def read_taxonomy(connection: sa.Connection) -> Taxonomy:
-    """As `catalog_taxonomy`, within a transaction."""
+    """Return what `catalog_taxonomy` does, within a transaction."""
     return extended(Taxonomy.load(), _rows(connection))
 
 
@@ -322,7 +322,7 @@ def _taxon(row: sa.Row[tuple[object, ...]]) -> Taxon:
 
 
 def ensure_taxon(connection: sa.Connection, taxon: Taxon, run_id: int) -> int:
-    """The id of a taxon's row, which is made if there is none of its common name, or none that is known.
+    """Return the id of a taxon's row; make one if there is none of its common name, or none that is known.
 
     Args:
         connection: A transaction that writes.
@@ -447,7 +447,7 @@ def _is_sensitive(taxonomy: Taxonomy, taxon: Taxon) -> bool:
 
 
 def find_clade(taxonomy: Taxonomy, name: str) -> Clade:
-    """The species, genus, family or order of a name, and the taxa that belong to it.
+    """Find the species, genus, family or order of a name, and the taxa that belong to it.
 
     Args:
         taxonomy: The taxonomy.
@@ -489,7 +489,7 @@ def _is_form_of(taxon: Taxon, species: str) -> bool:
 
 
 def clade_taxon_ids(connection: sa.Connection, taxonomy: Taxonomy, clade: Clade) -> list[int]:
-    """Ids of the catalog's rows for the taxa of a group.
+    """Return the ids of the catalog's rows for the taxa of a group.
 
     Args:
         connection: A transaction.

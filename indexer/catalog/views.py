@@ -1,4 +1,4 @@
-"""What is known of the photos behind views, by view."""
+"""Facts of the photos behind views, by view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the keywords of a photo say is on it: flat ones, paths of them, and machine tags."""
+"""Labels by the keywords of a photo: flat ones, paths of them, and machine tags."""
 
 from __future__ import annotations
 

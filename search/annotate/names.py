@@ -75,7 +75,7 @@ class Unmatched:
 
     @property
     def reason(self) -> str:
-        """What is wrong, in one sentence for a person."""
+        """Why the name is not used, in one sentence for people."""
         if self.refusal:
             return f"{self.name!r} {self.refusal}"
         if self.is_no_taxon:

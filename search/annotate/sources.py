@@ -1,4 +1,4 @@
-"""What labels are written in beside tables: names of folders, and keywords in and beside photos."""
+"""Sources of labels other than tables: names of folders, and keywords in and beside photos."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def from_table(
                     f"the verdict {row.values['verdict']!r} is none; it is {', '.join(VERDICTS)}"
                 )
             if not row.values.get("who", "").isprintable():
-                raise UnusableError(f"who is {row.values['who']!r}, which has signs that do not print")
+                raise UnusableError(f"who is {row.values['who']!r}, which has characters that do not print")
             named = _row_taxon(row, matcher)
             said = named.verdict_with(verdict)
             claims += [

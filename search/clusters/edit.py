@@ -49,7 +49,7 @@ def name_cluster(store: CatalogStore, cluster_id: int, name: str) -> ClusterStat
     Args:
         store: A catalog open for writing.
         cluster_id: The cluster.
-        name: At most 200 signs that print.
+        name: At most 200 characters that print.
 
     Returns:
         The new state.
@@ -62,7 +62,7 @@ def name_cluster(store: CatalogStore, cluster_id: int, name: str) -> ClusterStat
     name = name.strip()
     if not name.isprintable() or len(name) > _LONGEST_NAME:
         raise InvalidInputError(
-            f"the name {name[:40]!r} has {len(name)} signs; a name has at most {_LONGEST_NAME}, and all print"
+            f"the name {name[:40]!r} has {len(name)} characters; a name has at most {_LONGEST_NAME}, and all print"
         )
     names = {key: value for key, value in base.names.items() if key != cluster_id}
     if name:

@@ -1,1 +1,1 @@
-"""How good retrieval and labels are on a user's own verified photos."""
+"""Evaluation of retrieval and labels on a user's own verified photos."""

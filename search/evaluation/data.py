@@ -24,7 +24,7 @@ from birdsearch.search.query.vote_groups import join_groups
 __all__ = ["Split", "read_labelled"]
 
 Split = Literal["event", "photo", "camera", "folder"]
-"""What never stands on both sides."""
+"""The unit of a split: views of one unit are never on both sides."""
 
 
 def read_labelled(

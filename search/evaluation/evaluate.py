@@ -1,4 +1,4 @@
-"""How good retrieval, labels and the unknown score are on a user's own verified photos.
+"""Evaluation of retrieval, labels and the unknown score on a user's own verified photos.
 
 Everything that is fitted is fitted on other photos than those that it is judged on: the queries are halved by
 group, and each half is judged with what was fitted on the other. A photo never finds, and is never voted for by, a

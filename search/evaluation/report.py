@@ -125,7 +125,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an evaluation found.
+    """The report of an evaluation.
 
     Attributes:
         title: Of the page.

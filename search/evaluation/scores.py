@@ -1,4 +1,4 @@
-"""How good retrieval and labels are, measured against known truth."""
+"""Scores of retrieval and labels against known truth."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ def _prepared(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Task:
-    """What is fitted on: the verified photos and what each expert says about them."""
+    """The data of a fit: the verified photos and the evidence of each expert about them."""
 
     logits: NDArray[np.float32]
     references: References

@@ -34,7 +34,7 @@ _LONGEST = 200
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a row says of a species.
+    """An entry of a species in the list.
 
     Attributes:
         months: When it occurs, 1..12.
@@ -143,7 +143,7 @@ def _row_names(row: Mapping[str, str]) -> tuple[str, ...]:
     longest = max(names, key=len)
     if len(longest) > _LONGEST:
         raise InvalidInputError(
-            f"species {_shown(longest)} has {len(longest)} signs; {_LONGEST} is the limit"
+            f"species {_shown(longest)} has {len(longest)} characters; {_LONGEST} is the limit"
         )
     return tuple(name for name in names if name_key(name))
 

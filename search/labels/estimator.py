@@ -81,7 +81,7 @@ class TimesReader:
 
     @functools.cached_property
     def times(self) -> ViewTimes:
-        """Those of the catalog when they were first asked for."""
+        """Times and hashes as they were when first asked for."""
         return view_times(self._store)
 
 

@@ -1,4 +1,4 @@
-"""What to verify next: the photos whose verification would teach the most."""
+"""Suggestions of photos to verify next: those that would teach the most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How likely it is that a bird is of no known label, and what can still be said about it then.
+"""The probability that a bird is of no known label, and roll-up to the rank that is still sure.
 
 One logistic model over several signs, since each alone misses cases that another sees: how sure the fused label
 is, how near the nearest verified photos and the nearest class mean are, how sure the network is, and the free

@@ -30,7 +30,7 @@ _TOLERANCE = 1e-4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reliability:
-    """How often answers of about the same confidence were right.
+    """Accuracy of the answers of about the same confidence.
 
     Attributes:
         edges: (bins + 1,) float64, from 0 to 1; a bin holds its upper edge, and the first also 0.

@@ -26,7 +26,7 @@ _DIGITS = 26
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RetrievalScores:
-    """What each query found.
+    """Retrieval scores of each query.
 
     Attributes:
         ks: For which k recall was counted.
@@ -58,7 +58,7 @@ class RetrievalScores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnnScores:
-    """How k-NN classification named each query.
+    """Results of k-NN classification for each query.
 
     Attributes:
         ks: For which k neighbours voted.

@@ -320,8 +320,8 @@ def standing(rows: list[tuple[int, Fact]], undone: set[int]) -> list[int]:
         ),
         ([(1, HOOPOE, "positive"), (99, HOOPOE, "positive")], "Ada", "no view 99; nothing was recorded"),
         ([(1, HOOPOE, "positive")], " ", "say who verified"),
-        ([(1, HOOPOE, "positive")], "A\x1bda", "say who verified the labels, in signs that print"),
-        ([(1, HOOPOE, "positive", "A\nda")], "Ada", "signs that do not print"),
+        ([(1, HOOPOE, "positive")], "A\x1bda", "say who verified the labels, in characters that print"),
+        ([(1, HOOPOE, "positive", "A\nda")], "Ada", "characters that do not print"),
     ],
 )
 def test_what_cannot_be_recorded_leaves_nothing_behind(

@@ -361,7 +361,7 @@ def test_a_pattern_of_many_stars_is_answered_at_once() -> None:
         ("a/1.jpg,,,Desert Warbler,,", "'Desert Warbler' may be African desert warbler or Asian"),
         ("a/1.jpg,,,Unknown,,", "'Unknown' is no taxon"),
         ("a/1.jpg,,,hoopoe,perhaps,", "the verdict 'perhaps' is none; it is positive, negative, uncertain"),
-        ("a/1.jpg,,,hoopoe,,A\x07da", "has signs that do not print"),
+        ("a/1.jpg,,,hoopoe,,A\x07da", "has characters that do not print"),
         ("a/1.jpg,,,hoopoe,,Ada,more", "it has 7 values and the header 6; check its separators and quotes"),
         ("a/\x00.jpg,,,hoopoe,,", "its path has a NUL in it"),
     ],

@@ -317,7 +317,7 @@ TWELVE = "jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec"
         (["species,months", '"rook",1', '"', 'wren",soon'], "list.csv, line 3: months is 'soon'"),
         (["species,months", ",5"], "line 2: species is ''; write a name"),
         (["species,months", "?!,5"], "line 2: species is '?!'; write a name"),
-        (["species", "a" * 300], "has 300 signs; 200 is the limit"),
+        (["species", "a" * 300], "has 300 characters; 200 is the limit"),
         (["species,months", "rook,1,2,3"], "line 2: it has 4 values and the header 2"),
         (['species\n"rook'], "is not CSV after line 1"),
         ([f"species,{TWELVE}", "rook,1,1,1,-1,1,1,1,1,1,1,1,1"], "line 2: april is '-1'; it is 0, 1 or a"),
