@@ -254,11 +254,11 @@ def _write_predictions(
 def _photos(store: CatalogStore, view_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
     """Return the photo id and path, escaped for people, of each view."""
     from birdsearch.display_path import display_path
+    from birdsearch.indexer.catalog.views import photos_of_views
 
-    views = store.views(view_ids)
-    photos = store.photos(sorted({view.photo_id for view in views.values()}))
     return {
-        view_id: (view.photo_id, display_path(photos[view.photo_id].path)) for view_id, view in views.items()
+        view_id: (photo.id, display_path(photo.path))
+        for view_id, photo in photos_of_views(store, view_ids).items()
     }
 
 

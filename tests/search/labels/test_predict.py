@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from birdsearch.errors import CatalogReadOnlyError, InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import record
-from birdsearch.indexer.catalog.predictions import predictions
+from birdsearch.indexer.catalog.predictions import last_predictions, predictions
 from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
@@ -127,6 +127,24 @@ def test_every_photo_is_labelled_and_the_run_says_what_was_done(
         else:
             assert one.name == one.species
             assert one.probability == pytest.approx(one.species_probability * (1 - one.unknown))
+
+
+def test_a_run_that_fails_is_recorded_and_the_labels_of_the_last_whole_one_stay(
+    made: Made, clusters: dict[str, list[int]]
+) -> None:
+    before = made.label()
+
+    def fail(done: int, total: int) -> None:
+        raise OSError(f"{done} of {total} were written")
+
+    with pytest.raises(OSError, match="50 of 50"):
+        label_catalog(made.store, made.estimator, None, 0.9, fail)
+    with made.store.reading() as connection:
+        outcomes = connection.execute(
+            sa.select(schema.run.c.outcome).where(schema.run.c.command == "label").order_by(schema.run.c.id)
+        ).scalars()
+        assert list(outcomes) == ["done", "failed"]
+    assert list(last_predictions(made.store)) == before
 
 
 def test_no_picture_is_read(made: Made, clusters: dict[str, list[int]]) -> None:
