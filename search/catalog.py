@@ -17,6 +17,7 @@ from birdsearch.errors import CatalogError, CatalogReadOnlyError, InvalidInputEr
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.runs import decode_mode
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.stored_views import stored_photos
 from birdsearch.indexer.model_source import ModelSource
 from birdsearch.indexer.watch import Watch
 from birdsearch.model.images.box import Box
@@ -29,7 +30,6 @@ from birdsearch.search.query.engine import Answerer, Question, check_embedding
 from birdsearch.search.query.filters import Where
 from birdsearch.search.query.hits import QueryPhoto, QueryResult
 from birdsearch.search.query.inputs import Photo, ReadPhoto, find_photo, network_input, region_of
-from birdsearch.search.query.stored import stored_photos
 from birdsearch.settings import DEFAULT_CONFIDENCE, Settings
 
 if TYPE_CHECKING:
@@ -442,8 +442,7 @@ class Catalog:
         """The catalog's embedding of a whole photo, if it has one of the model in use."""
         if record is None or found.query.photo_id is None or found.query.box is not None:
             return None
-        with self.store.reading() as connection:
-            stored = stored_photos(connection, record, [found.query.photo_id]).get(found.query.photo_id)
+        stored = stored_photos(self.store, record, [found.query.photo_id]).get(found.query.photo_id)
         return None if stored is None else stored.embedding
 
 

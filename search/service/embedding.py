@@ -27,13 +27,13 @@ from birdsearch.cores import cores
 from birdsearch.errors import CatalogError, PhotoError, StalledError
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.runs import decode_mode
+from birdsearch.indexer.catalog.stored_views import stored_by_digest
 from birdsearch.model.images.box import Box
 from birdsearch.model.images.decode import FileDigests
 from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.model.images.rereading import READING_VERSION
 from birdsearch.model.images.worker.pool import Decoded, DecodePool, DecodeTask, Failed, Verdict
 from birdsearch.search.catalog import Catalog
-from birdsearch.search.query.stored import stored_by_digest
 from birdsearch.search.service.batching import ANSWER_S, Batcher
 
 if TYPE_CHECKING:
@@ -210,8 +210,7 @@ class Embedder:
         if asked is None or asked.record is None:
             return Verdict()
         wanted = [digest for digest in (digests.picture, digests.sha256) if digest is not None]
-        with self._catalog.store.reading() as connection:
-            found = stored_by_digest(connection, asked.record, wanted)
+        found = stored_by_digest(self._catalog.store, asked.record, wanted)
         if found is None:
             return Verdict()
         asked.photo_id = found.photo_id

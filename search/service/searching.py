@@ -7,22 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
-import sqlalchemy as sa
 from fastapi import Depends, HTTPException, Request
 from numpy.typing import NDArray
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.photos import read_photos
 from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.stored_views import StoredView, stored_photos, stored_views
 from birdsearch.indexer.vectors.faiss_threads import one_thread
 from birdsearch.search.query.engine import Question
 from birdsearch.search.query.hits import LabelEvidence, QueryPhoto, QueryResult
 from birdsearch.search.query.inputs import region_of
 from birdsearch.search.query.location_privacy.coarsening import with_coarse_places
 from birdsearch.search.query.relevance_feedback import feedback
-from birdsearch.search.query.stored import StoredView, stored_photos, stored_views
 from birdsearch.search.service.batching import Batcher
 from birdsearch.search.service.embedding import PhotoFile
 from birdsearch.search.service.schemas.search import LabelRequest, SearchRequest
@@ -156,13 +155,16 @@ class Searcher:
         vector = None if request.vector is None else np.array(request.vector, np.float32)
         if request.photo_id is None and request.view_id is None and not judged:
             return _Found(vector)
-        record = self._service.store.active_model()
-        with self._service.store.reading() as connection:
-            view, path = None, b""
-            if request.photo_id is not None or request.view_id is not None:
-                view = _named(connection, record, request)
-                path = read_photos(connection, [view.photo_id])[view.photo_id].path
-            known = {} if record is None else stored_photos(connection, record, judged)
+        store = self._service.store
+        record = store.active_model()
+        view, path = None, b""
+        if request.photo_id is not None or request.view_id is not None:
+            view = _named(store, record, request)
+            photo = store.photos([view.photo_id]).get(view.photo_id)
+            if photo is None:
+                raise HTTPException(404, f"no photo {view.photo_id}")
+            path = photo.path
+        known = {} if record is None else stored_photos(store, record, judged)
         for photo_id in judged:
             if photo_id not in known:
                 raise HTTPException(404, f"no photo {photo_id}")
@@ -256,15 +258,15 @@ def _check(request: LabelRequest, upload: PhotoFile | None) -> None:
         raise InvalidInputError("box is a region of a photo; name one with photo_id, or send one")
 
 
-def _named(connection: sa.Connection, record: ModelRecord | None, request: LabelRequest) -> StoredView:
+def _named(store: CatalogStore, record: ModelRecord | None, request: LabelRequest) -> StoredView:
     """The view that a request asks about."""
     if request.view_id is not None:
-        known = {} if record is None else stored_views(connection, record, [request.view_id])
+        known = {} if record is None else stored_views(store, record, [request.view_id])
         if request.view_id not in known:
             raise HTTPException(404, f"no view {request.view_id}")
         return known[request.view_id]
     photo_id = request.photo_id or 0
-    known = {} if record is None else stored_photos(connection, record, [photo_id])
+    known = {} if record is None else stored_photos(store, record, [photo_id])
     if photo_id not in known:
         raise HTTPException(404, f"no photo {photo_id}")
     return known[photo_id]

@@ -19,8 +19,8 @@ from birdsearch.indexer.catalog.embeddings import (
     unit_vectors,
 )
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.stored_views import stored_photos, stored_views
 from birdsearch.search.query.retrieval import _top_labels
-from birdsearch.search.query.stored import stored_photos, stored_views
 
 DIM = 6
 
@@ -137,9 +137,9 @@ def test_a_flipped_bit_in_a_vector_is_noticed_wherever_vectors_are_read(
         assert stored_vectors(store, 1, [8, 9, 10])[1].tolist() == [True, False, True]
         assert unit_vectors(store, 1, [8, 9, 10])[1].tolist() == [True, False, True]
         assert set(store.embeddings(1, [8, 9, 10])) == {8, 10}
+        by_photo = stored_photos(store, record, [8, 9])
+        by_view = stored_views(store, record, [8, 9])
         with store.reading() as connection:
-            by_photo = stored_photos(connection, record, [8, 9])
-            by_view = stored_views(connection, record, [8, 9])
             assert set(_top_labels(connection, record, [8, 9])) == {8}
     for found in (by_photo, by_view):
         assert found[8].embedding is not None

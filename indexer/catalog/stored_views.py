@@ -1,4 +1,4 @@
-"""What a catalog has stored of a photo that is asked about: its embedding, so that it need not be decoded again."""
+"""Views with their stored embeddings, so that a photo of the catalog that is asked about need not be decoded."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from birdsearch.indexer.catalog.connection import cursor_of
 from birdsearch.indexer.catalog.damage import warn_of_damage
 from birdsearch.indexer.catalog.photos import rows_by_id
 from birdsearch.indexer.catalog.records import ModelRecord
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.vector_bytes import decode_vectors
 from birdsearch.model.images.box import Box
 
@@ -43,39 +44,50 @@ class StoredView:
 
 
 def stored_photos(
-    connection: sa.Connection, record: ModelRecord, photo_ids: Sequence[int]
+    store: CatalogStore, record: ModelRecord, photo_ids: Sequence[int]
 ) -> dict[int, StoredView]:
-    """The whole frames of photos, by photo id; ids that do not exist are left out."""
-    statement = f"{_COLUMNS} WHERE view.kind = 'whole' AND view.photo_id IN (*)"
-    rows = rows_by_id(connection, statement.format(model_id=record.id), photo_ids)
-    return {view.photo_id: view for view in _views(connection, record, list(rows))}
-
-
-def stored_views(
-    connection: sa.Connection, record: ModelRecord, view_ids: Sequence[int]
-) -> dict[int, StoredView]:
-    """Views by id; ids that do not exist are left out."""
-    statement = f"{_COLUMNS} WHERE view.id IN (*)"
-    rows = rows_by_id(connection, statement.format(model_id=record.id), view_ids)
-    return {view.view_id: view for view in _views(connection, record, list(rows))}
-
-
-def stored_by_digest(
-    connection: sa.Connection, record: ModelRecord, digests: Sequence[bytes]
-) -> StoredView | None:
-    """The whole frame of the photo with one of these digests, or None if the catalog has none.
+    """Return the whole frames of photos, by photo id; ids that do not exist are left out.
 
     Args:
-        connection: An open transaction.
-        record: Whose embedding.
+        store: An open catalog.
+        record: The model whose embeddings are wanted.
+        photo_ids: The ids.
+    """
+    statement = f"{_COLUMNS} WHERE view.kind = 'whole' AND view.photo_id IN (*)"
+    with store.reading() as connection:
+        rows = rows_by_id(connection, statement.format(model_id=record.id), photo_ids)
+        return {view.photo_id: view for view in _views(connection, record, list(rows))}
+
+
+def stored_views(store: CatalogStore, record: ModelRecord, view_ids: Sequence[int]) -> dict[int, StoredView]:
+    """Return views by id; ids that do not exist are left out.
+
+    Args:
+        store: An open catalog.
+        record: The model whose embeddings are wanted.
+        view_ids: The ids.
+    """
+    statement = f"{_COLUMNS} WHERE view.id IN (*)"
+    with store.reading() as connection:
+        rows = rows_by_id(connection, statement.format(model_id=record.id), view_ids)
+        return {view.view_id: view for view in _views(connection, record, list(rows))}
+
+
+def stored_by_digest(store: CatalogStore, record: ModelRecord, digests: Sequence[bytes]) -> StoredView | None:
+    """Return the whole frame of the photo with one of some digests, or None if the catalog has none.
+
+    Args:
+        store: An open catalog.
+        record: The model whose embedding is wanted.
         digests: The digest of a picture, and the SHA-256 of its file, by which photos that were indexed before
             schema 5 may be known.
     """
     marks = ", ".join("?" * len(digests))
     of_photo = f"(SELECT photo.id FROM photo WHERE photo.digest IN ({marks}))"  # noqa: S608
     statement = _COLUMNS + "WHERE view.kind = 'whole' AND view.photo_id IN " + of_photo
-    rows = cursor_of(connection).execute(statement.format(model_id=record.id), digests)
-    return next(iter(_views(connection, record, rows.fetchall())), None)
+    with store.reading() as connection:
+        rows = cursor_of(connection).execute(statement.format(model_id=record.id), digests)
+        return next(iter(_views(connection, record, rows.fetchall())), None)
 
 
 def _views(
