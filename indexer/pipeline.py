@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Protocol
 from birdsearch.errors import CatalogError, ModelMismatchError
 from birdsearch.indexer.catalog.embeddings import drop_damaged_vectors
 from birdsearch.indexer.catalog.records import ModelRecord
-from birdsearch.indexer.catalog.roots import absent_roots, refuse_emptied, resolve_roots
+from birdsearch.indexer.catalog.roots import absent_roots, resolve_roots
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.model_source import LoadingModel, ModelSource
 from birdsearch.indexer.options import IndexOptions
-from birdsearch.indexer.plan import Plan, make_plan
+from birdsearch.indexer.plan import Plan, make_plan, refuse_emptied
 from birdsearch.indexer.stages import IndexTimings, Stages, StagesClock
 from birdsearch.indexer.vectors.index import VectorIndex
 from birdsearch.indexer.watch import Watch

@@ -15,12 +15,12 @@ from birdsearch.display_path import display_path
 from birdsearch.errors import MissingFilesError
 from birdsearch.indexer.catalog.connection import cursor_of
 from birdsearch.indexer.catalog.records import FileTask, FoundFile
-from birdsearch.indexer.catalog.roots import Scope, register_roots
+from birdsearch.indexer.catalog.roots import Scope, count_live_files, has_live_files, register_roots
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.crawl import CrawlProblem, IgnoredFile, crawl
 from birdsearch.model.images.rereading import is_current
 
-__all__ = ["IdSet", "Plan", "Unseen", "is_most", "make_plan", "most_is_gone"]
+__all__ = ["IdSet", "Plan", "Unseen", "is_most", "make_plan", "most_is_gone", "refuse_emptied"]
 
 # Tasks beyond this many bytes wait in a temporary file, so that memory does not grow with the archive.
 _SPOOL_BYTES = 32 << 20
@@ -201,6 +201,25 @@ def most_is_gone(scope: Scope, gone: int, live: int) -> MissingFilesError:
         f"{display_path(scope.path)}: {gone} of {live} indexed files are gone; nothing was marked missing. If a "
         "disk is not mounted, mount it; if they were deleted, run again with --confirm-missing"
     )
+
+
+def refuse_emptied(store: CatalogStore, roots: Sequence[bytes]) -> None:
+    """Refuse folders that hold no picture at all where the catalog knows some: an unmounted disk.
+
+    Args:
+        store: An open catalog; nothing is written.
+        roots: Real absolute paths.
+
+    Raises:
+        MissingFilesError: Names the folder and how many files are known in it.
+    """
+    for path in roots:
+        if has_live_files(store, path) and all(isinstance(item, IgnoredFile) for item in crawl(path)):
+            raise MissingFilesError(
+                f"{display_path(path)}: the folder is empty, and the catalog knows {count_live_files(store, path)} "
+                "files in it; nothing was changed. If a disk is not mounted, mount it; if they were deleted, run "
+                "again with --confirm-missing"
+            )
 
 
 def is_most(gone: int, live: int) -> bool:

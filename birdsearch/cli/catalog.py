@@ -150,7 +150,7 @@ def check(catalog: Path, files: bool, fmt: str) -> None:
 
     from birdsearch.indexer.catalog.connection import sqlite_note
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.indexer.catalog.verify import check_catalog
+    from birdsearch.indexer.verify import check_catalog
 
     _say_sqlite(sqlite_note())
     bar: tqdm[None] = tqdm(desc="checking", unit=" items", disable=not sys.stderr.isatty(), leave=False)
@@ -183,7 +183,7 @@ def _advance(bar: tqdm[None], done: int) -> None:
 def rebuild(catalog: Path) -> None:
     """Make the vector index anew from the stored vectors; drop vectors that are damaged."""
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.indexer.catalog.verify import rebuild_catalog
+    from birdsearch.indexer.verify import rebuild_catalog
 
     with CatalogStore.open(catalog, "write", purpose="birdsearch rebuild") as store:
         report = rebuild_catalog(store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -15,7 +15,16 @@ from birdsearch.indexer.catalog.reach import PlacedFile, Reach
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
 from birdsearch.model.images.rendering import PLAIN
 
-__all__ = ["FileAtPath", "LiveFile", "PhotoContent", "files_at", "find_content", "live_files", "live_paths"]
+__all__ = [
+    "FileAtPath",
+    "LiveFile",
+    "PhotoContent",
+    "files_at",
+    "find_content",
+    "first_folders",
+    "live_files",
+    "live_paths",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +166,19 @@ def files_at(store: CatalogStore, paths: Iterable[bytes]) -> dict[bytes, FileAtP
                     if name not in found or found[name].photo_id is None:
                         found[name] = FileAtPath(row.photo_id, row.reason or "")
     return found
+
+
+def first_folders(store: CatalogStore, photo_ids: Sequence[int]) -> dict[int, bytes]:
+    """Return the folder of the first path of photos, by photo id; photos without a file are left out."""
+    file, root = schema.file.c, schema.root.c
+    first: dict[int, bytes] = {}
+    with store.reading() as connection:
+        for ids in chunks(photo_ids):
+            for row in connection.execute(
+                sa.select(file.photo_id, root.path.label("root"), file.path)
+                .join(schema.root, root.id == file.root_id)
+                .where(file.photo_id.in_(ids))
+            ):
+                path = os.path.join(row.root, row.path)  # noqa: PTH118 bytes
+                first[row.photo_id] = min(first.get(row.photo_id, path), path)
+    return {photo_id: os.path.dirname(path) for photo_id, path in first.items()}  # noqa: PTH120

@@ -16,13 +16,13 @@ from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.live import live_file
 from birdsearch.indexer.catalog.reach import is_there
 from birdsearch.indexer.catalog.store import CatalogStore, now
-from birdsearch.indexer.crawl import IgnoredFile, crawl
 
 __all__ = [
     "RootState",
     "Scope",
     "absent_roots",
-    "refuse_emptied",
+    "count_live_files",
+    "has_live_files",
     "register_roots",
     "resolve_roots",
     "root_states",
@@ -64,40 +64,34 @@ def resolve_roots(folders: Sequence[str | os.PathLike[str]], *, allow_missing: b
     return list(roots)
 
 
-def refuse_emptied(store: CatalogStore, roots: Sequence[bytes]) -> None:
-    """Refuse folders that hold no picture at all where the catalog knows some: an unmounted disk.
+def has_live_files(store: CatalogStore, path: bytes) -> bool:
+    """Return whether the catalog holds files in a folder as there.
 
     Args:
-        store: An open catalog; nothing is written.
-        roots: Real absolute paths.
-
-    Raises:
-        MissingFilesError: Names the folder and how many files are known in it.
+        store: An open catalog.
+        path: Real absolute path of the folder, which may be a root, in one, or hold some.
     """
-    for path in roots:
-        _refuse_if_emptied(store, path)
+    with store.reading() as connection:
+        known = sa.select(schema.file.c.id).where(_live_files_in(connection, path))
+        return connection.execute(known.limit(1)).first() is not None
 
 
-def _refuse_if_emptied(store: CatalogStore, path: bytes) -> None:
+def count_live_files(store: CatalogStore, path: bytes) -> int:
+    """Return how many files in a folder the catalog holds as there; see `has_live_files`."""
+    with store.reading() as connection:
+        known = sa.select(sa.func.count()).where(_live_files_in(connection, path))
+        return int(connection.execute(known).scalar_one())
+
+
+def _live_files_in(connection: sa.Connection, path: bytes) -> sa.ColumnElement[bool]:
     file = schema.file.c
-    places: list[sa.ColumnElement[bool]] = []
-    with store.reading() as connection:
-        for row in connection.execute(sa.select(schema.root)):
-            if _contains(path, row.path):
-                places.append(file.root_id == row.id)
-            elif _contains(row.path, path):
-                places.append(sa.and_(file.root_id == row.id, _starts_with(_below(row.path, path))))
-        known = sa.and_(live_file, sa.or_(sa.false(), *places))
-        if connection.execute(sa.select(file.id).where(known).limit(1)).first() is None:
-            return
-    if any(not isinstance(item, IgnoredFile) for item in crawl(path)):
-        return
-    with store.reading() as connection:
-        count = connection.execute(sa.select(sa.func.count()).where(known)).scalar_one()
-    raise MissingFilesError(
-        f"{display_path(path)}: the folder is empty, and the catalog knows {count} files in it; nothing was "
-        "changed. If a disk is not mounted, mount it; if they were deleted, run again with --confirm-missing"
-    )
+    within: list[sa.ColumnElement[bool]] = []
+    for row in connection.execute(sa.select(schema.root)):
+        if _contains(path, row.path):
+            within.append(file.root_id == row.id)
+        elif _contains(row.path, path):
+            within.append(sa.and_(file.root_id == row.id, _starts_with(_below(row.path, path))))
+    return sa.and_(live_file, sa.or_(sa.false(), *within))
 
 
 def _starts_with(prefix: bytes) -> sa.ColumnElement[bool]:

@@ -1,26 +1,22 @@
-"""Verification: is the catalog what it says it is."""
+"""Verification of the database, the stored vectors and the indexed files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import sqlalchemy as sa
 
 from birdsearch.display_path import display_path
-from birdsearch.errors import CatalogError
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.embeddings import drop_damaged_vectors
 from birdsearch.indexer.catalog.photos import read_photos, read_views
 from birdsearch.indexer.catalog.soundness import database_faults, schema_faults
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.vector_bytes import vector_fault
-from birdsearch.indexer.vectors.index import VectorIndex
 from birdsearch.model.images.digest import is_file
 
-__all__ = ["CheckReport", "Problem", "RebuildReport", "check_catalog", "rebuild_catalog"]
+__all__ = ["Problem", "database_problems", "file_problems", "vector_problems"]
 
 _CHANGED = "a byte of it changed on the disk: its two copies in the catalog differ"
 _RESTORE = "restore the catalog from a backup, or move it away and index again"
@@ -41,75 +37,8 @@ class Problem:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """What was verified, and what was found.
-
-    Attributes:
-        vectors: Stored vectors that were verified by checksum.
-        files: Files whose content was hashed; 0 unless asked for.
-        problems: Everything that is wrong; empty is good.
-    """
-
-    vectors: int
-    files: int
-    problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RebuildReport:
-    """What a rebuild did.
-
-    Attributes:
-        vectors: Vectors in the new vector index.
-        dropped: Photos, path and id, whose stored vector was damaged; the next index run embeds them again.
-    """
-
-    vectors: int
-    dropped: tuple[str, ...]
-
-
-def check_catalog(
-    store: CatalogStore, *, files: bool = False, progress: Callable[[int], None] | None = None
-) -> CheckReport:
-    """Verify the database, every stored vector, the vector index and, on request, every file.
-
-    Args:
-        store: An open catalog; reading is enough.
-        files: Read every present file again and compare its hash.
-        progress: Told the number of vectors and files verified so far.
-
-    Returns:
-        The report. Nothing is changed.
-    """
-    problems = list(_database_problems(store))
-    vectors, hashed = 0, 0
-    damaged: set[int] = set()
-    try:
-        for view_id, problem in _vector_problems(store):
-            vectors += 1
-            if problem is not None:
-                damaged.add(view_id)
-                problems.append(problem)
-            if progress is not None:
-                progress(vectors)
-        problems += _index_problems(store, damaged)
-        if files:
-            for problem in _file_problems(store):
-                hashed += 1
-                if problem is not None:
-                    problems.append(problem)
-                if progress is not None:
-                    progress(vectors + hashed)
-    except CatalogError as error:
-        # What is already known to be damaged is told, though it keeps the rest from being verified.
-        if not problems:
-            raise
-        problems.append(Problem("database", store.database_path.name, f"the rest was not verified: {error}"))
-    return CheckReport(vectors=vectors, files=hashed, problems=tuple(problems))
-
-
-def _database_problems(store: CatalogStore) -> Iterator[Problem]:
+def database_problems(store: CatalogStore) -> Iterator[Problem]:
+    """Yield what is wrong with the database: its pages, its second copies, its schema and its references."""
     name = store.database_path.name
     with store.reading() as connection:
         for fault in database_faults(connection):
@@ -144,8 +73,8 @@ def _named(connection: sa.Connection, table: str, row_id: int) -> str:
     return where if photo is None else f"{display_path(photo.path)} (photo {photo.id}), {where}"
 
 
-def _vector_problems(store: CatalogStore) -> Iterator[tuple[int, Problem | None]]:
-    """One item a stored vector: its view, and what is wrong with it, or None."""
+def vector_problems(store: CatalogStore) -> Iterator[tuple[int, Problem | None]]:
+    """Yield for each stored vector its view, and what is wrong with it, or None."""
     embedding, view, model = schema.embedding.c, schema.view.c, schema.model.c
     with store.reading() as connection:
         for row in connection.execute(
@@ -167,35 +96,8 @@ def _vector_problems(store: CatalogStore) -> Iterator[tuple[int, Problem | None]
             yield row.view_id, Problem("vector", where, f"{wrong}; {mend}")
 
 
-def _index_problems(store: CatalogStore, damaged: set[int]) -> list[Problem]:
-    """What is wrong with the vector index; views whose stored vector is damaged are told by that alone."""
-    model = store.active_model()
-    if model is None:
-        return []
-    followed = VectorIndex.open(store, model.id, model.embedding_size)
-    followed.verify()
-    followed.remove(np.array(sorted(damaged), np.int64))
-    problems = [Problem("index", "vectors", warning) for warning in followed.warnings]
-    truth = VectorIndex.build(store, model.id, model.embedding_size)
-    truth.remove(np.array(sorted(damaged), np.int64))
-    ids, true_ids = followed.view_ids, truth.view_ids
-    if set(ids.tolist()) != set(true_ids.tolist()):
-        problems.append(
-            Problem(
-                "index",
-                "vectors",
-                f"holds {len(ids)} views and the catalog {len(true_ids)}, or others; `birdsearch rebuild` mends it",
-            )
-        )
-    elif not np.array_equal(followed.vectors[np.argsort(ids)], truth.vectors[np.argsort(true_ids)]):
-        problems.append(
-            Problem("index", "vectors", "differs from the stored vectors; `birdsearch rebuild` mends it")
-        )
-    return problems
-
-
-def _file_problems(store: CatalogStore) -> Iterator[Problem | None]:
-    """One item a file that is held to be there: what is wrong with it, or None."""
+def file_problems(store: CatalogStore) -> Iterator[Problem | None]:
+    """Read each present file; yield what is wrong with it, or None."""
     file, photo, root = schema.file.c, schema.photo.c, schema.root.c
     with store.reading() as connection:
         for row in connection.execute(
@@ -223,25 +125,3 @@ def _file_problems(store: CatalogStore) -> Iterator[Problem | None]:
                 yield Problem(
                     "file", display_path(path), "its content changed since it was indexed; index again"
                 )
-
-
-def rebuild_catalog(store: CatalogStore) -> RebuildReport:
-    """Drop damaged vectors and make the vector index of the model in use anew from the stored ones.
-
-    Args:
-        store: A catalog open for writing.
-
-    Returns:
-        What was done.
-
-    Raises:
-        CatalogError: The catalog or the vector index could not be written.
-    """
-    dropped = drop_damaged_vectors(store)
-    active = store.active_model()
-    count = 0
-    if active is not None:
-        vectors = VectorIndex.build(store, active.id, active.embedding_size)
-        vectors.save(store)
-        count = len(vectors)
-    return RebuildReport(vectors=count, dropped=dropped)

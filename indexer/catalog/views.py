@@ -16,9 +16,11 @@ from birdsearch.indexer.catalog.records import PhotoRecord
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
 
 __all__ = [
+    "Capture",
     "Taken",
     "ViewTimes",
     "photos_of_views",
+    "view_captures",
     "view_facts",
     "view_times",
     "views_of_photos",
@@ -59,6 +61,41 @@ class ViewTimes:
     times: NDArray[np.datetime64]
     hashes: NDArray[np.uint64]
     has_hash: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """How the photo of a view was taken, and its hash.
+
+    Attributes:
+        photo_id: The photo.
+        camera: Make and model, or None.
+        serial: Serial number, or None.
+        captured_at: Local wall-clock time, ISO 8601 without zone, or None.
+        phash: Perceptual hash of 8 bytes, or None.
+    """
+
+    photo_id: int
+    camera: str | None
+    serial: str | None
+    captured_at: str | None
+    phash: bytes | None
+
+
+def view_captures(store: CatalogStore, view_ids: Sequence[int]) -> dict[int, Capture]:
+    """Return how the photos of views were taken, by view id; ids that do not exist are left out."""
+    view, photo = schema.view.c, schema.photo.c
+    columns = (photo.camera, photo.serial, photo.captured_at, photo.phash)
+    found: dict[int, Capture] = {}
+    with store.reading() as connection:
+        for ids in chunks(view_ids):
+            rows = connection.execute(
+                sa.select(view.id, view.photo_id, *columns)
+                .join(schema.photo, photo.id == view.photo_id)
+                .where(view.id.in_(ids))
+            )
+            found.update((view_id, Capture(*capture)) for view_id, *capture in rows)
+    return found
 
 
 def view_times(store: CatalogStore) -> ViewTimes:

@@ -21,13 +21,17 @@ import json
 
 import faiss
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogReadOnlyError, InvalidInputError
 from birdsearch.files import write_whole
-from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.store import CatalogStore, now
+from birdsearch.indexer.catalog.refinements import (
+    Refinement,
+    find_refinement,
+    newest_refinement,
+    register_refinement,
+)
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.vectors.index import VectorIndex, normalised
 from birdsearch.search.query.background import above_background, background_cosine
 from birdsearch.search.query.knn_graph import knn_graph
@@ -71,10 +75,10 @@ def expand(
     moved = np.empty(queries.shape, np.float32)
     for start in range(0, len(queries), _ROWS):
         rows = slice(start, start + _ROWS)
-        cosines, places = faiss.knn(
+        cosines, neighbours = faiss.knn(
             np.ascontiguousarray(queries[rows]), unit, min(k, len(unit)), metric=faiss.METRIC_INNER_PRODUCT
         )
-        moved[rows] = _moved(queries[rows], unit, places, cosines, background, alpha)
+        moved[rows] = _moved(queries[rows], unit, neighbours, cosines, background, alpha)
     return moved
 
 
@@ -86,16 +90,16 @@ def _check(k: int, alpha: float) -> None:
 def _moved(
     queries: NDArray[np.float32],
     unit: NDArray[np.float32],
-    places: NDArray[np.int64],
+    neighbours: NDArray[np.int64],
     cosines: NDArray[np.float32],
     background: float,
     alpha: float,
 ) -> NDArray[np.float32]:
-    """Queries (Q, C) moved towards `unit[places]`, (Q, k); nothing is at place -1."""
+    """Return queries (Q, C) moved towards `unit[neighbours]`, (Q, k); -1 is no neighbour."""
     weights = np.clip(above_background(cosines, background), 0.0, None) ** alpha
-    weights[places < 0] = 0.0
+    weights[neighbours < 0] = 0.0
     # (B, 1, k) @ (B, k, C) -> (B, C)
-    mean = np.einsum("bk,bkc->bc", weights, unit[places].astype(np.float64))
+    mean = np.einsum("bk,bkc->bc", weights, unit[neighbours].astype(np.float64))
     return normalised((queries.astype(np.float64) + mean).astype(np.float32))
 
 
@@ -154,7 +158,7 @@ class RefinedVectors:
             store: An open catalog; reading is enough.
             plain: Its vectors, caught up.
         """
-        # First, since views move to other places where damage is found.
+        # First, since views get other positions where damage is found.
         plain.verify()
         stored = _read(store, plain)
         if stored is not None:
@@ -185,16 +189,7 @@ def _parameters() -> str:
 
 
 def _read(store: CatalogStore, plain: VectorIndex) -> NDArray[np.float32] | None:
-    table = schema.refinement.c
-    with store.reading() as connection:
-        row = connection.execute(
-            sa.select(schema.refinement)
-            .where(
-                table.model_id == plain.model_id, table.seq == plain.seq, table.parameters == _parameters()
-            )
-            .order_by(table.generation.desc())
-            .limit(1)
-        ).first()
+    row = find_refinement(store, plain.model_id, plain.seq, _parameters())
     if row is None:
         return None
     try:
@@ -213,39 +208,25 @@ def _read(store: CatalogStore, plain: VectorIndex) -> NDArray[np.float32] | None
 
 
 def _save(store: CatalogStore, plain: VectorIndex, vectors: NDArray[np.float32]) -> None:
-    table = schema.refinement.c
     folder = store.path / _FOLDER
     folder.mkdir(exist_ok=True)
     buffer = io.BytesIO()
     np.savez(buffer, view_ids=plain.view_ids, vectors=vectors)
     content = buffer.getvalue()
-    with store.reading() as connection:
-        newest = connection.execute(
-            sa.select(sa.func.max(table.generation)).where(table.model_id == plain.model_id)
-        ).scalar_one()
-    generation = (newest or 0) + 1
+    generation = newest_refinement(store, plain.model_id) + 1
     path = folder / f"model{plain.model_id}-{generation:06d}.npz"
     write_whole(path, content, sync=True)
-    with store.writing() as connection:
-        connection.execute(
-            sa.insert(schema.refinement).values(
-                model_id=plain.model_id,
-                generation=generation,
-                seq=plain.seq,
-                n=len(plain),
-                dim=plain.dim,
-                parameters=_parameters(),
-                sha256=hashlib.sha256(content).hexdigest(),
-                file=path.name,
-                created_at=now(),
-            )
-        )
-        connection.execute(
-            sa.delete(schema.refinement).where(
-                table.model_id == plain.model_id, table.generation < generation - 1
-            )
-        )
-        kept = set(connection.execute(sa.select(table.file)).scalars())
+    refinement = Refinement(
+        model_id=plain.model_id,
+        generation=generation,
+        seq=plain.seq,
+        count=len(plain),
+        dim=plain.dim,
+        parameters=_parameters(),
+        sha256=hashlib.sha256(content).hexdigest(),
+        file=path.name,
+    )
+    kept = register_refinement(store, refinement)
     for stale in folder.iterdir():
         if stale.name not in kept:
             stale.unlink(missing_ok=True)

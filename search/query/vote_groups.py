@@ -9,19 +9,17 @@ two cannot both be avoided, the rules here join.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.embeddings import normalised, unit_vectors
-from birdsearch.indexer.catalog.store import CatalogStore, chunks
+from birdsearch.indexer.catalog.files import first_folders
+from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.views import view_captures
 
 __all__ = [
     "MIRROR",
@@ -37,7 +35,7 @@ __all__ = [
 ]
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-"""Places of the left and of the right hashes, and how many bits differ."""
+"""Indices of the left and of the right hashes, and how many bits differ."""
 
 _BANDS, _BAND_BITS = 4, 16
 _MOST_BITS = 16
@@ -107,18 +105,18 @@ class Kinship:
     groups: NDArray[np.int64]
 
     def first_of(self, names: Sequence[object]) -> NDArray[np.int64]:
-        """One place for each picture and name, rising: what copies are said to be counts once.
+        """Return one index for each picture and name, rising: what copies are said to be counts once.
 
         Args:
             names: N names. Copies that bear different ones, as photos of two birds do, count once for each.
 
         Returns:
-            (W,) int64, the first place of each.
+            (W,) int64, the first index of each.
         """
         pairs = zip(self.pictures.tolist(), names, strict=True)
         first: dict[tuple[int, object], int] = {}
-        for place, pair in enumerate(pairs):
-            first.setdefault(pair, place)
+        for index, pair in enumerate(pairs):
+            first.setdefault(pair, index)
         return np.array(sorted(first.values()), dtype=np.int64)
 
 
@@ -162,60 +160,35 @@ def kinship(
         InvalidInputError: A view is not in the catalog.
     """
     asked = np.asarray(view_ids, dtype=np.int64)
-    wanted, places = np.unique(asked, return_inverse=True)
-    view, photo = schema.view.c, schema.photo.c
-    columns = (photo.camera, photo.serial, photo.captured_at, photo.phash)
-    photo_of: dict[int, int] = {}
-    known: dict[int, Any] = {}
-    with store.reading() as connection:
-        for ids in chunks(wanted.tolist()):
-            for row in connection.execute(
-                sa.select(view.id, view.photo_id, *columns)
-                .join(schema.photo, photo.id == view.photo_id)
-                .where(view.id.in_(ids))
-            ):
-                photo_of[row.id] = row.photo_id
-                known[row.photo_id] = row
-    if len(photo_of) < len(wanted):
-        absent = [view_id for view_id in wanted.tolist() if view_id not in photo_of]
+    wanted, inverse = np.unique(asked, return_inverse=True)
+    captures = view_captures(store, wanted.tolist())
+    if len(captures) < len(wanted):
+        absent = [view_id for view_id in wanted.tolist() if view_id not in captures]
         few = ", ".join(str(view_id) for view_id in absent[:5])
         raise InvalidInputError(f"{len(absent)} of {len(wanted)} views are not in the catalog, such as {few}")
+    known = {capture.photo_id: capture for capture in captures.values()}
     photo_ids = sorted(known)
     rows = [known[photo_id] for photo_id in photo_ids]
+    without_camera = [row.photo_id for row in rows if row.camera is None and row.captured_at]
+    folders = first_folders(store, without_camera)
     pictures, groups = _pictures_and_groups(
         [None if row.camera is None else f"{row.camera}\n{row.serial or ''}" for row in rows],
-        _folders(store, [row.photo_id for row in rows if row.camera is None and row.captured_at], photo_ids),
+        [folders.get(photo_id) for photo_id in photo_ids],
         np.array([row.captured_at or "NaT" for row in rows], dtype="datetime64[us]"),
         [row.phash for row in rows],
         _unit_vectors(store, model_id, photo_ids, vectors or {}),
         rules,
     )
-    place = {photo_id: index for index, photo_id in enumerate(photo_ids)}
-    photo_places = [place[photo_of[view_id]] for view_id in wanted.tolist()]
+    row_of = {photo_id: row for row, photo_id in enumerate(photo_ids)}
+    photo_rows = [row_of[captures[view_id].photo_id] for view_id in wanted.tolist()]
 
     def named(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        of_view = labels[photo_places]
+        of_view = labels[photo_rows]
         smallest = np.full(len(photo_ids), np.iinfo(np.int64).max)
         np.minimum.at(smallest, of_view, wanted)
-        return np.asarray(smallest[of_view][places], dtype=np.int64)
+        return np.asarray(smallest[of_view][inverse], dtype=np.int64)
 
     return Kinship(named(pictures), named(groups))
-
-
-def _folders(store: CatalogStore, wanted: Sequence[int], photo_ids: Sequence[int]) -> list[bytes | None]:
-    """The folder of the first path of each photo that is wanted."""
-    file, root = schema.file.c, schema.root.c
-    first: dict[int, bytes] = {}
-    with store.reading() as connection:
-        for ids in chunks(wanted):
-            for row in connection.execute(
-                sa.select(file.photo_id, root.path.label("root"), file.path)
-                .join(schema.root, root.id == file.root_id)
-                .where(file.photo_id.in_(ids))
-            ):
-                path = os.path.join(row.root, row.path)  # noqa: PTH118 paths are bytes
-                first[row.photo_id] = min(first.get(row.photo_id, path), path)
-    return [os.path.dirname(first[each]) if each in first else None for each in photo_ids]  # noqa: PTH120
 
 
 def _unit_vectors(
@@ -267,7 +240,7 @@ def groups_of(
         rules: When photos belong together.
 
     Returns:
-        (P,) int64, for each photo the place of the first of its group. Photos that belong with no other are a
+        (P,) int64, for each photo the index of the first of its group. Photos that belong with no other are a
         group each.
 
     Raises:
@@ -284,7 +257,7 @@ def _pictures_and_groups(
     unit: NDArray[np.float32],
     rules: GroupRules,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(P,) int64 each, for each photo the place of the first of its picture, and of its group."""
+    """(P,) int64 each, for each photo the index of the first of its picture, and of its group."""
     count = len(cameras)
     if not len(folders) == len(times) == len(phashes) == len(unit) == count:
         raise InvalidInputError(
@@ -371,7 +344,7 @@ def _hash_pairs(
 
 
 Band = tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]
-"""Places of hashes in the order of one band of their bits, these hashes, and where each value begins."""
+"""Indices of hashes in the order of one band of their bits, these hashes, and where each value begins."""
 
 
 def hash_bands(hashes: NDArray[np.uint64]) -> tuple[Band, ...]:
@@ -406,7 +379,7 @@ def near_hashes(
         bands: What `hash_bands` gave for `right`, if it was kept.
 
     Yields:
-        Places in `left`, places in `right`, differing bits: (n,) int64 each. A pair that is near in several
+        Indices in `left`, indices in `right`, differing bits: (n,) int64 each. A pair that is near in several
         bands comes several times.
     """
     if not len(left) or not len(right):
@@ -415,8 +388,8 @@ def near_hashes(
     for band, (order, sorted_right, starts) in enumerate(hash_bands(right) if bands is None else bands):
         wanted = _band(left, band)
         for flips in range(radius + (band <= rest)):
-            for places in itertools.combinations(range(_BAND_BITS), flips):
-                key = wanted ^ sum(1 << place for place in places)
+            for flipped in itertools.combinations(range(_BAND_BITS), flips):
+                key = wanted ^ sum(1 << bit for bit in flipped)
                 for i, j in _expanded(np.arange(len(left)), starts[key], starts[key + 1]):
                     differing = differing_bits(left[i], sorted_right[j])
                     near = differing <= bits

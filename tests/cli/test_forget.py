@@ -25,8 +25,8 @@ from birdsearch.indexer.catalog.annotations import history, labels_in_force, rec
 from birdsearch.indexer.catalog.copies import read_distinct_pairs
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
-from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.indexer.vectors.index import VectorIndex
+from birdsearch.indexer.verify import check_catalog
 from birdsearch.search.dedup.distinct import reject
 
 if TYPE_CHECKING:

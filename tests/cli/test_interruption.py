@@ -67,7 +67,7 @@ def _interrupt(
         ("label", ("birdsearch.search.labels.predict", "predict"), "those of the last whole run stay"),
         ("dedup", ("birdsearch.search.dedup.find", "find_copies"), "the next run goes on"),
         ("sightings", ("birdsearch.search.sightings.find", "find_sightings"), "the last whole run stay"),
-        ("check", ("birdsearch.indexer.catalog.verify", "check_catalog"), "nothing is lost"),
+        ("check", ("birdsearch.indexer.verify", "check_catalog"), "nothing is lost"),
     ],
 )
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

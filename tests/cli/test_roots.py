@@ -26,7 +26,7 @@ from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labels_in_force, record
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
-from birdsearch.indexer.catalog.verify import check_catalog
+from birdsearch.indexer.verify import check_catalog
 
 if TYPE_CHECKING:
     from birdsearch.model.inference import Model

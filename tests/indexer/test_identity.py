@@ -15,9 +15,9 @@ from PIL import Image
 
 from birdsearch.indexer.catalog.annotations import labels_in_force, record
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.indexer.options import IndexOptions
 from birdsearch.indexer.pipeline import IndexSummary, index_archive
+from birdsearch.indexer.verify import check_catalog
 from birdsearch.model.taxonomy import Taxon
 
 if TYPE_CHECKING:

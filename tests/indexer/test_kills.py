@@ -19,8 +19,8 @@ import pytest
 
 from birdsearch.indexer.catalog.connection import DATABASE_NAME
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.indexer.vectors.index import VectorIndex
+from birdsearch.indexer.verify import check_catalog
 from tests.soak import repeats
 
 KILLS = repeats(12, 300)

@@ -23,11 +23,11 @@ from birdsearch.indexer import stages
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.runs import vector_settings
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.indexer.model_source import ModelSource
 from birdsearch.indexer.options import IndexOptions
 from birdsearch.indexer.pipeline import IndexSummary, index_archive
 from birdsearch.indexer.vectors.index import VectorIndex, normalised
+from birdsearch.indexer.verify import check_catalog
 
 if TYPE_CHECKING:
     from birdsearch.model.inference import Model

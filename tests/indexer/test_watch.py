@@ -15,10 +15,10 @@ import pytest
 from birdsearch.errors import InvalidInputError, StalledError
 from birdsearch.indexer import pipeline, plan
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.indexer.in_flight import Claims
 from birdsearch.indexer.options import IndexOptions
 from birdsearch.indexer.pipeline import index_archive
+from birdsearch.indexer.verify import check_catalog
 from birdsearch.indexer.watch import Watch
 from birdsearch.indexer.writer import CatalogWriter
 from birdsearch.model import Model

@@ -28,9 +28,9 @@ from birdsearch.indexer.catalog.annotations import (
 )
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import catalog_taxonomy, new_taxon
-from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.indexer.options import IndexOptions
 from birdsearch.indexer.pipeline import index_archive
+from birdsearch.indexer.verify import check_catalog
 from birdsearch.model.taxonomy import Taxon, Taxonomy
 
 if TYPE_CHECKING:

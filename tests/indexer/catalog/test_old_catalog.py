@@ -21,9 +21,9 @@ from birdsearch.errors import CatalogError, OldCatalogError
 from birdsearch.indexer.catalog.annotations import history
 from birdsearch.indexer.catalog.lock import JOB_LOCK, WriterLock
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.indexer.options import IndexOptions
 from birdsearch.indexer.pipeline import IndexSummary, index_archive
+from birdsearch.indexer.verify import check_catalog
 from birdsearch.model import load_model
 from birdsearch.model.checkpoint import save_checkpoint
 from birdsearch.model.config import RgbStats, variant

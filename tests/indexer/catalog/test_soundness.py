@@ -22,7 +22,7 @@ from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.deployments import read_deployments
 from birdsearch.indexer.catalog.probes import probe_in_use
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.catalog.verify import check_catalog
+from birdsearch.indexer.verify import check_catalog
 from birdsearch.search.labels.calibration import Calibration, load_calibration
 from tests.soak import repeats
 

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from birdsearch.errors import CatalogError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.catalog.verify import check_catalog, rebuild_catalog
 from birdsearch.indexer.vectors.build import training_rows, write_index
 from birdsearch.indexer.vectors.index import VectorIndex, normalised
 from birdsearch.indexer.vectors.nprobe import Effort
+from birdsearch.indexer.verify import check_catalog, rebuild_catalog
 from birdsearch.search.query.knn import nearest
 
 DIM = 8

@@ -26,9 +26,9 @@ from birdsearch.indexer.catalog.annotations import labels_in_force, record
 from birdsearch.indexer.catalog.outcomes import EmbeddedFile
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
-from birdsearch.indexer.catalog.verify import check_catalog
 from birdsearch.indexer.plan import Plan, make_plan
 from birdsearch.indexer.vectors.index import VectorIndex
+from birdsearch.indexer.verify import check_catalog
 from birdsearch.indexer.writer import CatalogWriter
 from birdsearch.model.images.decode import decode_photo, digest_file
 from birdsearch.search.dedup.distinct import reject
