@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterable
-from typing import Any, get_args, get_type_hints
+from collections.abc import Iterator
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
@@ -71,10 +70,9 @@ def _described(app: FastAPI) -> dict[str, Any]:
     schemas.update(TypeAdapter.json_schemas(apart, ref_template=_REF)[1]["$defs"])
     for name in _FOREIGN:
         schemas.pop(name, None)
-    answers = (route.response_model for route in app.routes if isinstance(route, APIRoute))
-    records = _records_of([Problem, *answers])
-    for record in records:
-        _describe_record(schemas[record.__name__], record)
+    for record in _records(Record):
+        if record.__name__ in schemas:
+            _describe_record(schemas[record.__name__], record)
     schemas["Box"] = _BOX
     for operations in described["paths"].values():
         for operation in operations.values():
@@ -98,29 +96,25 @@ def _tell_problems(responses: dict[str, Any]) -> None:
         }
 
 
-def _records_of(kinds: Iterable[Any]) -> set[type[Record]]:
-    """Return the records among some types, and those that they hold."""
-    found: set[type[Record]] = set()
-    waiting = list(kinds)
-    while waiting:
-        kind = waiting.pop()
-        waiting += get_args(kind)
-        if isinstance(kind, type) and issubclass(kind, Record) and kind not in found:
-            found.add(kind)
-            waiting += get_type_hints(kind).values()
-    return found
+def _records(base: type[Record]) -> Iterator[type[Record]]:
+    """Yield all records, those that extend another one as well."""
+    for record in base.__subclasses__():
+        yield record
+        yield from _records(record)
 
 
 def _describe_record(schema: dict[str, Any], record: type[Record]) -> None:
     """Describe a record by its docstring, and say that every answer has all of its fields and no more."""
-    about, _, attributes = inspect.cleandoc(record.__doc__ or "").partition("\n\nAttributes:\n")
-    schema["description"] = about
-    schema["additionalProperties"] = False
-    names = {each.name: each.metadata.get("alias", each.name) for each in dataclasses.fields(record)}
-    optional = {each.name for each in dataclasses.fields(record) if "exclude_if" in each.metadata}
-    schema["required"] = [
-        name for own, name in names.items() if name in schema["properties"] and own not in optional
-    ]
-    for own, text in _ATTRIBUTE.findall(attributes):
-        if names[own] in schema["properties"]:
-            schema["properties"][names[own]]["description"] = " ".join(text.split())
+    properties = schema["properties"]
+    texts: dict[str, str] = {}
+    for kind in reversed(record.__mro__):
+        about, _, attributes = inspect.cleandoc(kind.__doc__ or "").partition("\n\nAttributes:\n")
+        texts |= dict(_ATTRIBUTE.findall(attributes))
+    schema["description"], schema["additionalProperties"], schema["required"] = about, False, []
+    for each in dataclasses.fields(record):
+        name = each.metadata.get("alias", each.name)
+        if name in properties:
+            if "exclude_if" not in each.metadata:
+                schema["required"].append(name)
+            if each.name in texts:
+                properties[name]["description"] = " ".join(texts[each.name].split())

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import requests
 from hypothesis import HealthCheck, given, seed, settings
 
+from birdsearch.search.query.hits import Hit
 from birdsearch.search.service.app import create_app
 from birdsearch.search.service.openapi import describe
 from birdsearch.search.service.options import ServeOptions
@@ -172,6 +174,18 @@ def test_every_operation_and_parameter_says_what_it_is() -> None:
         assert operation.get("description") or operation.get("summary"), (method, path)
         for parameter in operation.get("parameters", ()):
             assert parameter.get("description") or parameter["in"] == "header", (path, parameter["name"])
+
+
+def test_a_record_is_described_by_its_docstring() -> None:
+    schemas = _DESCRIPTION["components"]["schemas"]
+    hit = schemas["Hit"]
+    assert hit["properties"].keys() == {each.name for each in dataclasses.fields(Hit)} - {"file"}
+    assert all("description" in each for each in hit["properties"].values())
+    assert hit["properties"]["lat"]["description"] == "Degrees north, or None."
+    assert set(hit["required"]) == hit["properties"].keys() - {"flag", "thumb"}
+    assert hit["additionalProperties"] is False
+    assert "lambda" in schemas["LabelEvidence"]["required"]
+    assert schemas["SearchAnswer"]["properties"]["hits"]["description"]
 
 
 def _filled(path: str) -> str:
