@@ -11,18 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import BirdsearchError, InvalidInputError
-from birdsearch.files import write_whole
 from birdsearch.indexer.catalog.clusters import OUTLIER
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.views import view_facts
 from birdsearch.search.clusters.catalog import load_unit
 from birdsearch.search.clusters.map import EmbeddingMap, map_embeddings
 from birdsearch.search.clusters.report import ClusterRow, Overview, member_rows, picks
-from birdsearch.search.export.cluster_html import jpeg_uri, report_page, sheet_page, thumbnail
-from birdsearch.search.export.cluster_map import map_data, map_section
+from birdsearch.search.export.cluster_map import map_data
+from birdsearch.search.export.cluster_page import report_page, sheet_page, thumbnail
 from birdsearch.search.export.cluster_plots import draw_map
+from birdsearch.search.export.page import jpeg_uri
 from birdsearch.search.export.sheet_photos import Pictures
 from birdsearch.search.export.tables import write_table
+from birdsearch.search.export.write import write_file
 from birdsearch.version import __version__
 
 __all__ = ["ReportFiles", "write_cluster_sheet", "write_members", "write_report"]
@@ -69,16 +70,6 @@ def write_members(path: Path, found: Overview) -> None:
     write_table(path, member_rows(found), _COLUMNS)
 
 
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_whole(path, content)
-    except OSError as error:
-        raise InvalidInputError(
-            f"{path}: it cannot be written ({error.strerror or error}); name a file in a folder that exists and "
-            "that you may write to"
-        ) from error
-
-
 def write_report(
     store: CatalogStore, found: Overview, folder: Path, progress: Progress | None = None
 ) -> ReportFiles:
@@ -114,8 +105,8 @@ def write_report(
         told("contact sheets", done, sheets)
 
     note = f"{layout.note}. Near points are alike; directions and large distances mean nothing."
-    section = map_section(map_data(found, layout, places), thumbs, note) if len(places) else ""
-    page = report_page(found, section, _facts(found, layout), sheet_done)
+    data = map_data(found, layout, places, thumbs) if len(places) else None
+    page = report_page(found, data, note, _facts(found, layout), sheet_done)
     files = ReportFiles(
         folder / "clusters.html",
         None if picture is None else folder / "map.png",
@@ -124,8 +115,8 @@ def write_report(
     )
     write_members(files.members, found)
     if files.picture is not None and picture is not None:
-        _write(files.picture, picture)
-    _write(files.page, page.encode("utf-8", "backslashreplace"))
+        write_file(files.picture, picture)
+    write_file(files.page, page)
     return files
 
 
@@ -214,7 +205,7 @@ def write_cluster_sheet(path: Path, found: Overview, row: ClusterRow, most: int 
     """
     suffix = path.suffix.lower()
     if suffix == ".html":
-        content = sheet_page(found, row, most).encode("utf-8", "backslashreplace")
+        content = sheet_page(found, row, most)
     elif suffix == ".png":
         from birdsearch.search.export.cluster_sheet import draw_cluster
 
@@ -223,4 +214,4 @@ def write_cluster_sheet(path: Path, found: Overview, row: ClusterRow, most: int 
         content = buffer.getvalue()
     else:
         raise InvalidInputError(f"a contact sheet is written as .png or .html, not {path.name!r}")
-    _write(path, content)
+    write_file(path, content)

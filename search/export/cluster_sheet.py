@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from birdsearch.display_path import display_path
 from birdsearch.indexer.catalog.clusters import OUTLIER
 from birdsearch.search.clusters.report import ClusterRow, Overview, picks
-from birdsearch.search.export.cluster_html import thumbnail
+from birdsearch.search.export.cluster_page import thumbnail
 from birdsearch.search.export.sheet_photos import Pictures, file_name, shorten_middle
 
 __all__ = ["draw_cluster"]

@@ -14,7 +14,7 @@ import numpy as np
 from birdsearch.errors import InvalidInputError
 from birdsearch.files import write_whole
 from birdsearch.search.evaluation.report import Numbers, Report
-from birdsearch.search.export.evaluation_html import html_page
+from birdsearch.search.export.evaluation_page import evaluation_page
 from birdsearch.search.export.evaluation_plots import draw_curve
 from birdsearch.search.metrics.sampling import Estimate
 
@@ -47,7 +47,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     contents["report.json"] = _utf8(
         json.dumps(report_dict(report), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     )
-    contents["report.html"] = _utf8(html_page(report, pictures, dark))
+    contents["report.html"] = evaluation_page(report, pictures, dark)
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.files import write_whole
-from birdsearch.search.export.sheet_html import html_page
+from birdsearch.search.export.sheet_page import sheet_page
 from birdsearch.search.export.sheet_png import draw_sheet
+from birdsearch.search.export.write import write_file
 from birdsearch.search.query.hits import QueryResult
 
 __all__ = ["write_sheet"]
@@ -34,21 +33,10 @@ def write_sheet(path: str | os.PathLike[str], results: Sequence[QueryResult]) ->
     suffix = target.suffix.lower()
     if suffix == ".png":
         picture = draw_sheet(results)
-        _write(target, lambda stream: picture.save(stream, format="PNG", optimize=True))
+        buffer = io.BytesIO()
+        picture.save(buffer, format="PNG", optimize=True)
+        write_file(target, buffer.getbuffer())
     elif suffix == ".html":
-        page = html_page(results).encode()
-        _write(target, lambda stream: stream.write(page))
+        write_file(target, sheet_page(results))
     else:
         raise InvalidInputError(f"a contact sheet is written as .png or .html, not {target.name!r}")
-
-
-def _write(target: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    buffer = io.BytesIO()
-    fill(buffer)
-    try:
-        write_whole(target, buffer.getbuffer())
-    except OSError as error:
-        raise InvalidInputError(
-            f"{target}: the contact sheet cannot be written ({error.strerror or error}); name a file in a "
-            "folder that exists and that you may write to"
-        ) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.files import write_whole
+from birdsearch.search.export.write import write_file
 
 __all__ = ["check_table_path", "csv_text", "is_table_path", "suffixes", "write_table"]
 
@@ -92,13 +92,7 @@ def write_table(path: Path, rows: Rows, columns: Sequence[str]) -> None:
     """
     check_table_path(path)
     content = _FORMATS[path.suffix.lower()](rows, columns)
-    try:
-        write_whole(path, content)
-    except OSError as error:
-        raise InvalidInputError(
-            f"{path}: it cannot be written ({error.strerror or error}); name a file in a folder that exists and "
-            "that you may write to"
-        ) from error
+    write_file(path, content)
 
 
 def csv_text(rows: Rows, columns: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ from birdsearch.search.clusters.map import main_axes, map_embeddings
 from birdsearch.search.clusters.report import ClusterRow, Overview, member_rows, overview, picks
 from birdsearch.search.clusters.sites import binomial_tail, check_sites
 from birdsearch.search.export.cluster_files import write_cluster_sheet, write_members, write_report
-from birdsearch.search.export.cluster_map import SCRIPT
+from birdsearch.search.export.cluster_page import map_script
 from birdsearch.search.export.cluster_plots import colours, draw_map
 
 MakePhoto = Callable[..., Path]
@@ -502,9 +502,9 @@ def test_a_report_stands_alone_and_escapes_what_comes_from_outside(made: Made, t
     # One script that runs, and it is the one that the policy names; one of data, which has no "<".
     kinds = [kind for kind, _ in page.scripts]
     assert kinds == ["application/json", None]
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(map_script().encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'\"" in text
-    assert page.scripts[1][1] == SCRIPT
+    assert page.scripts[1][1] == map_script()
     assert "<" not in page.scripts[0][1]
     assert not re.findall(r"https?://|url\(|fetch\(|XMLHttp|import\(", text)
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]

@@ -18,6 +18,7 @@ from PIL import Image
 from birdsearch.errors import InvalidInputError
 from birdsearch.model.images.box import Box
 from birdsearch.search.export.sheet import write_sheet
+from birdsearch.search.export.sheet_page import sheet_page
 from birdsearch.search.export.sheet_photos import Pictures, shorten_middle
 from birdsearch.search.query.hits import Hit, LabelEstimate, QueryPhoto, QueryResult
 
@@ -218,3 +219,16 @@ def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
     assert shorten_middle("a_very_long_name_0001.jpg", lambda text: len(text) <= 12) == "a_very…1.jpg"
     assert shorten_middle("abc", lambda text: len(text) <= 1) == "…"
     assert shorten_middle("abc", lambda _: False) == "…"
+
+
+def test_hostile_text_is_text_in_every_part_of_a_page(tmp_path: Path) -> None:
+    evil = "</style><script>alert(1)<!-- \"'\u202e&"
+    hits = (hit(tmp_path / "none.jpg", path=f"/a/{evil}", label=evil, label_probability=None),)
+    labels = (LabelEstimate(evil, None, "species", 0.5, 0.5),)
+    result = QueryResult(QueryPhoto(f"/q/{evil}"), hits, labels, None, (evil,))
+    text = sheet_page([result]).decode()
+    page = Page(text)
+    assert "<script" not in text
+    assert not {tag for tag, _ in page.elements} & {"script", "iframe"}
+    assert page.text.count(evil) == 3
+    assert [each["title"] for _, each in page.elements if "title" in each] == [f"/q/{evil}", f"/a/{evil}"]
