@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog.clusters import ClusterState
+    from birdsearch.indexer.catalog.filters import Where
     from birdsearch.search.catalog import Catalog
     from birdsearch.search.clusters.catalog import cluster_catalog
     from birdsearch.search.clusters.vectors import Clustering, cluster_vectors
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from birdsearch.search.dedup.quarantine import apply_groups
     from birdsearch.search.export.sheet import write_sheet
     from birdsearch.search.labels.checklist import Checklist
-    from birdsearch.search.query.filters import Where
     from birdsearch.search.query.hits import Hit, LabelEstimate, LabelEvidence, QueryPhoto, QueryResult, Voter
     from birdsearch.search.sightings.events import EventRules
     from birdsearch.search.sightings.find import FoundSightings, find_sightings
@@ -69,7 +69,7 @@ _HOMES = {
     "QueryResult": "search.query.hits",
     "SightingRules": "search.sightings.parts",
     "Voter": "search.query.hits",
-    "Where": "search.query.filters",
+    "Where": "indexer.catalog.filters",
     "apply_groups": "search.dedup.quarantine",
     "cluster_catalog": "search.clusters.catalog",
     "cluster_vectors": "search.clusters.vectors",

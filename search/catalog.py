@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError, CatalogReadOnlyError, InvalidInputError, PhotoError
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.runs import decode_mode
 from birdsearch.indexer.catalog.store import CatalogStore
@@ -26,8 +27,7 @@ from birdsearch.model.weights import DEFAULT_WEIGHTS, WEIGHTS, file_sha256, reso
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.fusion import top_labels
 from birdsearch.search.query.catalog_model import catalog_model, check_given
-from birdsearch.search.query.engine import Answerer, Question, check_embedding
-from birdsearch.search.query.filters import Where
+from birdsearch.search.query.engine import QueryEngine, QueryRequest, check_embedding
 from birdsearch.search.query.hits import QueryPhoto, QueryResult
 from birdsearch.search.query.inputs import Photo, ReadPhoto, find_photo, network_input, region_of
 from birdsearch.settings import DEFAULT_CONFIDENCE, Settings
@@ -69,7 +69,7 @@ class Catalog:
         self._device = device
         self._model: tuple[tuple[str, str], Model] | None = None
         self._model_lock = threading.Lock()
-        self._answerer: Answerer | None = None
+        self._answerer: QueryEngine | None = None
         self._opening = threading.RLock()
 
     @classmethod
@@ -312,14 +312,14 @@ class Catalog:
             if ready is not None:
                 ready.result()
         questions = [
-            Question(query, embedding, k, where, include_self, refined, exact, confidence=confidence)
+            QueryRequest(query, embedding, k, where, include_self, refined, exact, confidence=confidence)
             for query, embedding in zip(queries, embeddings, strict=True)
         ]
         if record is None:
             return _by_network(self._loaded(None, model), questions)
         return self._answers().answer(record, questions)
 
-    def answer(self, questions: Sequence[Question]) -> list[QueryResult]:
+    def answer(self, questions: Sequence[QueryRequest]) -> list[QueryResult]:
         """Ask about embeddings that are at hand, without a photo; see `query`.
 
         Args:
@@ -349,10 +349,10 @@ class Catalog:
         """
         return self._loaded(self.store.active_model(), None)
 
-    def _answers(self) -> Answerer:
+    def _answers(self) -> QueryEngine:
         with self._opening:
             if self._answerer is None:
-                self._answerer = Answerer(self.store)
+                self._answerer = QueryEngine(self.store)
             return self._answerer
 
     def label_estimator(self, record: ModelRecord | None = None) -> LabelEstimator:
@@ -446,7 +446,7 @@ class Catalog:
         return None if stored is None else stored.embedding
 
 
-def _by_network(model: Model, questions: Sequence[Question]) -> list[QueryResult]:
+def _by_network(model: Model, questions: Sequence[QueryRequest]) -> list[QueryResult]:
     """Answers of a catalog without photos: what the network alone says."""
     for question in questions:
         check_embedding(question.embedding, model.embedding_size)

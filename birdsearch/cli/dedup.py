@@ -26,10 +26,10 @@ from birdsearch.cli.output import Column, catalog_option, emit, format_option, w
 from birdsearch.cli.where import build_where, told_by, where_options
 
 if TYPE_CHECKING:
+    from birdsearch.indexer.catalog.filters import Where
     from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.dedup.find import CopyFile, CopyGroup, DedupOptions, DedupResult
     from birdsearch.search.dedup.quarantine import ApplyReport
-    from birdsearch.search.query.filters import Where
 
 __all__ = ["dedup"]
 

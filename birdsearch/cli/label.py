@@ -30,13 +30,13 @@ from birdsearch.cli.where import build_where, told_by, where_options
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from birdsearch.indexer.catalog.filters import Where
     from birdsearch.indexer.catalog.records import Prediction
     from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.labels.calibration import Calibration
     from birdsearch.search.labels.checklist import Checklist
     from birdsearch.search.labels.estimator import LabelEstimator
     from birdsearch.search.labels.predict import LabelSummary
-    from birdsearch.search.query.filters import Where
 
 __all__ = ["label", "mislabelled"]
 

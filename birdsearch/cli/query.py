@@ -23,7 +23,7 @@ from birdsearch.cli.where import build_where, told_by, where_options
 
 if TYPE_CHECKING:
     from birdsearch.errors import PhotoError
-    from birdsearch.search.query.filters import Where
+    from birdsearch.indexer.catalog.filters import Where
     from birdsearch.search.query.hits import Hit, QueryResult
     from birdsearch.search.query.inputs import Photo
     from birdsearch.settings import Settings

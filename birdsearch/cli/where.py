@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from birdsearch.indexer.catalog.filters import Where
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.search.query.filters import Where
     from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
 
 __all__ = ["build_where", "exact_places_option", "told_by", "where_options"]
@@ -76,7 +76,7 @@ def build_where(
     Raises:
         InvalidInputError: A value is outside its limits.
     """
-    from birdsearch.search.query.filters import Where, parse_bbox, parse_near
+    from birdsearch.indexer.catalog.filters import Where, parse_bbox, parse_near
 
     return Where(
         since=since,

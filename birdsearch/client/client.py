@@ -13,8 +13,8 @@ from birdsearch.client.photos import PhotoCalls
 from birdsearch.client.problems import NotFoundError
 from birdsearch.client.requests import Body, box_json, photo_body, where_json
 from birdsearch.errors import InvalidInputError, PhotoError
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.model.images.box import Box
-from birdsearch.search.query.filters import Where
 from birdsearch.search.query.hits import QueryResult
 from birdsearch.search.query.inputs import Photo
 from birdsearch.settings import DEFAULT_CONFIDENCE

@@ -10,12 +10,12 @@ from PIL import Image
 
 from birdsearch.client.calls import Calls, decode
 from birdsearch.client.requests import Body, box_json, where_json
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.model.images.box import Box
 from birdsearch.search.annotate.records import FoundTaxon, Recorded, RecordedLabel
 from birdsearch.search.catalog_info import CatalogInfo
 from birdsearch.search.labels.review import ReviewItem
 from birdsearch.search.photos import Photo
-from birdsearch.search.query.filters import Where
 
 __all__ = ["PhotoCalls"]
 

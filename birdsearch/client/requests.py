@@ -14,9 +14,9 @@ from PIL import Image
 
 from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.model.images.box import Box
 from birdsearch.model.images.photo import PhotoLimits, upright_rgb
-from birdsearch.search.query.filters import Where
 from birdsearch.search.query.hits import QueryPhoto
 from birdsearch.search.query.inputs import Photo, id_or_path, photo_name, read_file, region_of
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NewType, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
@@ -40,9 +40,12 @@ from birdsearch.indexer.catalog.vector_bytes import decode_vectors
 if TYPE_CHECKING:
     from birdsearch.model.inference import Model
 
-__all__ = ["CatalogStore", "chunks", "now"]
+__all__ = ["CatalogStore", "Snapshot", "chunks", "now"]
 
 T = TypeVar("T")
+
+Snapshot = NewType("Snapshot", sa.Connection)
+"""One state of the catalog, which functions of the catalog read one after the other; opaque to all others."""
 
 # SQLite's limit on the variables of one statement is far above; beyond this size nothing is gained.
 _CHUNK = 500
@@ -224,6 +227,16 @@ class CatalogStore:
         """
         with database.database_errors(self.database_path), self._reader.transaction() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Hold one state of the catalog, to be read by several of its functions.
+
+        Raises:
+            CatalogGoneError: The catalog was deleted or replaced since it was opened.
+        """
+        with self.reading() as connection:
+            yield Snapshot(connection)
 
     @contextlib.contextmanager
     def lookups(self) -> Iterator[sqlite3.Cursor]:

@@ -19,10 +19,10 @@ from birdsearch.indexer.catalog.clusters import (
     state_of,
 )
 from birdsearch.indexer.catalog.embeddings import unit_vectors
+from birdsearch.indexer.catalog.filters import Where, allowed_views
 from birdsearch.indexer.catalog.runs import recorded_failure
 from birdsearch.indexer.catalog.store import CatalogStore, now
 from birdsearch.indexer.catalog.views import view_facts, whole_views
-from birdsearch.search.query.filters import Where, allowed_views
 from birdsearch.search.query.vote_groups import Kinship, kinship
 
 __all__ = [

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.copies import read_present_files
+from birdsearch.indexer.catalog.filters import Folder, Where
 from birdsearch.indexer.catalog.reach import Reach
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.model.images.file_names import name_facts
-from birdsearch.search.query.filters import Folder, Where
 
 __all__ = ["FileTable", "Folders", "StoredFile"]
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from birdsearch.display_path import display_path
 from birdsearch.indexer.catalog.annotations import labelled_among
 from birdsearch.indexer.catalog.copies import read_distinct_pairs, read_newest_photos
+from birdsearch.indexer.catalog.filters import Folder, Where
 from birdsearch.indexer.catalog.quarantine import has_planned_moves
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.roots import absent_roots
@@ -52,7 +53,6 @@ from birdsearch.search.dedup.fingerprint_store import FingerprintStore
 from birdsearch.search.dedup.groups import CopyFile, CopyGroup, GroupMaker, Role
 from birdsearch.search.dedup.keep import KeepRules
 from birdsearch.search.dedup.photos import PhotoArrays, reaching, two_exposures, without
-from birdsearch.search.query.filters import Folder, Where
 
 __all__ = ["CopyFile", "CopyGroup", "DedupOptions", "DedupResult", "Role", "find_copies"]
 

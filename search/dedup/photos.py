@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog.copies import read_exposures, read_hashes, read_repeated_photos
 from birdsearch.indexer.catalog.embeddings import unit_vectors
+from birdsearch.indexer.catalog.filters import Where, allowed_views, photos_of
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.search.query.filters import Where, allowed_views, photos_of
 from birdsearch.search.query.vote_groups import join_groups
 
 __all__ = ["PhotoArrays", "compare_exposures", "reaching", "two_exposures", "without"]

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.catalog.filters import Where, allowed_views
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.evaluation.evaluate import Labelled
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.fusion import References
 from birdsearch.search.labels.space import LabelSpace
-from birdsearch.search.query.filters import Where, allowed_views
 from birdsearch.search.query.softmax import softmax
 from birdsearch.search.query.vote_groups import join_groups
 

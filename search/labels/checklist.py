@@ -29,6 +29,7 @@ from pathlib import Path
 from birdsearch.csv_table import CsvTable, table_bytes
 from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError, PhotoError
+from birdsearch.indexer.catalog.filters import CoarsePlaces
 from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import RANKS, catalog_taxonomy
@@ -44,7 +45,7 @@ from birdsearch.search.labels.checklist_table import (
 )
 from birdsearch.search.labels.space import ROOT
 from birdsearch.search.query.hits import Hit, QueryPhoto, QueryResult
-from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos, coarse_place
+from birdsearch.search.query.location_privacy.coarsening import coarse_place
 
 __all__ = [
     "FLAGS",
@@ -292,7 +293,7 @@ def flag_predictions(
     store: CatalogStore,
     checklist: Checklist,
     found: Sequence[Prediction],
-    coarse_by: SensitivePhotos | None = None,
+    coarse_by: CoarsePlaces | None = None,
 ) -> list[Prediction]:
     """Flag predictions by when and where their photos were taken; nothing else of them changes.
 
@@ -322,7 +323,7 @@ def flag_result(
     store: CatalogStore,
     checklist: Checklist,
     result: QueryResult,
-    coarse_by: SensitivePhotos | None = None,
+    coarse_by: CoarsePlaces | None = None,
 ) -> QueryResult:
     """Flag an answer: its labels by when and where the query was taken, each hit's label by its own photo.
 
@@ -358,7 +359,7 @@ def _hit_flag(checklist: Checklist, hit: Hit) -> str:
     return checklist.flag(hit.label, "species", *_occasion(hit.captured_at, hit.lat, hit.lon))
 
 
-def _query_occasion(store: CatalogStore, query: QueryPhoto, coarse_by: SensitivePhotos | None) -> Occasion:
+def _query_occasion(store: CatalogStore, query: QueryPhoto, coarse_by: CoarsePlaces | None) -> Occasion:
     if query.photo_id is not None:
         photo = store.photos([query.photo_id]).get(query.photo_id)
         if photo is not None:

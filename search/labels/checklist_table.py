@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from birdsearch.csv_table import CsvTable, column_key
 from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.catalog.filters import parse_bbox
 from birdsearch.model.taxonomy import name_key
-from birdsearch.search.query.filters import parse_bbox
 
 __all__ = ["ALL_YEAR", "KNOWN", "ChecklistRow", "Listing", "checklist_rows", "parse_months"]
 

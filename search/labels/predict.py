@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.embeddings import stored_vectors
+from birdsearch.indexer.catalog.filters import Where, allowed_views
 from birdsearch.indexer.catalog.predictions import add_predictions
 from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.runs import recorded_run
@@ -20,7 +21,6 @@ from birdsearch.search.labels.calibration import Calibration, fit, save_calibrat
 from birdsearch.search.labels.checklist import FLAGS, Checklist, flag_predictions
 from birdsearch.search.labels.estimator import Answers, LabelEstimator
 from birdsearch.search.labels.fusion import References
-from birdsearch.search.query.filters import Where, allowed_views
 from birdsearch.settings import DEFAULT_CONFIDENCE
 
 __all__ = [

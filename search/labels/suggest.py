@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.embeddings import unit_vectors
+from birdsearch.indexer.catalog.filters import Where, allowed_views
 from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import Answers, LabelEstimator
 from birdsearch.search.labels.predict import Grouped, answered, predict
-from birdsearch.search.query.filters import Where, allowed_views
 from birdsearch.search.query.vote_groups import vote_groups
 
 __all__ = ["Candidates", "suggest"]

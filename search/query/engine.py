@@ -11,26 +11,25 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.catalog.filters import Where, views_allowed
 from birdsearch.indexer.catalog.label_state import EstimateState, estimate_state
 from birdsearch.indexer.catalog.records import ModelRecord
-from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.store import CatalogStore, Snapshot
 from birdsearch.indexer.vectors.index import VectorIndex, normalised
 from birdsearch.search.labels.estimator import LabelEstimator
-from birdsearch.search.query.filters import Where, views_allowed
 from birdsearch.search.query.hits import Hit, LabelEstimate, LabelEvidence, QueryPhoto, QueryResult
 from birdsearch.search.query.query_expansion import RefinedVectors
 from birdsearch.search.query.retrieval import Match, best_views, describe, refined_views
 from birdsearch.settings import DEFAULT_CONFIDENCE
 
-__all__ = ["Answerer", "Question", "check_embedding"]
+__all__ = ["QueryEngine", "QueryRequest", "check_embedding"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
+class QueryRequest:
     """What is asked about an embedding.
 
     Attributes:
@@ -75,13 +74,13 @@ class Question:
 
     @property
     def where_to_look(self) -> tuple[int, Where | None, bool, bool]:
-        """What questions have in common that one search answers."""
+        """What requests have in common that one search answers."""
         where = None if self.where is None or self.where.is_empty else self.where
         return self.k, where, self.refined, self.exact
 
 
-class Answerer:
-    """Answers questions about the vectors of a catalog. Several threads may ask at once.
+class QueryEngine:
+    """Answers requests about the vectors of a catalog. Several threads may use it at once.
 
     Args:
         store: The catalog.
@@ -98,15 +97,15 @@ class Answerer:
         self._estimator: tuple[int, EstimateState, LabelEstimator] | None = None
         self._estimator_lock = threading.Lock()
 
-    def answer(self, record: ModelRecord, questions: Sequence[Question]) -> list[QueryResult]:
-        """Answer questions.
+    def answer(self, record: ModelRecord, requests: Sequence[QueryRequest]) -> list[QueryResult]:
+        """Answer requests.
 
         Args:
             record: The catalog's model, which the embeddings are of.
-            questions: What is asked.
+            requests: What is asked.
 
         Returns:
-            One answer a question, in order. Photos that are not in the catalog have the same answer alone and
+            One answer a request, in order. Photos that are not in the catalog have the same answer alone and
             together; for those that are, what links one of them to a verified photo may also be another one.
 
         Raises:
@@ -114,33 +113,33 @@ class Answerer:
                 the confidence is outside its limits.
             CatalogError: The catalog is damaged.
         """
-        if not questions:
+        if not requests:
             return []
-        for question in questions:
-            check_embedding(question.embedding, record.embedding_size)
-            if question.sought is not None:
-                check_embedding(question.sought, record.embedding_size)
-        hits: list[tuple[Hit, ...]] = [()] * len(questions)
-        warnings: list[tuple[str, ...]] = [()] * len(questions)
-        for places in _alike(questions, lambda question: question.where_to_look):
-            found, said = self._hits(record, [questions[place] for place in places])
-            for place, of_one in zip(places, found, strict=True):
-                hits[place], warnings[place] = of_one, said
-        labels: list[_Labels] = [_Labels()] * len(questions)
-        asked = [place for place, question in enumerate(questions) if question.labels]
-        for group in _alike([questions[place] for place in asked], lambda question: question.confidence):
-            places = [asked[place] for place in group]
-            for place, of_one_photo in zip(
-                places, self._labels(record, [questions[place] for place in places]), strict=True
+        for request in requests:
+            check_embedding(request.embedding, record.embedding_size)
+            if request.sought is not None:
+                check_embedding(request.sought, record.embedding_size)
+        hits: list[tuple[Hit, ...]] = [()] * len(requests)
+        warnings: list[tuple[str, ...]] = [()] * len(requests)
+        for rows in _alike(requests, lambda request: request.where_to_look):
+            found, said = self._hits(record, [requests[row] for row in rows])
+            for row, of_one in zip(rows, found, strict=True):
+                hits[row], warnings[row] = of_one, said
+        labels: list[_Labels] = [_Labels()] * len(requests)
+        asked = [row for row, request in enumerate(requests) if request.labels]
+        for group in _alike([requests[row] for row in asked], lambda request: request.confidence):
+            rows = [asked[row] for row in group]
+            for row, of_one_photo in zip(
+                rows, self._labels(record, [requests[row] for row in rows]), strict=True
             ):
-                labels[place] = of_one_photo
+                labels[row] = of_one_photo
         return [
-            QueryResult(question.query, found, said.labels, said.unknown, of_search, said.evidence)
-            for question, found, said, of_search in zip(questions, hits, labels, warnings, strict=True)
+            QueryResult(request.query, found, said.labels, said.unknown, of_search, said.evidence)
+            for request, found, said, of_search in zip(requests, hits, labels, warnings, strict=True)
         ]
 
     def label_estimator(self, record: ModelRecord) -> LabelEstimator:
-        """What labels photos, by the verified labels and the calibration that there are now."""
+        """Return the estimator by the verified labels and the calibration that there are now."""
         now = estimate_state(self._store)
         with self._estimator_lock:
             known = self._estimator
@@ -157,45 +156,45 @@ class Answerer:
     # -- hits --------------------------------------------------------------------------------------------
 
     def _hits(
-        self, record: ModelRecord, questions: Sequence[Question]
+        self, record: ModelRecord, requests: Sequence[QueryRequest]
     ) -> tuple[list[tuple[Hit, ...]], tuple[str, ...]]:
-        """Hits of questions that one search answers, and warnings."""
-        k, where, refined, exact = questions[0].where_to_look
+        """Find the hits of requests that one search answers; return them with warnings."""
+        k, where, refined, exact = requests[0].where_to_look
         if not k and where is None:
-            return [()] * len(questions), ()
+            return [()] * len(requests), ()
         queries = normalised(
             np.stack(
-                [question.embedding if question.sought is None else question.sought for question in questions]
+                [request.embedding if request.sought is None else request.sought for request in requests]
             )
         )
-        left_out = [question.no_hits for question in questions]
-        with self._store.reading() as connection:
+        left_out = [request.no_hits for request in requests]
+        with self._store.snapshot() as snapshot:
             # In the transaction that the hits are described in, and before the index catches up: whatever is
             # allowed is then in the index, and whatever is found has its rows.
-            allowed = None if where is None else views_allowed(connection, record.id, where)
+            allowed = None if where is None else views_allowed(snapshot, record.id, where)
             if refined:
-                index, matches = self._refined_matches(connection, record, queries, left_out, k, allowed)
+                index, matches = self._refined_matches(snapshot, record, queries, left_out, k, allowed)
             else:
                 with self._index_lock:
-                    index = self._caught_up(connection, record)
-                    matches = best_views(connection, index, queries, left_out, k, allowed, exact=exact)
-            hits = describe(connection, record, matches)
+                    index = self._caught_up(snapshot, record)
+                    matches = best_views(snapshot, index, queries, left_out, k, allowed, exact=exact)
+            hits = describe(snapshot, record, matches)
         warnings = index.warnings
         if allowed is not None and not len(allowed) and len(index):
             warnings += ("no photo of the catalog meets the conditions",)
         return hits, warnings
 
-    def _caught_up(self, connection: sa.Connection, record: ModelRecord) -> VectorIndex:
-        """The index as a transaction sees the catalog, whose first read this is unless there are conditions."""
+    def _caught_up(self, snapshot: Snapshot, record: ModelRecord) -> VectorIndex:
+        """Return the index as a snapshot has it, of which this is the first read unless there are conditions."""
         index = self._index
         if index is None or index.model_id != record.id:
             self._index = index = VectorIndex.open(self._store, record.id, record.embedding_size)
-        index.follow(connection)
+        index.follow(snapshot)
         return index
 
     def _refined_matches(
         self,
-        connection: sa.Connection,
+        snapshot: Snapshot,
         record: ModelRecord,
         queries: NDArray[np.float32],
         left_out: Sequence[Collection[int]],
@@ -207,32 +206,32 @@ class Answerer:
                 plain = VectorIndex.open(self._store, record.id, record.embedding_size)
             else:
                 plain = self._refined[0]
-            plain.follow(connection)
+            plain.follow(snapshot)
             if (
                 self._refined is None
                 or self._refined[0] is not plain
                 or self._refined[1].index.seq != plain.seq
             ):
                 self._refined = (plain, RefinedVectors.open(self._store, plain))
-            return plain, refined_views(connection, self._refined[1], queries, left_out, k, allowed)
+            return plain, refined_views(snapshot, self._refined[1], queries, left_out, k, allowed)
 
     # -- labels ------------------------------------------------------------------------------------------
 
-    def _labels(self, record: ModelRecord, questions: Sequence[Question]) -> list[_Labels]:
+    def _labels(self, record: ModelRecord, requests: Sequence[QueryRequest]) -> list[_Labels]:
         estimator = self.label_estimator(record)
         if not len(estimator.space):
-            return [_Labels()] * len(questions)
+            return [_Labels()] * len(requests)
         views = self._store.whole_views(
-            [question.query.photo_id for question in questions if question.query.photo_id is not None]
+            [request.query.photo_id for request in requests if request.query.photo_id is not None]
         )
-        view_ids = [views.get(question.query.photo_id or 0, 0) for question in questions]
+        view_ids = [views.get(request.query.photo_id or 0, 0) for request in requests]
         references, groups = estimator.groups_for(self._store, view_ids)
-        embeddings = np.stack([question.embedding for question in questions])
-        answers = estimator.answer(embeddings, groups, questions[0].confidence, references)
+        embeddings = np.stack([request.embedding for request in requests])
+        answers = estimator.answer(embeddings, groups, requests[0].confidence, references)
         evidence = estimator.evidence(self._store, answers)
         return [
             _Labels(estimator.labels(answers, row), float(answers.unknown[row]), evidence[row])
-            for row in range(len(questions))
+            for row in range(len(requests))
         ]
 
 
@@ -259,15 +258,15 @@ def check_embedding(embedding: NDArray[np.float32], size: int) -> None:
         raise InvalidInputError("an embedding must be finite, got NaN or infinity")
 
 
-def _alike(questions: Sequence[Question], key: Callable[[Question], object]) -> list[list[int]]:
-    """Places of questions, those together whose keys are equal; conditions need not be hashable."""
+def _alike(requests: Sequence[QueryRequest], key: Callable[[QueryRequest], object]) -> list[list[int]]:
+    """Places of requests, those together whose keys are equal; conditions need not be hashable."""
     groups: list[tuple[object, list[int]]] = []
-    for place, question in enumerate(questions):
-        mine = key(question)
-        for other, places in groups:
+    for row, request in enumerate(requests):
+        mine = key(request)
+        for other, rows in groups:
             if other == mine:
-                places.append(place)
+                rows.append(row)
                 break
         else:
-            groups.append((mine, [place]))
-    return [places for _, places in groups]
+            groups.append((mine, [row]))
+    return [rows for _, rows in groups]

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.display_path import display_path
 from birdsearch.indexer.catalog.annotations import read_verified_names
-from birdsearch.indexer.catalog.damage import warn_of_damage
-from birdsearch.indexer.catalog.photos import read_photos, read_views, rows_by_id
+from birdsearch.indexer.catalog.embeddings import read_vectors
+from birdsearch.indexer.catalog.photos import read_photos, read_views
 from birdsearch.indexer.catalog.records import ModelRecord, ViewRecord
-from birdsearch.indexer.catalog.vector_bytes import decode_vectors
+from birdsearch.indexer.catalog.store import Snapshot
 from birdsearch.indexer.vectors.index import VectorIndex
 from birdsearch.search.query.hits import Hit
 from birdsearch.search.query.knn import nearest
@@ -27,7 +26,7 @@ Match = tuple[ViewRecord, float]
 
 
 def best_views(
-    connection: sa.Connection,
+    snapshot: Snapshot,
     index: VectorIndex,
     queries: NDArray[np.float32],
     left_out: Sequence[Collection[int]],
@@ -36,10 +35,10 @@ def best_views(
     *,
     exact: bool = False,
 ) -> list[list[Match]]:
-    """The best view of each of the k best photos of each query.
+    """Find the best view of each of the k best photos of each query.
 
     Args:
-        connection: A transaction that the index has caught up with.
+        snapshot: The state of the catalog that the index has caught up with.
         index: Unit-norm vectors.
         queries: (Q, C) float32, unit-norm.
         left_out: For each query, the photos that are no hits.
@@ -58,33 +57,33 @@ def best_views(
     while pending:
         found = nearest(index, queries[pending], fetch, allowed, exact=exact)
         unseen = set(found.view_ids.ravel().tolist()) - views.keys()
-        views |= read_views(connection, sorted(unseen))
-        for row, place in enumerate(pending):
+        views |= read_views(snapshot, sorted(unseen))
+        for row, query in enumerate(pending):
             best: dict[int, Match] = {}
             shown = zip(found.view_ids[row].tolist(), found.similarities[row].tolist(), strict=True)
             for view_id, similarity in shown:
                 # Unknown only if the index had to be read anew, and so knows of views that came since.
                 view = views.get(view_id)
-                if view is not None and view.photo_id not in left_out[place]:
+                if view is not None and view.photo_id not in left_out[query]:
                     best.setdefault(view.photo_id, (view, similarity))
-            matches[place] = list(best.values())[:k]
+            matches[query] = list(best.values())[:k]
         if found.view_ids.shape[1] < fetch:
             break
-        pending = [place for place in pending if len(matches[place]) < k]
+        pending = [query for query in pending if len(matches[query]) < k]
         fetch *= 2
     return matches
 
 
 def refined_views(
-    connection: sa.Connection,
+    snapshot: Snapshot,
     refined: RefinedVectors,
     queries: NDArray[np.float32],
     left_out: Sequence[Collection[int]],
     k: int,
     allowed: NDArray[np.int64] | None,
 ) -> list[list[Match]]:
-    """Like `best_views`, ordered by refined vectors; the similarities are the plain ones."""
-    found = best_views(connection, refined.index, refined.queries(queries), left_out, k, allowed)
+    """Find views like `best_views`, ordered by refined vectors; the similarities are the plain ones."""
+    found = best_views(snapshot, refined.index, refined.queries(queries), left_out, k, allowed)
     matches: list[list[Match]] = []
     for query, ranked in zip(queries, found, strict=True):
         cosines = refined.plain_cosines(query, np.array([view.id for view, _ in ranked], dtype=np.int64))
@@ -93,12 +92,12 @@ def refined_views(
 
 
 def describe(
-    connection: sa.Connection, record: ModelRecord, matches: Sequence[Sequence[Match]]
+    snapshot: Snapshot, record: ModelRecord, matches: Sequence[Sequence[Match]]
 ) -> list[tuple[Hit, ...]]:
-    """Hits with what the catalog knows about their photos.
+    """Make hits of what the catalog knows about the photos of matches.
 
     Args:
-        connection: The transaction that they were found in.
+        snapshot: The state of the catalog that they were found in.
         record: The model whose vectors were searched.
         matches: For each query, views with their similarities, best first.
 
@@ -106,9 +105,9 @@ def describe(
         The hits of each query, ranked from 1.
     """
     view_ids = sorted({view.id for found in matches for view, _ in found})
-    photos = read_photos(connection, sorted({view.photo_id for found in matches for view, _ in found}))
-    labels = _top_labels(connection, record, view_ids)
-    verified = read_verified_names(connection, photos)
+    photos = read_photos(snapshot, sorted({view.photo_id for found in matches for view, _ in found}))
+    labels = _top_labels(snapshot, record, view_ids)
+    verified = read_verified_names(snapshot, photos)
 
     def hit(rank: int, view: ViewRecord, similarity: float) -> Hit:
         photo = photos[view.photo_id]
@@ -140,23 +139,16 @@ def describe(
 
 
 def _top_labels(
-    connection: sa.Connection, record: ModelRecord, view_ids: Sequence[int]
+    snapshot: Snapshot, record: ModelRecord, view_ids: Sequence[int]
 ) -> dict[int, tuple[str, float]]:
-    """The likeliest class of stored views, by the catalog's copy of the classifier head."""
+    """Return the likeliest class of stored views, by the catalog's copy of the classifier head."""
     if not record.classes:
         return {}
-    statement = "SELECT view_id, vector, crc32 FROM embedding WHERE model_id = {} AND view_id IN (*)"
-    rows = list(rows_by_id(connection, statement.format(record.id), view_ids))
-    vectors, usable = decode_vectors(
-        [row[1] for row in rows], [row[2] for row in rows], record.embedding_size
-    )
-    warn_of_damage(
-        connection, [row[0] for row, sound in zip(rows, usable.tolist(), strict=True) if not sound]
-    )
+    rows = np.asarray(view_ids, dtype=np.int64)
+    vectors, usable = read_vectors(snapshot, record.id, record.embedding_size, rows)
     probabilities = softmax(record.logits_of_each(vectors[usable]))
     best = probabilities.argmax(axis=1)
-    found = [row[0] for row, sound in zip(rows, usable.tolist(), strict=True) if sound]
     return {
         view_id: (record.classes[index], float(row[index]))
-        for view_id, index, row in zip(found, best.tolist(), probabilities, strict=True)
+        for view_id, index, row in zip(rows[usable].tolist(), best.tolist(), probabilities, strict=True)
     }

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.filters import Where, rows_allowed
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.search.query.filters import Where, rows_allowed
 
 __all__ = ["IdPage", "list_ids", "page_of_ids"]
 

@@ -17,7 +17,7 @@ from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.stored_views import StoredView, stored_photos, stored_views
 from birdsearch.indexer.vectors.faiss_threads import one_thread
-from birdsearch.search.query.engine import Question
+from birdsearch.search.query.engine import QueryRequest
 from birdsearch.search.query.hits import LabelEvidence, QueryPhoto, QueryResult
 from birdsearch.search.query.inputs import region_of
 from birdsearch.search.query.location_privacy.coarsening import with_coarse_places
@@ -40,7 +40,7 @@ _WINDOW_S, _GAP_S = 0.025, 0.006
 class _Asked:
     """A question, and what its answer is told with."""
 
-    question: Question
+    question: QueryRequest
     shown: str | None
     has_hits: bool
 
@@ -131,10 +131,10 @@ class Searcher:
         own = sought if embedding is None else embedding
         judged = frozenset((*request.like, *request.unlike))
         if not isinstance(request, SearchRequest):
-            question = Question(photo, own, 0, confidence=request.confidence)
+            question = QueryRequest(photo, own, 0, confidence=request.confidence)
             return _Asked(question, shown, has_hits=False)
         where = None if request.where is None else where_of(self._service, request.where)
-        question = Question(
+        question = QueryRequest(
             photo,
             own,
             request.k,
@@ -272,7 +272,7 @@ def _named(store: CatalogStore, record: ModelRecord | None, request: LabelReques
     return known[photo_id]
 
 
-def _is_quick(question: Question) -> bool:
+def _is_quick(question: QueryRequest) -> bool:
     """Whether it can share a batch: nobody waits long for it, and it has the same answer as alone."""
     if question.where is not None or question.refined or question.exact or question.k > _FEW_HITS:
         return False

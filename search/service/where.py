@@ -12,7 +12,7 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.search.query.filters import Where, parse_bbox, parse_near
+from birdsearch.indexer.catalog.filters import Where, parse_bbox, parse_near
 from birdsearch.search.service.state import Service
 
 __all__ = ["WhereModel", "WhereQuery", "where_of"]

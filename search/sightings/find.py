@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.deployments import read_deployments
+from birdsearch.indexer.catalog.filters import Where, allowed_views, photos_of
 from birdsearch.indexer.catalog.frames import Frames, cosines_from, read_frames
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.query.deployed import Assignment, assign
-from birdsearch.search.query.filters import Where, allowed_views, photos_of
 from birdsearch.search.query.location_privacy.coarsening import (
     SensitiveNames,
     SensitivePhotos,

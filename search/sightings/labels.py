@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog.embeddings import normalised, stored_vectors
+from birdsearch.indexer.catalog.filters import Where, allowed_views
 from birdsearch.indexer.catalog.frames import Frames, largest_boxes
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.fusion import References
 from birdsearch.search.labels.unknown import roll_up
-from birdsearch.search.query.filters import Where, allowed_views
 from birdsearch.search.query.vote_groups import join_groups
 from birdsearch.search.sightings.pooling import likeness, pool_labels, pool_scores
 

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError, InvalidInputError
 from birdsearch.indexer.catalog.embeddings import normalised, unit_vectors
+from birdsearch.indexer.catalog.filters import Where, allowed_views, great_circle_km, photos_of
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.runs import decode_mode
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.vectors.index import VectorIndex
 from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.search.query.catalog_model import catalog_model
-from birdsearch.search.query.filters import Where, allowed_views, great_circle_km, photos_of
 from birdsearch.search.query.hits import Hit
 from birdsearch.search.query.inputs import Photo, find_photo, network_input
 from birdsearch.search.query.knn import nearest
@@ -152,8 +152,8 @@ def similar(
     matches = _one_an_event(store, index, query, k, allowed, known, place)
     names = np.full(len(known.frames), np.iinfo(np.int64).max)
     np.minimum.at(names, known.events, known.frames.photo_ids)
-    with store.reading() as connection:
-        described = describe(connection, record, [matches])[0]
+    with store.snapshot() as snapshot:
+        described = describe(snapshot, record, [matches])[0]
     hits = []
     for hit in described:
         at = place[hit.photo_id]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from playwright.sync_api import Page, expect
 
 from birdsearch import Client
-from birdsearch.search.query.filters import Where
+from birdsearch.indexer.catalog.filters import Where
 
 if TYPE_CHECKING:
     from tests.browser.conftest import Gallery, OpenPage, Until

@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.location_facts import location_key, photo_label_key
+from birdsearch.indexer.catalog.store import CatalogStore, Snapshot
 from birdsearch.search.query.deployed import Assignment
 from birdsearch.search.query.hits import Hit, QueryResult
-from birdsearch.search.query.location_privacy.facts import facts_key, labels_key, read_facts
+from birdsearch.search.query.location_privacy.facts import read_facts
 from birdsearch.search.query.location_privacy.reach import COARSE_DEGREES, PhotoFacts, Reach
 from birdsearch.search.query.location_privacy.sensitive_photos import FEW, SensitiveLabels, SensitiveNames
 from birdsearch.search.query.sorted_sets import distinct, is_in
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def coarse(degrees: float) -> float:
-    """A latitude or longitude as it is told of a sensitive species: the middle of its cell, one decimal."""
+    """Return a latitude or longitude as it is shown of a sensitive species: the middle of its cell, one decimal."""
     return round(round(degrees / COARSE_DEGREES) * COARSE_DEGREES, 1)
 
 
@@ -52,7 +52,7 @@ def coarse_place(latitude: float | None, longitude: float | None) -> tuple[float
 
 
 def coarse_places(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
-    """As `coarse`, of many: (N,) float64 degrees, NaN where unknown."""
+    """Coarsen many as `coarse` does: (N,) float64 degrees, NaN where unknown."""
     return np.asarray(np.round(np.round(degrees / COARSE_DEGREES) * COARSE_DEGREES, 1))
 
 
@@ -65,7 +65,7 @@ class _Surroundings:
     reach: Reach
 
     def mask(self, photo_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(N,) bool: the photos with these ids; ids of no photo are left out."""
+        """Return which photos, (N,) bool, have these ids; ids of no photo are left out."""
         return is_in(self.facts.ids, photo_ids)
 
 
@@ -90,8 +90,8 @@ class SensitivePhotos:
             photo_ids: Ids; those of no photo are left out.
         """
         wanted = distinct(np.asarray(photo_ids, dtype=np.int64))
-        with self._store.reading() as connection:
-            return frozenset(self._among(connection, wanted).tolist())
+        with self._store.snapshot() as snapshot:
+            return frozenset(self._among(snapshot, wanted).tolist())
 
     def are_hidden(self, photo_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return for each photo whether its place is not to be told exactly.
@@ -102,26 +102,26 @@ class SensitivePhotos:
         Returns:
             (N,) bool.
         """
-        with self._store.reading() as connection:
-            return is_in(photo_ids, self._among(connection, distinct(photo_ids)))
+        with self._store.snapshot() as snapshot:
+            return is_in(photo_ids, self._among(snapshot, distinct(photo_ids)))
 
     def prepare(self) -> None:
         """Look at all photos, so that the next questions are answered at once."""
-        with self._store.reading() as connection:
-            around = self._read(connection)
-            self._all = ((around.key, labels_key(connection)), self._hidden(connection, around, None))
+        with self._store.snapshot() as snapshot:
+            around = self._read(snapshot)
+            self._all = ((around.key, photo_label_key(snapshot)), self._hidden(snapshot, around, None))
 
-    def as_told(
+    def coarsened(
         self,
-        connection: sa.Connection,
+        snapshot: Snapshot,
         photo_ids: NDArray[np.int64],
         latitudes: NDArray[np.float64],
         longitudes: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return places of photos as they are told to others.
+        """Return places of photos as they are shown to others.
 
         Args:
-            connection: An open transaction.
+            snapshot: The state of the catalog.
             photo_ids: (N,) ids; one may occur twice.
             latitudes: (N,) degrees, NaN where unknown.
             longitudes: (N,) degrees.
@@ -129,39 +129,39 @@ class SensitivePhotos:
         Returns:
             (N,) latitudes and longitudes, coarsened where they would tell that of a sensitive species.
         """
-        hidden = is_in(photo_ids, self._among(connection, distinct(photo_ids)))
+        hidden = is_in(photo_ids, self._among(snapshot, distinct(photo_ids)))
         return (
             np.where(hidden, coarse_places(latitudes), latitudes),
             np.where(hidden, coarse_places(longitudes), longitudes),
         )
 
-    def _among(self, connection: sa.Connection, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of the wanted photos (rising ids) that are hidden, rising."""
+    def _among(self, snapshot: Snapshot, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return those of the wanted photos (rising ids) that are hidden, rising."""
         if not len(wanted):
             return wanted
-        around = self._read(connection)
-        key = (around.key, labels_key(connection))
+        around = self._read(snapshot)
+        key = (around.key, photo_label_key(snapshot))
         every = self._all
         if every is None or every[0] != key:
             if len(wanted) <= FEW:
                 # What reaches a photo is what it reaches: only of those the labels matter.
                 near = around.facts.ids[around.reach.reached(around.mask(wanted))]
-                return wanted[is_in(wanted, self._hidden(connection, around, near))]
-            every = self._all = (key, self._hidden(connection, around, None))
+                return wanted[is_in(wanted, self._hidden(snapshot, around, near))]
+            every = self._all = (key, self._hidden(snapshot, around, None))
         return wanted[is_in(wanted, every[1])]
 
     def _hidden(
-        self, connection: sa.Connection, around: _Surroundings, among: NDArray[np.int64] | None
+        self, snapshot: Snapshot, around: _Surroundings, among: NDArray[np.int64] | None
     ) -> NDArray[np.int64]:
-        """Photos that those of sensitive species reach, of all or of some."""
-        sensitive = self._labels.among(connection, among)
+        """Return the photos that those of sensitive species reach, of all or of some."""
+        sensitive = self._labels.among(snapshot, among)
         return around.facts.ids[around.reach.reached(around.mask(sensitive))]
 
-    def _read(self, connection: sa.Connection) -> _Surroundings:
-        key = facts_key(connection)
+    def _read(self, snapshot: Snapshot) -> _Surroundings:
+        key = location_key(snapshot)
         with self._lock:
             if self._surroundings is None or self._surroundings.key != key:
-                facts = read_facts(self._store, connection)
+                facts = read_facts(self._store, snapshot)
                 self._surroundings = _Surroundings(key, facts, Reach(facts))
             return self._surroundings
 
@@ -197,7 +197,7 @@ def without_names(names: Mapping[int, str], sensitive: SensitivePhotos) -> dict[
 
 
 def with_coarse_places(sensitive: SensitivePhotos, results: Sequence[QueryResult]) -> list[QueryResult]:
-    """Answers as they are told to others: places of sensitive species coarsened.
+    """Coarsen the places of sensitive species in answers, as they are shown to others.
 
     Args:
         sensitive: Tells the photos of the catalog that was asked.

@@ -1,4 +1,4 @@
-"""Photos of sensitive species: what a verified label, the last `label` run or the network says so of.
+"""Photos of sensitive species, by a verified label, the last `label` run or the network.
 
 One is enough: a label can be wrong, and a photo can show more than one bird, but a place that was told cannot be
 taken back. So a verified label of another species does not lift this.
@@ -9,17 +9,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labelled_photos
 from birdsearch.indexer.catalog.embeddings import read_vectors
+from birdsearch.indexer.catalog.location_facts import (
+    last_change,
+    photos_predicted,
+    photos_verified,
+    read_taxon_names,
+    views_with_vectors,
+)
 from birdsearch.indexer.catalog.records import ModelRecord
-from birdsearch.indexer.catalog.store import CatalogStore, chunks
+from birdsearch.indexer.catalog.store import CatalogStore, Snapshot, chunks
 from birdsearch.model.taxonomy import Taxon, Taxonomy, name_key
 from birdsearch.search.query.sorted_sets import distinct, is_in
 
@@ -52,11 +55,11 @@ class SensitiveNames:
         return isinstance(name, str) and name_key(name) in self._keys
 
     def _is_form(self, scientific_name: str) -> bool:
-        """The scientific name is that of a sensitive species or of a form of one."""
+        """Return whether the scientific name is that of a sensitive species or of a form of one."""
         return " ".join(scientific_name.split()[:2]) in self
 
     def any_of(self, *names: str | None) -> bool:
-        """Whether one of the names, those that are None aside, is that of a sensitive species."""
+        """Return whether one of the names, those that are None aside, is that of a sensitive species."""
         return any(name in self for name in names)
 
 
@@ -93,11 +96,11 @@ class SensitiveLabels:
         self._answers: _Answers | None = None
         self._names: tuple[object, SensitiveNames, list[int]] | None = None
 
-    def among(self, connection: sa.Connection, photo_ids: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    def among(self, snapshot: Snapshot, photo_ids: NDArray[np.int64] | None) -> NDArray[np.int64]:
         """Return those of the photos that a label says show a sensitive species.
 
         Args:
-            connection: An open transaction.
+            snapshot: The state of the catalog.
             photo_ids: (N,) int64, rising; None for all photos.
 
         Returns:
@@ -105,30 +108,27 @@ class SensitiveLabels:
         """
         record = self._store.active_model()
         found: set[int] = set()
-        names, taxon_ids = self._sensitive_names(connection)
+        names, taxon_ids = self._sensitive_names(snapshot)
         for some in self._pieces(photo_ids):
-            found |= _verified(connection, taxon_ids, some)
-            found |= _predicted(connection, names, some)
+            found |= photos_verified(snapshot, taxon_ids, some)
+            found |= _predicted(snapshot, names, some)
             if record is not None:
-                found |= self._classified(connection, record, names, some)
+                found |= self._classified(snapshot, record, names, some)
         hidden = np.array(sorted(found), dtype=np.int64)
         return hidden if photo_ids is None else hidden[is_in(hidden, photo_ids)]
 
-    def _sensitive_names(self, connection: sa.Connection) -> tuple[SensitiveNames, list[int]]:
-        """The names of sensitive species, and the ids of taxa of the catalog that are."""
-        rows = connection.execute(
-            sa.select(schema.taxon.c.id, schema.taxon.c.name, schema.taxon.c.scientific_name)
-        ).all()
-        key = tuple(tuple(row) for row in rows)
+    def _sensitive_names(self, snapshot: Snapshot) -> tuple[SensitiveNames, list[int]]:
+        """Return the names of sensitive species, and the ids of the taxa of the catalog that are."""
+        key = tuple(read_taxon_names(snapshot))
         known = self._names
         if known is None or known[0] != key:
-            names = SensitiveNames(Taxonomy.load(), ((row.name, row.scientific_name) for row in rows))
-            known = self._names = (key, names, [row.id for row in rows if row.name in names])
+            names = SensitiveNames(Taxonomy.load(), ((name, scientific) for _, name, scientific in key))
+            known = self._names = (key, names, [taxon_id for taxon_id, name, _ in key if name in names])
         return known[1], known[2]
 
     @staticmethod
     def _pieces(photo_ids: NDArray[np.int64] | None) -> Iterator[Sequence[int] | None]:
-        """Runs of ids to look up; None once, for all photos, where there are many."""
+        """Yield runs of ids to look up; None once, for all photos, where there are many."""
         if photo_ids is None or len(photo_ids) > FEW:
             yield None
         else:
@@ -136,12 +136,12 @@ class SensitiveLabels:
 
     def _classified(
         self,
-        connection: sa.Connection,
+        snapshot: Snapshot,
         record: ModelRecord,
         names: SensitiveNames,
         photo_ids: Sequence[int] | None,
     ) -> set[int]:
-        """Photos of which the network takes a view for a sensitive species."""
+        """Return the photos of which the network takes a view for a sensitive species."""
         classes = np.array([name in names for name in record.classes], dtype=bool)
         if not classes.any():
             return set()
@@ -151,71 +151,39 @@ class SensitiveLabels:
             if answers is None or answers.model_id != record.id or not is_of_these:
                 self._answers = answers = _Answers(record.id, classes, np.full(0, -1, np.int8))
             if photo_ids is not None:
-                return _taken_for_sensitive(connection, record, answers, photo_ids)
-            seq = connection.execute(sa.select(sa.func.max(schema.change.c.seq))).scalar_one() or 0
+                return _taken_for_sensitive(snapshot, record, answers, photo_ids)
+            seq = last_change(snapshot)
             if answers.seq != seq:
-                answers.photos = frozenset(_taken_for_sensitive(connection, record, answers, None))
+                answers.photos = frozenset(_taken_for_sensitive(snapshot, record, answers, None))
                 answers.seq = seq
             return set(answers.photos)
 
 
 def _taken_for_sensitive(
-    connection: sa.Connection, record: ModelRecord, answers: _Answers, photo_ids: Sequence[int] | None
+    snapshot: Snapshot, record: ModelRecord, answers: _Answers, photo_ids: Sequence[int] | None
 ) -> set[int]:
-    view, embedding = schema.view.c, schema.embedding.c
-    statement = (
-        sa.select(view.id, view.photo_id)
-        .join(schema.embedding, embedding.view_id == view.id)
-        .where(embedding.model_id == record.id)
-    )
-    rows = connection.execute(_of(statement, view.photo_id, photo_ids)).all()
-    # (V, 2)
-    pairs = np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, 2)
-    _ask(connection, record, answers, pairs[:, 0])
+    pairs = views_with_vectors(snapshot, record.id, photo_ids)
+    _ask(snapshot, record, answers, pairs[:, 0])
     return set(pairs[answers.by_view[pairs[:, 0]] == 1, 1].tolist())
 
 
-def _ask(
-    connection: sa.Connection, record: ModelRecord, answers: _Answers, view_ids: NDArray[np.int64]
-) -> None:
-    """Have the network's answer for these views."""
+def _ask(snapshot: Snapshot, record: ModelRecord, answers: _Answers, view_ids: NDArray[np.int64]) -> None:
+    """Ask the network about these views."""
     grown = int(view_ids.max(initial=-1)) + 1 - len(answers.by_view)
     if grown > 0:
         answers.by_view = np.concatenate([answers.by_view, np.full(grown, -1, np.int8)])
     unknown = distinct(view_ids[answers.by_view[view_ids] < 0])
     for start in range(0, len(unknown), _BATCH):
         some = unknown[start : start + _BATCH]
-        vectors, usable = read_vectors(connection, record.id, record.embedding_size, some)
+        vectors, usable = read_vectors(snapshot, record.id, record.embedding_size, some)
         # (B, C) @ (C, classes) -> (B, classes)
         best = record.logits(vectors).argmax(axis=1)
         # A vector that is damaged may have been one.
         answers.by_view[some] = answers.classes[best] | ~usable
 
 
-def _verified(
-    connection: sa.Connection, taxon_ids: Sequence[int], photo_ids: Sequence[int] | None
-) -> set[int]:
-    if not taxon_ids:
-        return set()
-    statement = labelled_photos(taxon_ids, verdicts=("positive", "uncertain"), with_lost=True)
-    return set(connection.execute(_of(statement, schema.view.c.photo_id, photo_ids)).scalars())
-
-
-def _predicted(connection: sa.Connection, names: SensitiveNames, photo_ids: Sequence[int] | None) -> set[int]:
-    """Photos of which the last `label` run took a view for a sensitive species."""
-    view, prediction, run = schema.view.c, schema.prediction.c, schema.run.c
-    newest = sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
-    statement = (
-        sa.select(view.photo_id, prediction.name, prediction.species)
-        .join(schema.prediction, prediction.view_id == view.id)
-        .where(prediction.run_id == newest.scalar_subquery())
-    )
-    rows = connection.execute(_of(statement, view.photo_id, photo_ids)).all()
-    known = {name: name in names for row in rows for name in (row.name, row.species)}
-    return {row.photo_id for row in rows if known[row.name] or known[row.species]}
-
-
-def _of(
-    statement: sa.Select[Any], photo_id: sa.ColumnElement[int], photo_ids: Sequence[int] | None
-) -> sa.Select[Any]:
-    return statement if photo_ids is None else statement.where(photo_id.in_(photo_ids))
+def _predicted(snapshot: Snapshot, names: SensitiveNames, photo_ids: Sequence[int] | None) -> set[int]:
+    """Return the photos of which the last `label` run took a view for a sensitive species."""
+    predicted = photos_predicted(snapshot, photo_ids)
+    known = {name: name in names for _, *both in predicted for name in both}
+    return {photo_id for photo_id, name, species in predicted if known[name] or known[species]}

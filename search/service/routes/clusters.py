@@ -11,6 +11,7 @@ from fastapi import APIRouter, Body, HTTPException, Path, Query, Response
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.annotations import preview, record
 from birdsearch.indexer.catalog.clusters import OUTLIER, ClusterState, current_run, state_of
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.annotate.names import Matched
 from birdsearch.search.clusters.catalog import cluster_catalog
@@ -26,7 +27,6 @@ from birdsearch.search.clusters.edit import (
 from birdsearch.search.clusters.records import Cluster, ClusterMember, ClusterRun
 from birdsearch.search.clusters.report import Overview
 from birdsearch.search.job import Job
-from birdsearch.search.query.filters import Where
 from birdsearch.search.service.answers import json_answer
 from birdsearch.search.service.cluster_maps import packed
 from birdsearch.search.service.cluster_views import odd_members, ordered_members, typical_photos

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Query, Response
 from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog.counts import photo_counts
+from birdsearch.indexer.catalog.filters import allowed_views
 from birdsearch.search.json_records import Record
 from birdsearch.search.labels.review import ReviewItem
 from birdsearch.search.labels.suggest import Candidates
-from birdsearch.search.query.filters import allowed_views
 from birdsearch.search.service.answers import json_answer
 from birdsearch.search.service.photo_rows import read_photo_rows
 from birdsearch.search.service.problems import responses

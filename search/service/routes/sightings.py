@@ -10,10 +10,10 @@ from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from birdsearch.errors import InvalidInputError
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.taxa import find_clade
 from birdsearch.search.job import Job
 from birdsearch.search.json_records import Record
-from birdsearch.search.query.filters import Where
 from birdsearch.search.service.jobs import Task
 from birdsearch.search.service.problems import responses
 from birdsearch.search.service.routes.annotations import Name

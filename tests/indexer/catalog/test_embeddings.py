@@ -139,7 +139,7 @@ def test_a_flipped_bit_in_a_vector_is_noticed_wherever_vectors_are_read(
         assert set(store.embeddings(1, [8, 9, 10])) == {8, 10}
         by_photo = stored_photos(store, record, [8, 9])
         by_view = stored_views(store, record, [8, 9])
-        with store.reading() as connection:
+        with store.snapshot() as connection:
             assert set(_top_labels(connection, record, [8, 9])) == {8}
     for found in (by_photo, by_view):
         assert found[8].embedding is not None

@@ -18,6 +18,7 @@ from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labels_in_force, record, undo
 from birdsearch.indexer.catalog.clusters import OUTLIER, ClusterState, current_state, require_state
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
 from birdsearch.indexer.catalog.vector_bytes import encode_vector
@@ -34,7 +35,6 @@ from birdsearch.search.clusters.edit import (
     undo_edit,
 )
 from birdsearch.search.clusters.split import split_vectors
-from birdsearch.search.query.filters import Where
 
 DIM = 8
 

@@ -19,6 +19,7 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import record
 from birdsearch.indexer.catalog.copies import read_distinct_pairs
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.outcomes import EmbeddedFile
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
@@ -31,7 +32,6 @@ from birdsearch.search.dedup.find import CopyGroup, DedupOptions, DedupResult, f
 from birdsearch.search.dedup.fingerprint import FINGERPRINT_VERSION, fingerprint
 from birdsearch.search.dedup.keep import KeepRules
 from birdsearch.search.dedup.photos import PhotoArrays, compare_exposures, reaching, without
-from birdsearch.search.query.filters import Where
 
 SEED = int(os.environ.get("BIRDSEARCH_TEST_SEED", "20240501"))
 DIM = 16

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from birdsearch.errors import CatalogReadOnlyError, InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import record
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.predictions import last_predictions, predictions
 from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.store import CatalogStore
@@ -27,7 +28,6 @@ from birdsearch.search.labels.checklist import open_checklist
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.predict import fit_catalog, label_catalog, mislabelled
 from birdsearch.search.labels.suggest import suggest
-from birdsearch.search.query.filters import Where
 
 DIM = 16
 SPECIES = ("crow", "wren", "rook", "ghost finch", "moss owl")

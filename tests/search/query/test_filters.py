@@ -15,9 +15,9 @@ import pytest
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.annotations import record, undo
+from birdsearch.indexer.catalog.filters import Where, allowed_views, great_circle_km, parse_bbox, parse_near
 from birdsearch.indexer.catalog.taxa import add_taxa, new_taxon
 from birdsearch.model.taxonomy import Taxon, Taxonomy
-from birdsearch.search.query.filters import Where, allowed_views, great_circle_km, parse_bbox, parse_near
 
 CAMERAS = [None, "NIKON Z 9", "Canon EOS R5", "CANON EOS 7D", "ΣIGMA fp", "Reconyx [HP2X]"]
 FOLDERS = [b"", b"a", b"a/b", b"a/b/c", b"ab", b"a b", b"a-b", b"\xff\xfe", b"\xff", b"a/\nb"]

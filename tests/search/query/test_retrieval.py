@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.vectors.index import normalised
 from birdsearch.search.catalog import Catalog
-from birdsearch.search.query.filters import Where
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from birdsearch.errors import (
     PhotoError,
     ServiceError,
 )
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.model.images.box import Box
 from birdsearch.model.images.photo import upright_rgb
-from birdsearch.search.query.filters import Where
 from birdsearch.search.query.hits import QueryResult
 from birdsearch.search.query.inputs import Photo
 

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.filters import Where, allowed_views, photos_of
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.catalog import Catalog
-from birdsearch.search.query.filters import Where, allowed_views, photos_of
 from birdsearch.search.service.originals import parse_range
 
 Server = Any

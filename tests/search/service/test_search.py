@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.search.catalog import Catalog
-from birdsearch.search.query.filters import Where
 from birdsearch.search.query.hits import QueryResult
 from birdsearch.search.service.schemas.search import SearchAnswer
 

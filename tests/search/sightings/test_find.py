@@ -16,13 +16,13 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import record as verify
 from birdsearch.indexer.catalog.deployments import Deployment, store_deployments
+from birdsearch.indexer.catalog.filters import great_circle_km
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.runs import finish_run, start_run
 from birdsearch.indexer.catalog.taxa import new_taxon
 from birdsearch.model.taxonomy import Taxonomy
 from birdsearch.search.labels.calibration import Calibration
 from birdsearch.search.labels.estimator import LabelEstimator
-from birdsearch.search.query.filters import great_circle_km
 from birdsearch.search.sightings.find import FoundSightings, Sighting, find_sightings
 from birdsearch.search.sightings.labels import fused_labels, representatives
 from birdsearch.search.sightings.levels import list_groups

@@ -13,8 +13,8 @@ import pytest
 
 from birdsearch.errors import CatalogError, InvalidInputError, PhotoError
 from birdsearch.indexer.catalog.deployments import Deployment, store_deployments
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.search.query.filters import Where
 from birdsearch.search.sightings.find import find_sightings
 from birdsearch.search.sightings.similar import SimilarResult, similar
 from birdsearch.search.sightings.store import known_events, store_sightings

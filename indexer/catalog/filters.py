@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import sqlalchemy as sa
@@ -18,14 +18,12 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labelled_photos
 from birdsearch.indexer.catalog.live import live_file
-from birdsearch.indexer.catalog.store import CatalogStore, chunks
+from birdsearch.indexer.catalog.store import CatalogStore, Snapshot, chunks
 from birdsearch.indexer.catalog.taxa import clade_taxon_ids, find_clade, read_taxonomy
-from birdsearch.search.query.partial_dates import Moment, first_and_last
-
-if TYPE_CHECKING:
-    from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
+from birdsearch.partial_dates import Moment, first_and_last
 
 __all__ = [
+    "CoarsePlaces",
     "Folder",
     "Moment",
     "Where",
@@ -44,6 +42,22 @@ Folder = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _EARTH_RADIUS_KM = 6371.0088  # IUGG mean radius.
 # More than half a cell of `birdsearch.search.query.location_privacy.coarsening`, in degrees.
 _COARSE_SLACK = 0.051
+
+
+class CoarsePlaces(Protocol):
+    """Coarsens the places that are not to be told exactly."""
+
+    def among(self, photo_ids: Sequence[int]) -> frozenset[int]:
+        """Return those of the photos whose places are not to be told exactly."""
+
+    def coarsened(
+        self,
+        snapshot: Snapshot,
+        photo_ids: NDArray[np.int64],
+        latitudes: NDArray[np.float64],
+        longitudes: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the places of photos, (N,) degrees each, as they are shown to others; NaN stays NaN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +79,9 @@ class Where:
         taxon: Name of a species, genus, family or order: a verified positive label in force says that the photo
             shows it, or what belongs to it.
         verified: True for photos with a verified positive label in force, False for those without one.
-        coarse_by: No condition. Tells the photos of sensitive species, whose places `near` and `bbox` then see as
-            they are told to others, coarsened to 0.1 degree: nobody learns by asking again and again where such
-            a photo was taken. None to look at all places as they are.
+        coarse_by: No condition. Coarsens the places of sensitive species for `near` and `bbox` as they are shown
+            to others, so that asking again and again does not tell where such a photo was taken. None to look at
+            all places as they are.
 
     Raises:
         InvalidInputError: A value is outside its limits.
@@ -82,7 +96,7 @@ class Where:
     exclude_under: Sequence[Folder] = ()
     taxon: str | None = None
     verified: bool | None = None
-    coarse_by: SensitivePhotos | None = field(default=None, compare=False, repr=False)
+    coarse_by: CoarsePlaces | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         earliest, latest = self.span
@@ -205,7 +219,7 @@ def great_circle_km(
 
 
 def allowed_views(store: CatalogStore, model_id: int, where: Where) -> NDArray[np.int64]:
-    """The views that a search with these conditions may find.
+    """Return the views that a search with these conditions may find.
 
     Args:
         store: An open catalog.
@@ -219,11 +233,11 @@ def allowed_views(store: CatalogStore, model_id: int, where: Where) -> NDArray[n
         InvalidInputError: Nothing bears the name of the taxon, or more than one species does.
     """
     with store.reading() as connection:
-        return views_allowed(connection, model_id, where)
+        return views_allowed(Snapshot(connection), model_id, where)
 
 
-def views_allowed(connection: sa.Connection, model_id: int, where: Where) -> NDArray[np.int64]:
-    """As `allowed_views`, in a transaction that is open."""
+def views_allowed(connection: Snapshot, model_id: int, where: Where) -> NDArray[np.int64]:
+    """Return the views as `allowed_views` does, of a snapshot."""
     view, photo, embedding = schema.view.c, schema.photo.c, schema.embedding.c
     rows = rows_allowed(
         connection,
@@ -240,7 +254,7 @@ def views_allowed(connection: sa.Connection, model_id: int, where: Where) -> NDA
 def rows_allowed(
     connection: sa.Connection, statement: sa.Select[Any], where: Where
 ) -> Sequence[Sequence[Any]]:
-    """The rows of a statement whose photos meet the conditions and are not all missing.
+    """Return the rows of a statement whose photos meet the conditions and are not all missing.
 
     Args:
         connection: An open transaction.
@@ -284,12 +298,12 @@ def rows_allowed(
     lats = np.fromiter((row[-2] for row in rows), dtype=np.float64, count=len(rows))
     lons = np.fromiter((row[-1] for row in rows), dtype=np.float64, count=len(rows))
     if where.coarse_by is not None:
-        lats, lons = where.coarse_by.as_told(connection, photo_ids, lats, lons)
+        lats, lons = where.coarse_by.coarsened(Snapshot(connection), photo_ids, lats, lons)
     return [row for row, met in zip(rows, _in_place(where, lats, lons).tolist(), strict=True) if met]
 
 
 def _in_place(where: Where, lats: NDArray[np.float64], lons: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(N,) bool: the places within what `near` and `bbox` say."""
+    """Return which places, (N,) bool, are within `near` and `bbox`."""
     met = np.ones(len(lats), dtype=bool)
     if where.near is not None:
         lat, lon, km = where.near
@@ -332,7 +346,7 @@ def _place_conditions(where: Where) -> list[sa.ColumnElement[bool]]:
 
 
 def _spans(west: float, east: float) -> list[tuple[float, float]]:
-    """The ranges of longitudes from west to east."""
+    """Return the ranges of longitudes from west to east."""
     spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
     # 180 and -180 are one meridian.
     spans += [(-180.0, -180.0)] if any(high == 180.0 for _, high in spans) else []
@@ -361,7 +375,7 @@ def _camera_matches(wanted: str, name: str) -> bool:
 
 
 def _is_under(roots: Sequence[tuple[int, bytes]], folders: Sequence[Folder]) -> sa.ColumnElement[bool]:
-    """SQL: the file's path is one of the folders or below one, compared component by component as bytes."""
+    """Return SQL for paths that are one of the folders or below one, compared by component as bytes."""
     file = schema.file.c
     conditions: list[sa.ColumnElement[bool]] = []
     for folder in sorted({name for given in folders for name in _absolute_names(given)}):
@@ -377,7 +391,7 @@ def _is_under(roots: Sequence[tuple[int, bytes]], folders: Sequence[Folder]) -> 
 
 
 def _absolute_names(folder: Folder) -> set[bytes]:
-    """The folder's name as given and with links resolved.
+    """Return the folder's name as given and with links resolved.
 
     Roots are stored resolved; a link that was followed below one is not.
     """
@@ -391,12 +405,12 @@ def _is_within(path: bytes, folder: bytes) -> bool:
 
 
 def photos_of(store: CatalogStore, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The photo of each view, (n,) int64; -1 for a view that does not exist."""
+    """Return the photo of each view, (n,) int64; -1 for a view that does not exist."""
     view = schema.view.c
     found = np.full(len(view_ids), -1, np.int64)
-    place = {view_id: at for at, view_id in enumerate(view_ids.tolist())}
+    row_of = {view_id: at for at, view_id in enumerate(view_ids.tolist())}
     with store.reading() as connection:
         for some in chunks(view_ids.tolist()):
             for row in connection.execute(sa.select(view.id, view.photo_id).where(view.id.in_(some))):
-                found[place[row.id]] = row.photo_id
+                found[row_of[row.id]] = row.photo_id
     return found
