@@ -26,7 +26,17 @@ HEAVY = (
     "uvicorn",
 )
 ORDER = (
-    *("errors", "version", "display_path", "cores", "settings", "first_use", "csv_table", "files"),
+    *(
+        "errors",
+        "version",
+        "display_path",
+        "cores",
+        "settings",
+        "first_use",
+        "csv_table",
+        "files",
+        "partial_dates",
+    ),
     *("model.images", "model"),
     *("indexer.catalog", "indexer.vectors", "indexer"),
     *("search.json_records", "search.photos", "search.catalog_info", "search.problem", "search.job"),
