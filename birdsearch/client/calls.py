@@ -93,7 +93,7 @@ class Calls:
         return self._answer(method, path, query=query, body=body, is_read=is_read).json()
 
     def _pages(self, path: str, query: Mapping[str, Any], name: str, kind: type[T]) -> Iterator[T]:
-        """The items of a list that is served in pages, each page once it is needed."""
+        """Yield the items of a list that is served in pages, each page once it is needed."""
         cursor = None
         while True:
             page = self._json("GET", path, query={**query, "cursor": cursor})

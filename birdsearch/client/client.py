@@ -107,7 +107,7 @@ class Client(PhotoCalls, GroupCalls):
             where: Conditions on the hits.
             box: Region to ask about, the same in every photo.
             include_self: Let a photo itself be a hit.
-            on_error: Told each photo that cannot be read, which is then left out of the answers.
+            on_error: Called with each photo that cannot be read, which is then left out of the answers.
             confidence: How sure a label has to be before it is rolled up.
             refined: Order the hits by refined vectors.
             exact: Look at all vectors, however many.

@@ -26,7 +26,7 @@ class GroupCalls(Calls):
     # -- copies ------------------------------------------------------------------------------------------
 
     def duplicates(self) -> Duplicates:
-        """The copies that were found last, all groups of them."""
+        """Return the copies that were found last, all groups of them."""
         first = self._json("GET", "/api/duplicates", query={"limit": _PAGE})
         groups, cursor = list(first["groups"]), first["next"]
         while cursor is not None:
@@ -70,7 +70,7 @@ class GroupCalls(Calls):
     def sightings(
         self, taxon: str | None = None, since: str | None = None, until: str | None = None
     ) -> Iterator[Sighting]:
-        """The sightings that were found last, fetched page by page as they are taken.
+        """Yield the sightings that were found last, fetched page by page as they are taken.
 
         Args:
             taxon: Only those of this species, genus, family or order.
@@ -84,7 +84,7 @@ class GroupCalls(Calls):
         return self._pages("/api/sightings", query, "sightings", Sighting)
 
     def sighting(self, number: int) -> Sighting:
-        """A sighting with all its photos.
+        """Return a sighting with all its photos.
 
         Raises:
             InvalidInputError: There is none of this number.
@@ -98,7 +98,7 @@ class GroupCalls(Calls):
     # -- clusters ----------------------------------------------------------------------------------------
 
     def clusters(self) -> list[ClusterRun]:
-        """Every clustering of the catalog, newest first."""
+        """Return every clustering of the catalog, newest first."""
         return [decode(ClusterRun, each) for each in self._json("GET", "/api/clusters")["runs"]]
 
     def find_clusters(self, **options: Any) -> Job:
@@ -106,12 +106,12 @@ class GroupCalls(Calls):
         return self._job("POST", "/api/clusters", Body.json(options))
 
     def cluster_run(self, run: int) -> list[Cluster]:
-        """The clusters of a clustering."""
+        """Return the clusters of a clustering."""
         answer = self._json("GET", f"/api/clusters/{int(run)}")
         return [decode(Cluster, each) for each in answer["clusters"]]
 
     def cluster_members(self, run: int, cluster: int) -> Iterator[ClusterMember]:
-        """The photos of a cluster, fetched page by page as they are taken."""
+        """Yield the photos of a cluster, fetched page by page as they are taken."""
         path = f"/api/clusters/{int(run)}/{int(cluster)}"
         return self._pages(path, {"limit": _PAGE}, "photos", ClusterMember)
 
@@ -135,7 +135,7 @@ class GroupCalls(Calls):
     # -- jobs --------------------------------------------------------------------------------------------
 
     def jobs(self) -> list[Job]:
-        """The jobs that run and those that ended lately."""
+        """Return the jobs that run and those that ended lately."""
         return [decode(Job, each) for each in self._json("GET", "/api/jobs")["jobs"]]
 
     def start(self, kind: Literal["index", "label"], **options: Any) -> Job:
@@ -143,7 +143,7 @@ class GroupCalls(Calls):
         return self._job("POST", "/api/jobs", Body.json({"kind": kind, **options}))
 
     def job(self, job_id: int) -> Job:
-        """How a job goes."""
+        """Return how a job goes."""
         return self._job("GET", f"/api/jobs/{job_id}")
 
     def cancel(self, job: Job) -> None:
@@ -158,7 +158,7 @@ class GroupCalls(Calls):
         Args:
             job: The job.
             timeout: Seconds to wait at most.
-            progress: Told how it goes.
+            progress: Called with the job as it is now, again and again.
 
         Returns:
             The job as it ended: `done` or `cancelled`.

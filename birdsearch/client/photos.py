@@ -26,11 +26,11 @@ class PhotoCalls(Calls):
     """Photos, thumbnails and labels of a service's catalog."""
 
     def info(self) -> CatalogInfo:
-        """What the service's catalog holds, and what the service allows."""
+        """Return what the service's catalog holds, and what the service allows."""
         return decode(CatalogInfo, self._json("GET", "/api/catalog"))
 
     def photos(self, where: Where | None = None, *, sort: str = "-captured_at") -> Iterator[Photo]:
-        """The photos that meet conditions, fetched page by page as they are taken.
+        """Yield the photos that meet conditions, fetched page by page as they are taken.
 
         Args:
             where: The conditions.
@@ -44,7 +44,7 @@ class PhotoCalls(Calls):
         )
 
     def photo_ids(self, where: Where | None = None, *, sort: str = "-captured_at") -> list[int]:
-        """The ids of all photos that meet conditions, in order; see `photos`."""
+        """Return the ids of all photos that meet conditions, in order; see `photos`."""
         answer = self._json("GET", "/api/photo-ids", query={**where_json(where), "sort": sort})
         return list(decode(tuple[int, ...], answer["ids"]))
 
@@ -57,7 +57,7 @@ class PhotoCalls(Calls):
         return decode(Photo, self._json("GET", f"/api/photos/{int(photo_id)}"))
 
     def thumb(self, photo_id: int, size: int = 320, box: Box | Sequence[float] | None = None) -> Image.Image:
-        """A photo as a small picture, upright and in sRGB.
+        """Return a photo as a small picture, upright and in sRGB.
 
         Args:
             photo_id: The photo.
@@ -83,7 +83,7 @@ class PhotoCalls(Calls):
         return picture
 
     def image(self, photo_id: int) -> bytes:
-        """A photo's file, as it is.
+        """Return a photo's file, as it is.
 
         Raises:
             InvalidInputError: There is no such photo, or the service does not give originals.
@@ -110,7 +110,7 @@ class PhotoCalls(Calls):
         Args:
             labels: Taxon by photo id.
             verdict: Whether they show it.
-            who: Who verified it; by default whom the service was told.
+            who: Who verified it; by default whom the service was started for.
             new_taxa: Take names that the taxonomy does not have.
 
         Returns:
@@ -127,7 +127,7 @@ class PhotoCalls(Calls):
         return decode(Recorded, self._json("POST", "/api/annotations", body=body))
 
     def annotations(self, photo_id: int) -> list[RecordedLabel]:
-        """Every label that a photo ever had, in the order in which they were recorded.
+        """Return every label that a photo ever had, in the order in which they were recorded.
 
         Raises:
             InvalidInputError: There is no photo of this id.
@@ -146,6 +146,6 @@ class PhotoCalls(Calls):
         *,
         order: Literal["informative", "doubtful", "unknown"] = "informative",
     ) -> list[ReviewItem]:
-        """The photos that are worth verifying next."""
+        """Return the photos that are worth verifying next."""
         answer = self._json("GET", "/api/review", query={**where_json(where), "limit": limit, "order": order})
         return [decode(ReviewItem, each) for each in answer["items"]]

@@ -24,7 +24,7 @@ def raise_problem(answer: Answer) -> NoReturn:
 
 
 def error_of(problem: Mapping[str, Any], otherwise: str) -> errors.BirdsearchError:
-    """The error that a problem (RFC 9457) stands for.
+    """Return the error that a problem (RFC 9457) stands for.
 
     Args:
         problem: The problem.

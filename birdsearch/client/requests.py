@@ -61,7 +61,7 @@ def _json(value: object) -> bytes:
 
 
 def photo_body(photo: Photo, request: Mapping[str, object]) -> tuple[Body, QueryPhoto | None]:
-    """The body that asks about a photo.
+    """Return the body that asks about a photo.
 
     Args:
         photo: A path, whose file is sent; a Pillow image, which is sent upright as PNG; or an id.
@@ -112,7 +112,7 @@ def where_json(where: Where | None) -> dict[str, Any]:
 
 
 def box_json(box: Box | Sequence[float] | None) -> list[float] | None:
-    """A region as requests take it.
+    """Return a region as requests take it.
 
     Raises:
         InvalidInputError: It is not four numbers, or reaches out of the frame.

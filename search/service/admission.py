@@ -15,7 +15,7 @@ from birdsearch.search.service.sessions import client_of
 
 __all__ = ["RequestLimit"]
 
-# Whoever watches the service has to hear that it is alive, most of all when it is busy.
+# A monitor has to hear that the service is alive, most of all when it is busy.
 _ALWAYS = frozenset({"/healthz", "/readyz", "/metrics"})
 _STREAM = re.compile(r"/api/jobs/[0-9]+/events")
 _THUMB = re.compile(r"/api/photos/[0-9]+/thumb")
@@ -48,7 +48,7 @@ class _Room:
 
 
 class _Place:
-    """A request's place in a room; it is free again once the answer is complete, though nobody has read it yet."""
+    """A request's place in a room; it is free again once the answer is complete, read or not."""
 
     def __init__(self, room: _Room, send: Send) -> None:
         self._room = room

@@ -1,7 +1,7 @@
 """Requests that come at the same time are answered together, by one thread.
 
-Whoever comes while a batch is being answered is in the next one. So the busier the service, the larger the batches,
-and what can only be done by one thread at a time needs no lock. A batch can be held open for a moment: a small one
+Questions that come while a batch is being answered are in the next one. So the busier the service, the larger the
+batches, and what can only be done by one thread at a time needs no lock. A batch can be held open for a moment: a small one
 costs nearly as much as a large one, and while it is answered everybody else waits.
 """
 
@@ -21,7 +21,7 @@ from birdsearch.errors import CatalogError, StalledError
 __all__ = ["ANSWER_S", "Batcher"]
 
 ANSWER_S = 60.0
-"""How long a batch may take, in seconds; nobody waits longer for an answer, and what answers is taken to hang."""
+"""How long a batch may take, in seconds; no question waits longer, and the worker is taken to hang."""
 
 _ADVICE = "try again later; if it stays so, the service has to be started anew"
 # Seconds that a batch gets to be answered when this is closed.
@@ -44,7 +44,7 @@ class Batcher(Generic[Q, A]):
         window_s: How long a batch that is not full is held open at most.
         gap_s: How long it is held open for the next question.
         answer_s: How long a batch may take before what answers is taken to hang.
-        expected: How many more questions are on their way; nobody is waited for if there are none. By default those
+        expected: How many more questions are on their way; none are waited for at 0. By default those
             that were answered together are expected to ask again together.
     """
 
@@ -134,13 +134,13 @@ class Batcher(Generic[Q, A]):
                 self._begun = None
 
     def _next_batch(self) -> tuple[list[tuple[Q, Future[A]]], bool]:
-        """What is there, at least one question; and whether more may come."""
+        """Return what is there, at least one question; and whether more may come."""
         batch: list[tuple[Q, Future[A]]] = []
         until = now = 0.0
         while len(batch) < self._most:
             try:
                 if not batch:
-                    # As long as nobody asks; `close` ends it.
+                    # As long as there is no question; `close` ends it.
                     item = self._asked.get()
                 elif self._expects_more(len(batch)):
                     item = self._asked.get(timeout=max(0.0, min(until, now + self._gap_s) - time.monotonic()))

@@ -51,7 +51,7 @@ class ClusterMaps:
         self._folder = folder
 
     def read(self, store: CatalogStore, state: ClusterState) -> PhotoMap | None:
-        """The map of a state of the clusters, or None if it was not worked out yet, or its file is damaged."""
+        """Return the map of a state of the clusters, or None if there is none yet or its file is damaged."""
         try:
             # NumPy leaves a file open that it cannot read.
             with self._file(store, state).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -93,7 +93,7 @@ class ClusterMaps:
 
 
 def packed(store: CatalogStore, state: ClusterState, found: PhotoMap) -> bytes:
-    """A map with the clusters of a state, as the API sends it.
+    """Return a map with the clusters of a state, as the API sends it.
 
     Args:
         store: The catalog.

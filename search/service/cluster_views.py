@@ -35,7 +35,7 @@ class ClusterViews:
     """Describes states of the clusters. Several threads may ask at once.
 
     Args:
-        sensitive: Says of which photos the place is not told, and so no deployment's name; None to name all.
+        sensitive: Knows the photos whose place, and so their deployment's name, is not shown; None to show all.
     """
 
     def __init__(self, sensitive: SensitivePhotos | None) -> None:
@@ -45,7 +45,7 @@ class ClusterViews:
         self._states: tuple[int | None, list[StateSummary]] = (None, [])
 
     def overview(self, store: CatalogStore, run_id: int) -> Overview:
-        """What the clusters of a run look like, with the labels that photos have now.
+        """Return what the clusters of a run look like, with the labels that photos have now.
 
         Args:
             store: The catalog.
@@ -66,7 +66,7 @@ class ClusterViews:
             return found
 
     def states(self, store: CatalogStore) -> list[StateSummary]:
-        """The newest states, the one in force first."""
+        """Return the newest states, the one in force first."""
         run_id = current_run(store)
         with self._lock:
             if self._states[0] != run_id:
@@ -75,7 +75,7 @@ class ClusterViews:
 
 
 def ordered_members(state: ClusterState, members: Members, cluster_id: int) -> NDArray[np.int64]:
-    """Where the members of a cluster are, or those of none (`OUTLIER`); the strongest first.
+    """Return where the members of a cluster are, or those of none (`OUTLIER`); the strongest first.
 
     Args:
         state: The clusters.
@@ -90,7 +90,7 @@ def ordered_members(state: ClusterState, members: Members, cluster_id: int) -> N
 
 
 def typical_photos(members: Members, ordered: NDArray[np.int64], most: int) -> list[int]:
-    """Photos that show what a cluster is: the strongest, one an event.
+    """Return photos that show what a cluster is: the strongest, one an event.
 
     Args:
         members: Facts about the members.

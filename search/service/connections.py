@@ -46,7 +46,7 @@ class ConnectionLimits:
 
 
 def protocol(limits: ConnectionLimits) -> Callable[..., asyncio.Protocol]:
-    """What makes uvicorn's connections, with these limits."""
+    """Return what makes uvicorn's connections, with these limits."""
     return functools.partial(_Connection, limits)
 
 

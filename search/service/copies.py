@@ -69,9 +69,9 @@ class FoundCopies:
             self._state = last_change_and_run(store, _MOVES_FILES)
 
     def get(self, store: CatalogStore) -> CopiesFound | None:
-        """What was found, or None if nothing was looked for, or the files have changed since.
+        """Return what was found, or None if nothing was looked for, or the files have changed since.
 
-        Files that are not there any more are left out, and photos that a person told apart from the kept one. A
+        Files that are not there any more are left out, and photos that were said to be no copies of the kept one. A
         group without anything left beside the kept file is left out as well.
         """
         with self._lock:

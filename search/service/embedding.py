@@ -39,7 +39,7 @@ from birdsearch.search.service.batching import ANSWER_S, Batcher
 if TYPE_CHECKING:
     from birdsearch.model.inference import Model
 
-__all__ = ["Embedded", "Embedder", "PhotoFile"]
+__all__ = ["Embedded", "Embedder", "PhotoSource"]
 
 # Photos in a batch of the network, and how long one that is alone waits for those that are being decoded.
 _BATCH, _WINDOW_S = 32, 0.01
@@ -54,13 +54,13 @@ _Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class PhotoFile:
+class PhotoSource:
     """A photo that came with a request, or a file of the catalog.
 
     Attributes:
         shown: How it is called in messages.
         content: What came, or the absolute path of the file.
-        suffix: Suffix of its name; it tells camera RAW files from other TIFFs.
+        suffix: Suffix of its name; it distinguishes camera RAW files from other TIFFs.
     """
 
     shown: str
@@ -106,7 +106,7 @@ class Embedder:
         catalog: The catalog.
         max_bytes: Largest photo.
         processes: How many decode; as many as there are cores, up to 4, if None.
-        on_batch: Told how many photos the network looks at together.
+        on_batch: Called with the number of photos that the network looks at together.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Embedder:
         # Photos that were taken and have not come to the network yet.
         self._decoding = 0
         with contextlib.ExitStack() as closing:
-            # On the disk, not in memory; nobody else may read it.
+            # On the disk, not in memory, and readable by this user alone.
             self._folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="birdsearch-")))
             self._network: Batcher[tuple[Model, _Pixels], NDArray[np.float32]] = closing.enter_context(
                 contextlib.closing(
@@ -145,7 +145,7 @@ class Embedder:
             closing.callback(self._end_threads)
             self._closing = closing.pop_all()
 
-    async def embed(self, photo: PhotoFile, box: Box | None = None) -> Embedded:
+    async def embed(self, photo: PhotoSource, box: Box | None = None) -> Embedded:
         """Embed a photo, or a region of it.
 
         A whole photo whose content is in the catalog is not decoded: its stored embedding is taken.
@@ -184,7 +184,7 @@ class Embedder:
 
     # -- decoding, in one of the threads -----------------------------------------------------------------
 
-    def _decode(self, photo: PhotoFile, box: Box | None) -> Embedded | tuple[int | None, Model, _Pixels]:
+    def _decode(self, photo: PhotoSource, box: Box | None) -> Embedded | tuple[int | None, Model, _Pixels]:
         record = self._catalog.store.active_model()
         model = self._catalog.model()
         mode = "scaled" if record is None else decode_mode(self._catalog.store, record.id)
@@ -244,7 +244,7 @@ class Embedder:
             pool.close()
 
     @contextlib.contextmanager
-    def _on_disk(self, photo: PhotoFile) -> Iterator[bytes]:
+    def _on_disk(self, photo: PhotoSource) -> Iterator[bytes]:
         """The path of a photo, for as long as the block runs."""
         if isinstance(photo.content, bytes):
             yield photo.content

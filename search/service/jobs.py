@@ -1,4 +1,4 @@
-"""Long work of the service: one job at a time, in a thread of its own, with its progress told to whoever asks."""
+"""Long work of the service: one job at a time, in a thread of its own, whose progress clients can follow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 # Finished jobs that are remembered, and jobs that may wait.
 _KEPT, _WAITING = 100, 20
-# Between two reports of a job, in seconds: more of them nobody can see.
+# Between two reports of a job, in seconds: people see no more of them.
 _REPORT_S = 0.1
 _HEARTBEAT_S = 15.0
 # What a job that cannot be stopped gets when the service ends, in seconds; then the process ends without it.
@@ -43,7 +43,7 @@ class JobCancelled(BaseException):
 
 
 class Task:
-    """A running job, as its work sees it: where to tell the progress, and whether to go on."""
+    """A running job, as its work sees it: takes its progress, and says whether to go on."""
 
     def __init__(self, report: Callable[[str, int, int | None], None]) -> None:
         self._report = report
@@ -56,7 +56,7 @@ class Task:
         self._cancelled.set()
 
     def is_cancelled(self) -> bool:
-        """Whether the work is to end."""
+        """Return whether the work is to end."""
         return self._cancelled.is_set()
 
     def check(self) -> None:
@@ -177,18 +177,18 @@ class Jobs:
         return job
 
     def get(self, job_id: int) -> Job | None:
-        """A job as it is now, or None."""
+        """Return a job as it is now, or None."""
         with self._lock:
             entry = self._entries.get(job_id)
             return None if entry is None else entry.job
 
     def list(self) -> tuple[Job, ...]:
-        """The jobs that are remembered, the newest first."""
+        """Return the jobs that are remembered, the newest first."""
         with self._lock:
             return tuple(entry.job for entry in reversed(self._entries.values()))
 
     def unfinished(self, key: Hashable) -> Job | None:
-        """The job of a key that waits or runs, or None."""
+        """Return the job of a key that waits or runs, or None."""
         with self._lock:
             for entry in self._entries.values():
                 if entry.key == key and not entry.job.is_finished:
@@ -196,7 +196,7 @@ class Jobs:
         return None
 
     async def follow(self, job_id: int, heartbeat_s: float = _HEARTBEAT_S) -> AsyncIterator[Job | None]:
-        """A job as it is now, and whenever that changes; ends when the job or the service does.
+        """Yield a job as it is now, and whenever that changes; ends when the job or the service does.
 
         Args:
             job_id: The job.
@@ -205,7 +205,7 @@ class Jobs:
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
-            # The loop may have ended before whoever listens to it could say so.
+            # The loop may have ended before those who listen to it could say so.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(changed.set)
 

@@ -17,7 +17,7 @@ _NAMED, _UNNAMED = ("AVIF", "WEBP", "JPEG"), ("JPEG", "WEBP", "AVIF")
 
 
 def choose_encoding(accept: str | None, available: tuple[str, ...] = ("JPEG", "WEBP", "AVIF")) -> str | None:
-    """The format to send.
+    """Return the format to send.
 
     Formats newer than JPEG are sent only to clients that like them better, or that name them: a client that takes
     anything gets JPEG.

@@ -76,7 +76,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     schemas["Box"] = _BOX
     for operations in described["paths"].values():
         for operation in operations.values():
-            _tell_problems(operation["responses"])
+            _describe_refusal(operation["responses"])
     parts["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer"},
         "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
@@ -86,8 +86,8 @@ def _described(app: FastAPI) -> dict[str, Any]:
     return described
 
 
-def _tell_problems(responses: dict[str, Any]) -> None:
-    """What a value that is not accepted gets, where FastAPI describes it by its own shape."""
+def _describe_refusal(responses: dict[str, Any]) -> None:
+    """Describe the answer to a value that is not accepted as a problem, not in the shape of FastAPI."""
     refused = responses.get("422", {}).get("content", {})
     if "application/json" in refused:
         responses["422"] = {

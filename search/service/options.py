@@ -40,7 +40,7 @@ class ServeOptions:
         show_paths: Show absolute paths.
         read_only: Change nothing in the catalog.
         max_upload_mb: Largest body of a request, in MB (10^6 bytes).
-        max_requests: Requests that are answered at once; more are told to come again.
+        max_requests: Requests that are answered at once; more are asked to come again.
         thumbs_mb: Room for thumbnails on disk, in MB.
         who: Author of labels that do not name one.
 

@@ -1,4 +1,4 @@
-"""Photos as their files are: only pictures, told by their content, and a part of them if that is asked for."""
+"""Photos as their files are: only pictures, recognised by their content, and a part of them if asked for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SUFFIXES = {"JPEG": "jpg", "TIFF": "tif", "HEIF": "heic"}
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """The part of a file that a Range header asks for.
+    """Return the part of a file that a Range header asks for.
 
     Args:
         header: The header. One that asks for several parts, or is not understood, asks for everything.
@@ -53,7 +53,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def original_response(found: PhotoContent, headers: Headers) -> Response | None:
-    """A photo's file as a response.
+    """Return a photo's file as a response.
 
     Args:
         found: The photo.
@@ -90,7 +90,7 @@ def original_response(found: PhotoContent, headers: Headers) -> Response | None:
 def _response(
     found: PhotoContent, headers: Headers, descriptor: int, size: int, media_type: str, etag: str
 ) -> Response:
-    told = {
+    sent = {
         "ETag": etag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, max-age=86400",
@@ -100,17 +100,17 @@ def _response(
     }
     known = headers.get("if-none-match", "")
     if etag in [tag.strip().removeprefix("W/") for tag in known.split(",")] or known.strip() == "*":
-        return Response(status_code=304, headers=told)
+        return Response(status_code=304, headers=sent)
     asked = headers.get("range") if headers.get("if-range", etag) == etag else None
     try:
         part = parse_range(asked, size)
     except ValueError as error:
         return ProblemResponse(416, str(error), headers={"Content-Range": f"bytes */{size}"})
     start, stop = (0, size) if part is None else part
-    told["Content-Length"] = str(stop - start)
+    sent["Content-Length"] = str(stop - start)
     if part is not None:
-        told["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    return _FilePart(descriptor, start, stop, 200 if part is None else 206, told, media_type)
+        sent["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    return _FilePart(descriptor, start, stop, 200 if part is None else 206, sent, media_type)
 
 
 class _FilePart(StreamingResponse):
@@ -131,7 +131,7 @@ class _FilePart(StreamingResponse):
 
 
 def _blocks(descriptor: int, start: int, stop: int) -> Iterator[bytes]:
-    """The bytes from `start` to before `stop`."""
+    """Yield the bytes from `start` to before `stop`."""
     while start < stop:
         block = os.pread(descriptor, min(_BLOCK, stop - start), start)
         if not block:

@@ -41,7 +41,7 @@ class ShownPaths:
         return names
 
     def names(self) -> dict[bytes, str]:
-        """What is shown for each root, by its absolute path."""
+        """Return what is shown for each root, by its absolute path."""
         return dict(self._read())
 
     def known(self) -> dict[str, str] | None:
@@ -56,7 +56,7 @@ class ShownPaths:
         }
 
     def shown(self, path: bytes) -> str:
-        """A photo's absolute path as clients see it.
+        """Return a photo's absolute path as clients see it.
 
         Args:
             path: As the catalog has it; empty for a photo that has no file.
@@ -78,7 +78,7 @@ class ShownPaths:
         return f"{name}/{display_path(inside)}" if inside else name
 
     def absolute(self, shown: str) -> bytes:
-        """The absolute path of a folder or file that a client names.
+        """Return the absolute path of a folder or file that a client names.
 
         Args:
             shown: As `shown` gave it, or an absolute path.

@@ -35,7 +35,7 @@ class IdPage:
 
 
 def list_ids(store: CatalogStore, where: Where, sort: str) -> list[int]:
-    """All photos that meet conditions.
+    """Return all photos that meet conditions.
 
     Args:
         store: An open catalog.

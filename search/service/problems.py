@@ -1,4 +1,4 @@
-"""Errors as the service tells them: one shape, `application/problem+json` (RFC 9457), without secrets."""
+"""Errors as answers of the service: `application/problem+json` (RFC 9457), without secrets."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-# How long a client is asked to wait for whoever writes to the catalog, in seconds.
+# How long a client is asked to wait while another process writes to the catalog, in seconds.
 _RETRY_LOCKED = 5
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -109,7 +109,7 @@ _DESCRIPTIONS = {
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` of a route: those statuses and the ones that any route of the API can give."""
+    """Return the `responses=` of a route: those statuses and the ones that any route of the API can give."""
     every = sorted({*statuses, 400, 401, 403, 408, 413, 422, 429, 431, 500, 503})
     return {
         status: {
@@ -121,7 +121,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def without_paths(text: str, known: Mapping[str, str] | None = None) -> str:
-    """A message with no absolute path in it: of each, only what may be shown.
+    """Return a message with no absolute path in it: of each, only what may be shown.
 
     Args:
         text: The message.
@@ -137,7 +137,7 @@ def without_paths(text: str, known: Mapping[str, str] | None = None) -> str:
 
 
 def as_problem(error: BirdsearchError, known: Mapping[str, str] | None = None) -> ProblemResponse:
-    """How an error of birdsearch is told.
+    """Return an error of birdsearch as a problem.
 
     Args:
         error: The error.
@@ -162,7 +162,7 @@ def as_problem(error: BirdsearchError, known: Mapping[str, str] | None = None) -
 
 
 def install(app: FastAPI, known: Callable[[Request], Mapping[str, str] | None]) -> None:
-    """Make an app tell every error as a problem.
+    """Make an app answer every error with a problem.
 
     Args:
         app: The app.
@@ -205,7 +205,7 @@ def _allowed(app: FastAPI, scope: Scope) -> list[str]:
 
 
 class ErrorsAsProblems:
-    """Tells as problems what the handlers of the app do not: errors that nobody foresaw, and answers in plain text.
+    """Answers with problems where the handlers of the app do not: unforeseen errors, and errors in plain text.
 
     It is inside the other middlewares, so that these responses pass through them as any other.
     """
@@ -222,11 +222,11 @@ class ErrorsAsProblems:
         try:
             await self._app(scope, receive, answer.send)
         except ClientDisconnect:
-            # Nobody is there to be told.
+            # The client has gone.
             return
         except Exception as error:
             if answer.is_started:
-                # Too late for a status: the connection is closed, which tells the client that it has not all.
+                # Too late for a status: the connection is closed, by which the client knows that it has not all.
                 raise
             log.exception("%s %s failed", scope["method"], scope["path"], exc_info=error)
             await ProblemResponse(500, "internal error")(scope, receive, send)

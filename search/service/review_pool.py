@@ -30,7 +30,7 @@ class _Read:
 class ReviewPool:
     """Keeps the photos that may be verified next. Several threads may ask at once.
 
-    Reading them takes seconds, and whoever verifies photos changes labels every few seconds. So what was read
+    Reading them takes seconds, and people who verify photos change labels every few seconds. So what was read
     before the last labels is given out, without what is verified by now, while it is read anew.
     """
 
@@ -42,7 +42,7 @@ class ReviewPool:
         self._closed = False
 
     def get(self, store: CatalogStore, estimator: Callable[[], LabelEstimator]) -> Candidates:
-        """The photos without a verified label, and how doubtful each is, by the labels of a moment ago.
+        """Return the photos without a verified label, and how doubtful each is, by the labels of a moment ago.
 
         Args:
             store: The catalog.

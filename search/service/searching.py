@@ -1,4 +1,4 @@
-"""Searches of requests: what they ask about, answered together where that is fast, and told as JSON."""
+"""Searches of requests: what they ask about, answered together where that is fast, as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from birdsearch.search.query.inputs import region_of
 from birdsearch.search.query.location_privacy.coarsening import with_coarse_places
 from birdsearch.search.query.relevance_feedback import feedback
 from birdsearch.search.service.batching import Batcher
-from birdsearch.search.service.embedding import PhotoFile
+from birdsearch.search.service.embedding import PhotoSource
 from birdsearch.search.service.schemas.search import LabelRequest, SearchRequest
 from birdsearch.search.service.state import Service
 from birdsearch.search.service.where import where_of
@@ -32,13 +32,13 @@ __all__ = ["Searcher", "SearcherDep", "shown_evidence", "thumb_url"]
 
 # Requests in a batch; and hits up to which a search does not hold up those it shares a batch with.
 _BATCH, _FEW_HITS = 64, 100
-# A batch waits for others so long in all, and so long for the next one; whoever asks alone does not wait.
+# A batch waits for others so long in all, and so long for the next one; a single request does not wait.
 _WINDOW_S, _GAP_S = 0.025, 0.006
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
-    """A question, and what its answer is told with."""
+    """A question, and how its photo is shown."""
 
     question: QueryRequest
     shown: str | None
@@ -72,7 +72,7 @@ class Searcher:
         """Answer what was asked, and end."""
         self._batcher.close()
 
-    async def answer(self, request: LabelRequest, upload: PhotoFile | None = None) -> bytes:
+    async def answer(self, request: LabelRequest, upload: PhotoSource | None = None) -> bytes:
         """Answer a request.
 
         Args:
@@ -96,7 +96,7 @@ class Searcher:
 
     # -- what is asked -----------------------------------------------------------------------------------
 
-    async def _asked(self, request: LabelRequest, upload: PhotoFile | None) -> _Asked:
+    async def _asked(self, request: LabelRequest, upload: PhotoSource | None) -> _Asked:
         box = region_of(request.box)
         if request.vector is not None and not (request.like or request.unlike):
             # Nothing has to be looked up.
@@ -112,7 +112,7 @@ class Searcher:
             shown = self._service.path_of(found.path)
             if embedding is None or box is not None:
                 embedding = (
-                    await self._service.embedder.embed(PhotoFile(shown, found.path), box or found.view.box)
+                    await self._service.embedder.embed(PhotoSource(shown, found.path), box or found.view.box)
                 ).embedding
         return self._question(request, photo, shown, embedding, found.like, found.unlike)
 
@@ -150,7 +150,7 @@ class Searcher:
         return _Asked(question, shown, has_hits=True)
 
     def _looked_up(self, request: LabelRequest) -> _Found:
-        """What the catalog has of the photos that a request names."""
+        """Return what the catalog has of the photos that a request names."""
         judged = [*request.like, *request.unlike]
         vector = None if request.vector is None else np.array(request.vector, np.float32)
         if request.photo_id is None and request.view_id is None and not judged:
@@ -244,11 +244,11 @@ def shown_evidence(service: Service, evidence: LabelEvidence) -> LabelEvidence:
 
 
 def thumb_url(photo_id: int) -> str:
-    """Where the thumbnail of a photo is."""
+    """Return where the thumbnail of a photo is."""
     return f"/api/photos/{photo_id}/thumb"
 
 
-def _check(request: LabelRequest, upload: PhotoFile | None) -> None:
+def _check(request: LabelRequest, upload: PhotoSource | None) -> None:
     if upload is None and request.names_nothing:
         raise InvalidInputError("name a photo: photo_id, view_id, vector or like; or send one as `photo`")
     given = [value for value in (request.photo_id, request.view_id, request.vector) if value is not None]
@@ -259,7 +259,7 @@ def _check(request: LabelRequest, upload: PhotoFile | None) -> None:
 
 
 def _named(store: CatalogStore, record: ModelRecord | None, request: LabelRequest) -> StoredView:
-    """The view that a request asks about."""
+    """Return the view that a request asks about."""
     if request.view_id is not None:
         known = {} if record is None else stored_views(store, record, [request.view_id])
         if request.view_id not in known:
@@ -273,7 +273,7 @@ def _named(store: CatalogStore, record: ModelRecord | None, request: LabelReques
 
 
 def _is_quick(question: QueryRequest) -> bool:
-    """Whether it can share a batch: nobody waits long for it, and it has the same answer as alone."""
+    """Return whether a question can share a batch: it is fast, and has the same answer as alone."""
     if question.where is not None or question.refined or question.exact or question.k > _FEW_HITS:
         return False
     # What links a photo of the catalog to verified ones is looked up for each one.

@@ -151,7 +151,7 @@ async def refuse_token(guesses: Guesses, scope: Scope, given: str, token: str) -
 
 
 def _host_name(host: str) -> str | None:
-    """The name in a Host header, without its port; None if it is not a host."""
+    """Return the name in a Host header, without its port; None if it is not a host."""
     try:
         parts = urlsplit(f"//{host}")
         _ = parts.port

@@ -24,13 +24,13 @@ __all__ = ["Server", "listen", "serve"]
 
 # Seconds that running requests get when the service is stopped.
 _GRACE_S = 10
-# Seconds that they get once nobody waits for them.
+# Seconds that they get once no client waits for them.
 _LAST_S = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound, so that a port that is taken is known before anything is loaded.
+    """Return a socket that is bound, so that a port that is taken is known before anything is loaded.
 
     Args:
         host: Name or address of this machine.
@@ -56,7 +56,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Serves a catalog until it is told to stop.
+    """Serves a catalog until it is asked to stop.
 
     Args:
         app: The app.
@@ -152,7 +152,7 @@ class Server(uvicorn.Server):
 
 
 def serve(options: ServeOptions, on_listening: Callable[[str], None]) -> None:
-    """Serve a catalog until the process is told to stop.
+    """Serve a catalog until the process is asked to stop.
 
     Args:
         options: What is served and how.

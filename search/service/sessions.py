@@ -37,7 +37,7 @@ class Sessions:
         return value
 
     def knows(self, value: str | None) -> bool:
-        """Whether a cookie's value is of a session."""
+        """Return whether a cookie's value is of a session."""
         if value is None:
             return False
         digest = _digest(value)
@@ -74,7 +74,7 @@ class Guesses:
 
 
 def cookie_of(headers: Headers) -> str | None:
-    """The session's cookie among those that a request sends; None if there is none."""
+    """Return the session's cookie among those that a request sends; None if there is none."""
     # NOTE: `http.cookies` takes time that grows with the square of the header's length (CVE-2024-7592).
     for line in headers.getlist("cookie"):
         for part in line.split(";"):
@@ -86,13 +86,13 @@ def cookie_of(headers: Headers) -> str | None:
 
 
 def client_of(scope: Scope, headers: Headers) -> str:
-    """A name for who asks: by its session or token, else by its address; for counting, not for letting in."""
+    """Return a name of a client, for counting only: by its session or token, else by its address."""
     shown = cookie_of(headers) or headers.get("authorization")
     return address_of(scope) if shown is None else _digest(shown).hex()
 
 
 def address_of(scope: Scope) -> str:
-    """The address that a request comes from."""
+    """Return the address that a request comes from."""
     client = scope.get("client")
     return "" if client is None else str(client[0])
 

@@ -20,22 +20,22 @@ _Key = tuple[int, ...]
 
 
 class SightingViews:
-    """Tells the sightings that were stored last. Several threads may ask at once.
+    """Keeps the sightings that were stored last, as they are shown. Several threads may ask at once.
 
     Args:
-        sensitive: Tells the photos of sensitive species, whose places are told coarsely; None tells all exactly.
+        sensitive: Knows the photos of sensitive species, whose places are coarsened; None shows all exactly.
     """
 
     def __init__(self, sensitive: SensitivePhotos | None) -> None:
         self._sensitive = sensitive
         self._lock = threading.Lock()
         self._seen: tuple[_Key, SeenPhotos] | None = None
-        self._told: tuple[tuple[_Key, LabelState], tuple[StoredSighting, ...]] | None = None
+        self._shown: tuple[tuple[_Key, LabelState], tuple[StoredSighting, ...]] | None = None
 
     def get(
         self, store: CatalogStore, record: ModelRecord, estimator: Callable[[], LabelEstimator]
     ) -> tuple[int, tuple[StoredSighting, ...]] | None:
-        """The newest `sightings` run and what it found, or None before the first.
+        """Return the newest `sightings` run and what it found, or None before the first.
 
         Args:
             store: The catalog.
@@ -51,7 +51,7 @@ class SightingViews:
             if self._seen is None or self._seen[0] != photos:
                 self._seen = (photos, read_seen(store, record, run_id))
             key = (photos, labels)
-            if self._told is None or self._told[0] != key:
-                told = list_sightings(store, self._seen[1], estimator(), sensitive=self._sensitive)
-                self._told = (key, told)
-            return run_id, self._told[1]
+            if self._shown is None or self._shown[0] != key:
+                shown = list_sightings(store, self._seen[1], estimator(), sensitive=self._sensitive)
+                self._shown = (key, shown)
+            return run_id, self._shown[1]

@@ -50,7 +50,7 @@ class Service:
         options: What it was started with.
         catalog: The catalog, opened for reading.
         metrics: What is counted.
-        sensitive: Photos of which the place is not told exactly.
+        sensitive: Photos whose place is not shown exactly.
         paths: How paths are shown.
         thumbs: Photos made small.
         thumb_turns: Held by the requests for them that are being answered; the others wait in order.
@@ -98,7 +98,7 @@ class Service:
 
     def _prepare(self) -> None:
         """Look at all photos once, before the first page asks which of their places are hidden."""
-        # Whoever asks next is told what is wrong with the catalog.
+        # The next request answers what is wrong with the catalog.
         with contextlib.suppress(CatalogError):
             if not self.options.exact_places:
                 self.sensitive.prepare()
@@ -140,7 +140,7 @@ class Service:
             raise CatalogReadOnlyError("this service is read-only: it was started with --read-only")
 
     def model_in_use(self) -> ModelRecord:
-        """The catalog's model.
+        """Return the catalog's model.
 
         Raises:
             CatalogError: It has none yet.
@@ -151,15 +151,15 @@ class Service:
         return record
 
     def with_hidden_places(self, photo_ids: Sequence[int]) -> frozenset[int]:
-        """Those of the photos whose places are shown coarsened, as they show sensitive species."""
+        """Return those of the photos whose places are shown coarsened, as they show sensitive species."""
         return frozenset() if self.options.exact_places else self.sensitive.among(photo_ids)
 
     def path_of(self, path: bytes) -> str:
-        """A photo's absolute path as clients see it."""
+        """Return a photo's absolute path as clients see it."""
         return self.paths.shown(path)
 
     def text_of(self, text: str) -> str:
-        """A message as clients see it: with no path in it but those that are shown."""
+        """Return a message as clients see it: with no path in it but those that are shown."""
         known = self.paths.known()
         return text if known is None else without_paths(text, known)
 
@@ -176,7 +176,7 @@ class Service:
 
 
 async def service_of(request: Request) -> Service:
-    """The service that answers a request."""
+    """Return the service that answers a request."""
     service: Service = request.app.state.service
     return service
 

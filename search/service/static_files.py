@@ -55,7 +55,7 @@ class _Below(Mount):
 
 
 def gallery(folder: Path = _FOLDER) -> Mount:
-    """The route of the gallery.
+    """Return the route of the gallery.
 
     Args:
         folder: Where its files are. Links that lead out of it are not followed.

@@ -45,14 +45,14 @@ _Key = tuple[str, int, str, Box | None]
 
 
 def thumbs_folder(settings: Settings | None = None) -> Path:
-    """Where thumbnails are kept. They are named by content, so all catalogs share them."""
+    """Return where thumbnails are kept. They are named by content, so all catalogs share them."""
     return (Settings.from_environment() if settings is None else settings).cache / "thumbs"
 
 
 class ThumbCache:
     """Thumbnails of photos. Several threads may ask at once, and several processes may use one folder.
 
-    Which thumbnail was used last is told by the time of its file. A file is a thumbnail and the crc32 of it, so
+    The time of its file says when a thumbnail was used last. A file is a thumbnail and the crc32 of it, so
     that one that was damaged is made again.
 
     Args:
@@ -76,12 +76,12 @@ class ThumbCache:
 
     @staticmethod
     def etag(shown: bytes, size: int, encoding: str, box: Box | None = None) -> str:
-        """The strong entity tag of a thumbnail; `shown` tells how its photo looks."""
+        """Return the strong entity tag of a thumbnail; `shown` identifies how its photo looks."""
         part = "" if box is None else f"-{box.x:.6g},{box.y:.6g},{box.w:.6g},{box.h:.6g}"
         return f'"{shown.hex()[:32]}-{size}{part}-{encoding.lower()}{_VERSION}"'
 
     def get(self, found: PhotoContent, size: int, encoding: str, box: Box | None = None) -> bytes | None:
-        """A thumbnail.
+        """Return a thumbnail.
 
         Args:
             found: The photo.
@@ -108,7 +108,7 @@ class ThumbCache:
             return self._once(key, lambda: self._makers.make(descriptor, task))
 
     def _once(self, key: _Key, make: Callable[[], bytes]) -> bytes:
-        """Make a thumbnail, or wait for whoever makes it already."""
+        """Make a thumbnail, or wait for the thread that makes it already."""
         with self._lock:
             failed = self._failed.get(key)
             if failed is not None and failed[0] > time.monotonic():
@@ -119,7 +119,7 @@ class ThumbCache:
         if waiting is not None:
             return waiting.result()
         try:
-            # Whoever made it may have been done between two looks.
+            # The thread that made it may have been done between two looks.
             kept = None if key[3] is not None else self._kept(key)
             content = make() if kept is None else kept
             if kept is None and key[3] is None:

@@ -189,7 +189,7 @@ def _recorded(service: Service, entry: HistoryEntry) -> RecordedLabel:
 
 
 def _view_ids(store: CatalogStore, items: Sequence[AnnotationRequest]) -> list[int]:
-    """The view that each label is about.
+    """Return the view that each label is about.
 
     Raises:
         HTTPException: There is no such photo or view (404).

@@ -88,7 +88,7 @@ def start_clustering(service: ServiceDep, response: Response, request: ClusterRe
     asked = request or ClusterRequest()
     if asked.clusters is not None and asked.method in ("graph", "hdbscan"):
         raise InvalidInputError(f"{asked.method} finds the number of clusters itself; leave `clusters` out")
-    # What cannot be asked is told now, not by a job that fails.
+    # What cannot be asked is refused now, not by a job that fails.
     _where(service, asked)
     job = service.jobs.start(
         "cluster", lambda task: _cluster(service, task, asked), ("cluster", asked.model_dump_json())

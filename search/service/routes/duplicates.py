@@ -99,7 +99,7 @@ class Changed(Record):
     """What became of pairs of photos.
 
     Attributes:
-        pairs: How many pairs are told apart now that were not, or the other way round.
+        pairs: How many pairs are known as no copies now that were not, or the other way round.
     """
 
     pairs: int
@@ -224,7 +224,7 @@ def _find(service: Service, task: Task, options: DedupOptions) -> Mapping[str, A
 def _apply(service: Service, task: Task, chosen: Mapping[int, CopyGroup]) -> Mapping[str, Any]:
     with service.writing_beside("moving copies") as store:
         found = service.copies.get(store)
-        # While the job waited, another one may have moved the same files, or somebody told photos apart.
+        # While the job waited, another one may have moved the same files, or photos were said to be no copies.
         if found is None or any(found.groups.get(group_id) != group for group_id, group in chosen.items()):
             raise HTTPException(409, "the groups have changed meanwhile; look at them again")
         try:

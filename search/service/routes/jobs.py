@@ -40,7 +40,7 @@ _EVENT = {
     "required": ["event", "data"],
 }
 
-# Names the last event: a browser that connects again after it is told that there is no more.
+# Names the last event: a browser that connects again after it learns that there is no more.
 _END = "end"
 
 
@@ -138,7 +138,7 @@ def _known(job: Job | None, job_id: int) -> Job:
 
 
 class _IndexProgress:
-    """Tells a job how an index run goes."""
+    """Passes the progress of an index run to a job."""
 
     def __init__(self, task: Task) -> None:
         self._task = task

@@ -159,7 +159,7 @@ async def get_thumb(
     """A photo made small: upright, in sRGB, without metadata."""
     async with service.thumb_turns.of(request) as is_wanted:
         if not is_wanted:
-            # Nobody hears it: they scrolled on, and those who still look are not to wait for it.
+            # The client scrolled on, and those who still look are not to wait for this one.
             return ProblemResponse(408, "the client has gone")
         return await run_in_threadpool(_thumb, service, photo_id, size, box, accept, if_none_match)
 
@@ -204,7 +204,7 @@ def _thumb(
 
 
 def _has(if_none_match: str | None, etag: str) -> bool:
-    """Whether an If-None-Match header names an entity tag (RFC 9110, section 13.1.2: the weak comparison)."""
+    """Return whether an If-None-Match header names an entity tag (weak comparison of RFC 9110, 13.1.2)."""
     if if_none_match is None:
         return False
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]

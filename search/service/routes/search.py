@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from birdsearch.display_path import display_path
 from birdsearch.search.query.hits import QueryResult
-from birdsearch.search.service.embedding import PhotoFile
+from birdsearch.search.service.embedding import PhotoSource
 from birdsearch.search.service.problems import responses
 from birdsearch.search.service.schemas.search import LabelRequest, SearchAnswer, SearchRequest
 from birdsearch.search.service.searching import SearcherDep
@@ -29,7 +29,7 @@ _LONGEST_NAME, _LONGEST_REQUEST = 200, 1 << 20
 
 
 def _body(schema: type[LabelRequest]) -> dict[str, Any]:
-    """How a body is described, which FastAPI cannot tell from a function that reads it itself."""
+    """Return how a body is described, which FastAPI cannot tell from a function that reads it itself."""
     request = {"$ref": f"#/components/schemas/{schema.__name__}"}
     return {
         "requestBody": {
@@ -109,8 +109,8 @@ def _parsed(schema: type[R], body: bytes | str, where: tuple[str, ...] = ("body"
         raise RequestValidationError([{**one, "loc": (*where, *one["loc"])} for one in found]) from error
 
 
-def _taken(schema: type[R], form: FormData) -> tuple[R, PhotoFile]:
-    """The request and the photo of a form."""
+def _taken(schema: type[R], form: FormData) -> tuple[R, PhotoSource]:
+    """Return the request and the photo of a form."""
     unknown = sorted(set(form) - {_PHOTO, _REQUEST})
     photo, rest = form.get(_PHOTO), form.get(_REQUEST, "{}")
     if unknown:
@@ -121,7 +121,9 @@ def _taken(schema: type[R], form: FormData) -> tuple[R, PhotoFile]:
         raise _refused(_REQUEST, "must be JSON, not a file")
     name = os.path.basename((photo.filename or "").replace("\\", "/"))  # noqa: PTH119 it need not be a path
     shown = display_path(os.fsencode(name.replace("\0", ""))[:_LONGEST_NAME]) or "photo"
-    return _parsed(schema, rest, ("body", _REQUEST)), PhotoFile(shown, photo.file, os.path.splitext(name)[1])  # noqa: PTH122
+    return _parsed(schema, rest, ("body", _REQUEST)), PhotoSource(
+        shown, photo.file, os.path.splitext(name)[1]
+    )  # noqa: PTH122
 
 
 def _refused(field: str, message: str) -> RequestValidationError:

@@ -53,7 +53,7 @@ class LabelRequest(BaseModel):
         DEFAULT_CONFIDENCE,
         ge=0,
         le=1,
-        description="How sure a label has to be before it is told at a higher rank.",
+        description="How sure a label has to be, else it is given at a higher rank.",
     )
 
     @model_validator(mode="after")
