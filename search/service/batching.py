@@ -1,8 +1,8 @@
 """Requests that come at the same time are answered together, by one thread.
 
 Questions that come while a batch is being answered are in the next one. So the busier the service, the larger the
-batches, and what can only be done by one thread at a time needs no lock. A batch can be held open for a moment: a small one
-costs nearly as much as a large one, and while it is answered everybody else waits.
+batches, and what can only be done by one thread at a time needs no lock. A batch can be held open for a moment: a
+small one costs nearly as much as a large one, and while it is answered all others wait.
 """
 
 from __future__ import annotations

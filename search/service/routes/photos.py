@@ -13,6 +13,7 @@ from starlette.responses import Response
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.catalog.counts import catalog_summary
 from birdsearch.indexer.catalog.files import find_content
+from birdsearch.indexer.catalog.photo_lists import list_ids, page_of_ids
 from birdsearch.search.catalog_info import CatalogInfo, NetworkInfo, RootInfo
 from birdsearch.search.photos import Photo
 from birdsearch.search.query.inputs import parse_box
@@ -20,7 +21,6 @@ from birdsearch.search.service.answers import json_answer
 from birdsearch.search.service.negotiation import MEDIA_TYPES, choose_encoding
 from birdsearch.search.service.originals import original_response
 from birdsearch.search.service.photo_files import opened
-from birdsearch.search.service.photo_lists import list_ids, page_of_ids
 from birdsearch.search.service.photo_rows import read_photo_rows
 from birdsearch.search.service.problems import ProblemResponse, responses
 from birdsearch.search.service.schemas.photos import PhotoIds, PhotoPage, Sort, Taxa

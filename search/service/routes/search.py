@@ -121,9 +121,8 @@ def _taken(schema: type[R], form: FormData) -> tuple[R, PhotoSource]:
         raise _refused(_REQUEST, "must be JSON, not a file")
     name = os.path.basename((photo.filename or "").replace("\\", "/"))  # noqa: PTH119 it need not be a path
     shown = display_path(os.fsencode(name.replace("\0", ""))[:_LONGEST_NAME]) or "photo"
-    return _parsed(schema, rest, ("body", _REQUEST)), PhotoSource(
-        shown, photo.file, os.path.splitext(name)[1]
-    )  # noqa: PTH122
+    suffix = os.path.splitext(name)[1]  # noqa: PTH122 it need not be a path
+    return _parsed(schema, rest, ("body", _REQUEST)), PhotoSource(shown, photo.file, suffix)
 
 
 def _refused(field: str, message: str) -> RequestValidationError:

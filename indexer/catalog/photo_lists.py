@@ -1,4 +1,4 @@
-"""Which photos meet conditions, in order, whole or a page at a time."""
+"""The photos that meet conditions, in order, whole or a page at a time."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def list_ids(store: CatalogStore, where: Where, sort: str) -> list[int]:
 
 
 def page_of_ids(store: CatalogStore, where: Where, sort: str, limit: int, cursor: str | None) -> IdPage:
-    """Some of the photos that meet conditions, beginning after a place in their order.
+    """Return some of the photos that meet conditions, beginning after one of them in their order.
 
-    The place is that of a photo, not a count: while photos are added or leave, none is shown twice and none that
+    They begin after a photo, not after a count: while photos are added or leave, none is shown twice and none that
     stays is left out.
 
     Args:
