@@ -165,6 +165,8 @@ def ward(unit: NDArray[np.float32], leaves: NDArray[np.int64] | None = None) -> 
     Found by chains of nearest neighbours, in time M^2 and memory M^2 (Murtagh and Legendre, "Ward's hierarchical
     agglomerative clustering method", J. Classification 31, 2014).
 
+    NOTE: the linkage of SciPy weighs every leaf alike, and so cannot start from small clusters of different sizes.
+
     Args:
         unit: (N, C) float32.
         leaves: (N,) int64, 0..M-1: what is joined from the outset; every vector is a leaf of its own if None.

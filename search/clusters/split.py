@@ -21,7 +21,9 @@ def split_vectors(
     Clustering", Machine Learning 42 (2001) 143), the best of ten starts by k-means++ (D. Arthur, S. Vassilvitskii,
     SODA 2007). The same vectors in the same order and the same seed give the same parts.
 
-    NOTE: `cluster_vectors` finds outliers and drops small clusters. Who asks for two parts wants two.
+    NOTE: `cluster_vectors` finds outliers and drops small clusters. A cut into k parts gives k parts.
+    NOTE: k-means of scikit-learn has another aim: it takes distances to means, not cosines to directions, and does
+    not find the cut with the greatest sum of cosines.
 
     Args:
         unit: (N, C) float32, unit-norm.

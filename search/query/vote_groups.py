@@ -1,9 +1,11 @@
-"""Which photos are no independent evidence about each other: copies of one picture, frames of one event.
+"""Which photos are no independent evidence about each other: copies of one picture, frames of one sequence.
 
 A photo's own copies and the frames of its burst show the same bird at the same moment. Where labels are
 estimated, calibrated or cross-validated, they must not vote for it; whole groups vote or are left out.
 A pair that is joined by mistake costs a vote; a pair that is missed lets a photo vouch for itself. Where the
 two cannot both be avoided, the rules here join.
+
+A sequence is not an event: events are for counting, with a shorter gap; see `birdsearch.search.sightings.events`.
 """
 
 from __future__ import annotations
@@ -55,8 +57,8 @@ class GroupRules:
     """When photos belong together.
 
     Attributes:
-        gap_s: Photos of one camera at most this many seconds apart are of one event.
-        longest_s: An event lasts at most so many seconds; one that goes on is cut at its widest gaps.
+        gap_s: Photos of one camera at most this many seconds apart are of one sequence.
+        longest_s: A sequence lasts at most so many seconds; one that goes on is cut at its widest gaps.
         same_bits: Photos whose perceptual hashes differ in at most so many bits are copies.
         bits: Photos whose hashes differ in at most so many bits are copies if their vectors are alike too.
         min_cosine: What "alike" is, as the cosine of the embeddings: -1..1, higher is more alike.
@@ -98,7 +100,7 @@ class Kinship:
     Attributes:
         pictures: (N,) int64, for each view the smallest view id that shows the same picture: the same photo, or a
             copy of it. What is verified of copies was seen once.
-        groups: (N,) int64, the smallest view id of the same picture or event.
+        groups: (N,) int64, the smallest view id of the same picture or sequence.
     """
 
     pictures: NDArray[np.int64]
@@ -221,7 +223,7 @@ def groups_of(
 ) -> NDArray[np.int64]:
     """The group of each photo, by time and by likeness.
 
-    - Event: photos of one camera, in the order of their times, each at most `gap_s` after the one before. What
+    - Sequence: photos of one camera, in the order of their times, each at most `gap_s` after the one before. What
       then lasts longer than `longest_s` is parted at the widest of its gaps (of equal ones, at that nearest to
       the middle) until no part does, so that a cut falls between bursts, not into one.
     - Copy: photos whose hashes, or the hash of one and of the other's mirror image, are near (see
@@ -281,18 +283,18 @@ def _pictures_and_groups(
         folder if camera is None else camera for camera, folder in zip(cameras, folders, strict=True)
     ]
     has_clock = np.fromiter((clock is not None for clock in clocks), dtype=bool, count=count)
-    _join_events(labels, np.flatnonzero(has_time & has_clock), clocks, stamps.astype(np.int64), rules)
+    _join_sequences(labels, np.flatnonzero(has_time & has_clock), clocks, stamps.astype(np.int64), rules)
     return pictures, labels
 
 
-def _join_events(
+def _join_sequences(
     labels: NDArray[np.int64],
     timed: NDArray[np.int64],
     clocks: Sequence[object],
     stamps: NDArray[np.int64],
     rules: GroupRules,
 ) -> None:
-    """Join the photos `timed`, by clock and stamp in microseconds, to events."""
+    """Join the photos `timed`, by clock and stamp in microseconds, to sequences."""
     numbers: dict[object, int] = {}
     clock = np.fromiter(
         (numbers.setdefault(clocks[each], len(numbers)) for each in timed), np.int64, len(timed)

@@ -64,7 +64,7 @@ def apart_folders(
         deployments: (N,) int64 codes, -1 where unknown.
 
     Returns:
-        (K, 2) int64 pairs of places in `folder_names`, each once, the smaller place first.
+        (K, 2) int64 pairs of positions in `folder_names`, each once, the smaller first.
     """
     bare = (frames.models >= 0) & (frames.serials < 0) & frames.has_time & (frames.folders >= 0)
     if deployments is not None:

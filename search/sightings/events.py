@@ -64,7 +64,7 @@ class EventRules:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grouping:
-    """What frames are grouped to. A group is named by the smallest place in it.
+    """What frames are grouped to. A group is named by the smallest row in it.
 
     Attributes:
         cameras: (N,) int64, -1 where unknown.

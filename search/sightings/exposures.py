@@ -56,7 +56,7 @@ def exposures_of(
         copies: When a hash is near.
 
     Returns:
-        (N,) int64, for each frame the smallest place of its exposure.
+        (N,) int64, for each frame the smallest row of its exposure.
     """
     labels = np.arange(len(frames), dtype=np.int64)
     timed = np.flatnonzero(frames.has_time & (cameras >= 0))

@@ -143,9 +143,9 @@ class FoundSightings:
         frames: N photos.
         grouping: Their exposures, bursts and events.
         assignment: Their deployments.
-        sightings: (N,) int64, the smallest place of each frame's sighting.
+        sightings: (N,) int64, the smallest row of each frame's sighting.
         numbers: (N,) int64, the number of each frame's sighting.
-        sites: (N,) int64, places in `site_names`, -1 where unknown.
+        sites: (N,) int64, positions in `site_names`, -1 where unknown.
         site_names: The deployments' sites.
         listed: The sightings by number.
         hidden: (N,) bool, the frames whose places and sites are not told.
@@ -260,7 +260,7 @@ def with_deployments(frames: Frames, assignment: Assignment) -> Frames:
 
 
 def _smallest(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Name groups by the smallest place in each."""
+    """Name groups by the smallest row in each."""
     _, first, back = np.unique(labels, return_index=True, return_inverse=True)
     return np.asarray(first[back.reshape(-1)], dtype=np.int64)
 
@@ -409,7 +409,7 @@ def number_sightings(frames: Frames, sightings: NDArray[np.int64]) -> NDArray[np
 
     Args:
         frames: N frames.
-        sightings: (N,) int64, the smallest place of each frame's sighting.
+        sightings: (N,) int64, the smallest row of each frame's sighting.
     """
     first = np.full(len(frames), np.iinfo(np.int64).max)
     timed = frames.has_time

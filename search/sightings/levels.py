@@ -1,4 +1,4 @@
-"""Bursts and events as lists, for whoever wants them rather than sightings."""
+"""Bursts and events, summarised one by one."""
 
 from __future__ import annotations
 

@@ -89,9 +89,9 @@ class SeenPhotos:
         run_id: The run.
         frames: N photos.
         grouping: Their cameras and exposures as they are now, their bursts and events as the run stored them.
-        sightings: (N,) int64, the smallest place of each photo's sighting.
+        sightings: (N,) int64, the smallest row of each photo's sighting.
         numbers: (N,) int64, its number.
-        sites: (N,) int64, places in `site_names`, -1 where unknown.
+        sites: (N,) int64, positions in `site_names`, -1 where unknown.
         site_names: The sites of the deployments.
     """
 

@@ -72,13 +72,14 @@ def average_linkage(similarities: NDArray[np.float64], least: float) -> NDArray[
     """Clusters by average linkage (UPGMA): the two that are most alike are joined while they are alike enough.
 
     Source: R. R. Sokal, C. D. Michener, University of Kansas Science Bulletin 38 (1958) 1409-1438.
+    NOTE: most events have a few looks; of 5 the linkage of SciPy takes 10 times as long, and is faster from 60 on.
 
     Args:
         similarities: (n, n) float64, symmetric; higher is more alike.
         least: Mean similarity of two clusters from which they are joined.
 
     Returns:
-        (n,) int64, for each the smallest place in its cluster. Of equally alike pairs the first is joined first.
+        (n,) int64, for each the smallest row of its cluster. Of equally alike pairs the first is joined first.
     """
     count = len(similarities)
     labels = np.arange(count, dtype=np.int64)
