@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+NPM := tests/browser/node_modules/.bin
+WEB := "search/service/gallery/*.{js,css,html}" "search/export/templates/*.{js,css}" eslint.config.mjs
 PHOTOS ?=
 WEIGHTS ?=
 CATALOG ?=
@@ -39,12 +41,12 @@ test: $(VENV)/.dev ## Run the tests, some at a time
 test-browser: $(VENV)/.dev tests/browser/node_modules/.installed chromium ## Use the gallery in Chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser tests/browser
 
-# Without npm the pages are not looked through for barriers, and the tests say so.
+# Without npm the pages are not looked through for barriers, nor scripts checked, and both are said.
 tests/browser/node_modules/.installed: tests/browser/package-lock.json
 	@if command -v npm >/dev/null; then \
 		npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel=error; \
 	else \
-		echo "no npm: the pages are not checked for accessibility"; \
+		echo "no npm: pages are not checked for accessibility, scripts and styles not for form and faults"; \
 	fi
 	@mkdir -p $(@D) && touch $@
 
@@ -66,14 +68,20 @@ soak: $(VENV)/.dev ## Repeat often what goes wrong seldom: 300 killed index runs
 	BIRDSEARCH_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -n 2 tests/indexer/test_kills.py \
 		tests/model/test_first_use.py tests/indexer/catalog/test_soundness.py
 
-check: $(VENV)/.dev docs-check ## Lint, format check, types, generated documents
+check: $(VENV)/.dev tests/browser/node_modules/.installed docs-check ## Lint, format check, types, generated documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@if [ -x $(NPM)/eslint ]; then \
+		$(NPM)/prettier --log-level warn --check $(WEB) && $(NPM)/eslint search; \
+	else \
+		echo "no npm: scripts and styles are not checked"; \
+	fi
 
-format: $(VENV)/.dev ## Format the code
+format: $(VENV)/.dev tests/browser/node_modules/.installed ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	@if [ -x $(NPM)/prettier ]; then $(NPM)/prettier --log-level warn --write $(WEB); fi
 
 docs: $(VENV)/.dev ## Write the reference, cli.md and api.md, from the code into build/docs/
 	$(BIN)/python docs/generate.py build/docs

@@ -3,7 +3,7 @@
 import { api, catalog, thumbSize, thumbUrl } from "./api.js";
 import { clusterName, editor } from "./clusteredits.js";
 import { sheetFacts } from "./clusters.js";
-import { announce, button, h, icon, picture, toast } from "./dom.js";
+import { announce, button, h, icon, picture } from "./dom.js";
 import { number, percent, plural } from "./format.js";
 import { go, href } from "./route.js";
 import { taxonField } from "./taxa.js";
