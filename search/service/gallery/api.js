@@ -73,7 +73,8 @@ function sentence(status, problem, retry) {
   if (status === 401) return "That token is not the one.";
   if (status === 413) return `That photo is too large for this server${detail && ` (${detail})`}.`;
   if (status === 503) return `birdsearch is busy or not ready${detail && ` (${detail})`}.${again}`;
-  if (status >= 500) return "birdsearch hit an error of its own. The server's log has the details; try again.";
+  if (status >= 500)
+    return "birdsearch hit an error of its own. The server's log has the details; try again.";
   const said = places || detail || problem?.title || `the server answered ${status}`;
   return `${said[0].toUpperCase()}${said.slice(1)}${/[.!?]$/.test(said) ? "" : "."}${again}`;
 }
@@ -92,7 +93,12 @@ function askForToken() {
     { class: "soft" },
     "Its owner started this gallery with a token. Ask for it, or look in the token file.",
   );
-  const input = h("input", { id: "token", type: "password", autocomplete: "current-password", required: true });
+  const input = h("input", {
+    id: "token",
+    type: "password",
+    autocomplete: "current-password",
+    required: true,
+  });
   const wrong = h("p", { class: "notice bad", role: "alert", hidden: true });
   const submit = button("Open the gallery", { class: "primary", type: "submit" });
   const form = h(

@@ -17,10 +17,17 @@ export async function applyCopies(groups, page) {
   const chosen = await ask(groups);
   if (chosen === null || page.signal.aborted) return;
   try {
-    const job = await api("/api/duplicates/apply", { json: { groups: chosen.map((group) => group.id) }, signal: page.signal });
+    const job = await api("/api/duplicates/apply", {
+      json: { groups: chosen.map((group) => group.id) },
+      signal: page.signal,
+    });
     const done = await showJob(page.body, "Moving copies to quarantine", job, page.signal);
     const { moved = 0, refused = 0, refusals = [] } = done?.result ?? {};
-    if (moved > 0) toast(`${plural(moved, "copy", "copies")} moved to quarantine.`, { action: "Take it back", onaction: () => takeBack(page) });
+    if (moved > 0)
+      toast(`${plural(moved, "copy", "copies")} moved to quarantine.`, {
+        action: "Take it back",
+        onaction: () => takeBack(page),
+      });
     if (refused > 0) tellRefused("These files were not moved", refusals, refused);
   } catch (error) {
     if (page.signal.aborted) return;
@@ -48,9 +55,18 @@ export async function takeBack({ body, reload, signal }) {
 
 function tellRefused(title, refusals, count) {
   const close = button("Close", { class: "primary", onclick: () => dialog.close() });
-  const more = count > refusals.length && h("p", { class: "soft" }, `And ${plural(count - refusals.length, "more", "more")}.`);
-  const list = h("ul", { class: "bullets" }, refusals.map(({ path, reason }) => h("li", {}, `${path}: ${reason}`)));
-  const dialog = openDialog(title, h("div", { class: "body" }, list, more, h("div", { class: "actions" }, close)));
+  const more =
+    count > refusals.length &&
+    h("p", { class: "soft" }, `And ${plural(count - refusals.length, "more", "more")}.`);
+  const list = h(
+    "ul",
+    { class: "bullets" },
+    refusals.map(({ path, reason }) => h("li", {}, `${path}: ${reason}`)),
+  );
+  const dialog = openDialog(
+    title,
+    h("div", { class: "body" }, list, more, h("div", { class: "actions" }, close)),
+  );
 }
 
 /** @returns {Promise<object[]|null>} The groups to apply, or null. */
@@ -65,7 +81,12 @@ function ask(groups) {
     go.disabled = files.length === 0;
   };
   const choice = (set, text) => {
-    const input = h("input", { type: "radio", name: "set", checked: set === chosen, onchange: () => ((chosen = set), say()) });
+    const input = h("input", {
+      type: "radio",
+      name: "set",
+      checked: set === chosen,
+      onchange: () => ((chosen = set), say()),
+    });
     return h("label", { class: "check" }, input, text);
   };
   const go = button("Move them", { class: "primary", type: "submit" });
@@ -73,12 +94,22 @@ function ask(groups) {
     const form = h(
       "form",
       { method: "dialog" },
-      sets.length > 1 && h("fieldset", {}, h("legend", { class: "visually-hidden" }, "Which groups"), choice(looked, `The ${plural(looked.length, "group")} that you decided on`), choice(groups, `All ${plural(groups.length, "group")}`)),
+      sets.length > 1 &&
+        h(
+          "fieldset",
+          {},
+          h("legend", { class: "visually-hidden" }, "Which groups"),
+          choice(looked, `The ${plural(looked.length, "group")} that you decided on`),
+          choice(groups, `All ${plural(groups.length, "group")}`),
+        ),
       words,
-      h("ul", { class: "bullets" },
+      h(
+        "ul",
+        { class: "bullets" },
         h("li", {}, "The kept file of each group stays where it is."),
         h("li", {}, "The others are moved into a quarantine folder beside them. Nothing is deleted."),
-        h("li", {}, "“Take back the last move” puts every file where it was, today or later.")),
+        h("li", {}, "“Take back the last move” puts every file where it was, today or later."),
+      ),
       h("div", { class: "actions" }, button("Cancel", { class: "quiet", onclick: () => dialog.close() }), go),
     );
     const dialog = openDialog("Move copies to quarantine?", form);

@@ -49,7 +49,16 @@ export async function catalogDialog() {
   offer(place, closed.signal);
 }
 
-function facts({ photos, verified_photos: verified, files_missing: missing, first, last, roots, model, version }) {
+function facts({
+  photos,
+  verified_photos: verified,
+  files_missing: missing,
+  first,
+  last,
+  roots,
+  model,
+  version,
+}) {
   return [
     ["Photos", number(photos)],
     ["Verified", number(verified)],

@@ -54,7 +54,12 @@ export function filterChips({ where, onchange, signal }) {
     const [mark, text] = TEXTS[name](value);
     const remove = h(
       "button",
-      { type: "button", class: "chip-x", "aria-label": `Remove filter: ${text}`, onclick: () => without(name, value) },
+      {
+        type: "button",
+        class: "chip-x",
+        "aria-label": `Remove filter: ${text}`,
+        onclick: () => without(name, value),
+      },
       icon("close"),
     );
     return h("li", { class: "chip on" }, icon(mark), h("span", { class: "clip" }, text), remove);
@@ -89,7 +94,11 @@ async function filterDialog({ where, onchange, signal }) {
     );
 
   const species = taxonField({ label: "Verified as", onpick: () => {}, signal, value: where.taxon });
-  const time = { pattern: MOMENT, placeholder: "2023-05", title: "A year, month or day: 2023, 2023-05 or 2023-05-14" };
+  const time = {
+    pattern: MOMENT,
+    placeholder: "2023-05",
+    title: "A year, month or day: 2023, 2023-05 or 2023-05-14",
+  };
   const degrees = { type: "number", step: "any" };
   const form = h(
     "form",
@@ -157,7 +166,9 @@ async function filterDialog({ where, onchange, signal }) {
     };
     if (said.verified) next.verified = said.verified === "true";
     onchange(
-      Object.fromEntries(Object.entries(next).filter(([, value]) => value === true || value === false || value.length)),
+      Object.fromEntries(
+        Object.entries(next).filter(([, value]) => value === true || value === false || value.length),
+      ),
     );
   });
 }

@@ -20,7 +20,8 @@ export async function show(root, run, id, signal) {
     catalog(),
   ]);
   const cluster = id === NONE ? { id, name: "In no cluster" } : clusters.find((one) => one.id === id);
-  if (cluster === undefined) throw new Error(`There is no cluster ${id} in these clusters; an edit may have merged it into another.`);
+  if (cluster === undefined)
+    throw new Error(`There is no cluster ${id} in these clusters; an edit may have merged it into another.`);
   const fixed = id === NONE || features.read_only || !runs.find((one) => one.run === run)?.current;
   const order = [...clusters].sort((one, other) => other.photos - one.photos || one.id - other.id);
   await new ClusterPage({ run, cluster, order, fixed, signal }).into(root);
@@ -43,7 +44,19 @@ class ClusterPage {
     const at = this.order.indexOf(cluster);
     const beside = (step, name, mark) => {
       const other = this.order[at + step];
-      return other && h("a", { class: "btn icon", href: href("clusters", String(run), String(other.id)), "aria-label": `${name}: ${clusterName(other)}`, title: name }, icon(mark));
+      return (
+        other &&
+        h(
+          "a",
+          {
+            class: "btn icon",
+            href: href("clusters", String(run), String(other.id)),
+            "aria-label": `${name}: ${clusterName(other)}`,
+            title: name,
+          },
+          icon(mark),
+        )
+      );
     };
     this.tiles = h("ul", { class: "tiles small members", "aria-label": `Photos of ${clusterName(cluster)}` });
     this.more = h("p", { class: "soft", role: "status" });
@@ -57,7 +70,13 @@ class ClusterPage {
           "div",
           { class: "page-head" },
           h("h1", {}, clusterName(cluster)),
-          cluster.label && h("span", {}, h("span", { class: "species" }, cluster.label), h("span", { class: "soft num" }, ` on ${percent(cluster.label_share)}`)),
+          cluster.label &&
+            h(
+              "span",
+              {},
+              h("span", { class: "species" }, cluster.label),
+              h("span", { class: "soft num" }, ` on ${percent(cluster.label_share)}`),
+            ),
           cluster.id !== NONE && h("span", { class: "soft num" }, sheetFacts(cluster)),
           h(
             "div",
@@ -65,20 +84,33 @@ class ClusterPage {
             !this.fixed && [
               button("Name", { icon: "pen", onclick: () => this.edits.name(cluster) }),
               button("Split", { onclick: () => this.edits.split(cluster) }),
-              button("Undo the last edit", { class: "quiet", icon: "undo", onclick: () => this.edits.undo() }),
+              button("Undo the last edit", {
+                class: "quiet",
+                icon: "undo",
+                onclick: () => this.edits.undo(),
+              }),
             ],
             beside(-1, "Previous cluster", "back"),
             beside(1, "Next cluster", "next"),
           ),
         ),
-        this.fixed && cluster.id !== NONE && h("p", { class: "notice" }, "These clusters are older, or this gallery is read only: they can be looked at, but not edited."),
+        this.fixed &&
+          cluster.id !== NONE &&
+          h(
+            "p",
+            { class: "notice" },
+            "These clusters are older, or this gallery is read only: they can be looked at, but not edited.",
+          ),
         this.#toolbar(),
         this.tiles,
         this.more,
       ),
     );
     await this.#loadPage();
-    const end = new IntersectionObserver((seen) => seen.some((one) => one.isIntersecting) && this.#loadPage(), { rootMargin: "1200px" });
+    const end = new IntersectionObserver(
+      (seen) => seen.some((one) => one.isIntersecting) && this.#loadPage(),
+      { rootMargin: "1200px" },
+    );
     end.observe(this.more);
     this.signal.addEventListener("abort", () => end.disconnect());
   }
@@ -88,12 +120,26 @@ class ClusterPage {
     this.view = h(
       "div",
       { class: "segment", role: "group", "aria-label": "Which photos" },
-      [["all", "All"], ["odd", "Odd ones"], ["off", "Unticked"]].map(([key, text]) =>
-        button(text, { class: "small", "aria-pressed": String(key === "all"), dataset: { key }, onclick: () => this.#show(key) }),
+      [
+        ["all", "All"],
+        ["odd", "Odd ones"],
+        ["off", "Unticked"],
+      ].map(([key, text]) =>
+        button(text, {
+          class: "small",
+          "aria-pressed": String(key === "all"),
+          dataset: { key },
+          onclick: () => this.#show(key),
+        }),
       ),
     );
     if (this.fixed) return h("div", { class: "row members-top" }, this.view);
-    this.field = taxonField({ label: "What the ticked ones show", signal, value: this.cluster.label ?? "", onpick: () => this.labelButton.focus() });
+    this.field = taxonField({
+      label: "What the ticked ones show",
+      signal,
+      value: this.cluster.label ?? "",
+      onpick: () => this.labelButton.focus(),
+    });
     this.labelButton = button("Label", { class: "primary", icon: "label", onclick: () => this.#label() });
     this.outButton = button("Take the unticked out", { onclick: () => this.#takeOut() });
     const ticks = h(
@@ -103,7 +149,12 @@ class ClusterPage {
       button("Untick odd", { class: "small quiet", onclick: () => this.#tickAll((photo) => !photo.odd) }),
       button("Tick none", { class: "small quiet", onclick: () => this.#tickAll(() => false) }),
     );
-    return h("div", { class: "members-top stack" }, h("div", { class: "row members-label" }, this.field, this.labelButton, this.outButton), h("div", { class: "row" }, this.view, ticks));
+    return h(
+      "div",
+      { class: "members-top stack" },
+      h("div", { class: "row members-label" }, this.field, this.labelButton, this.outButton),
+      h("div", { class: "row" }, this.view, ticks),
+    );
   }
 
   async #loadPage() {
@@ -121,7 +172,11 @@ class ClusterPage {
       this.tiles.append(...page.photos.map((photo, at) => this.#tile(photo, from + at)));
       this.more.textContent = "";
     } catch (error) {
-      if (!this.signal.aborted) this.more.replaceChildren(`${error.message} `, button("Try again", { class: "small", onclick: () => this.#loadPage() }));
+      if (!this.signal.aborted)
+        this.more.replaceChildren(
+          `${error.message} `,
+          button("Try again", { class: "small", onclick: () => this.#loadPage() }),
+        );
     } finally {
       this.loading = false;
     }
@@ -142,7 +197,15 @@ class ClusterPage {
   #tile(photo, index) {
     const id = photo.photo_id;
     const name = `Photo ${id}${photo.label ? `, ${photo.label}` : ""}${photo.odd ? ", odd" : ""}`;
-    const tick = !this.fixed && h("input", { type: "checkbox", class: "member-tick", checked: !this.#off.has(id), "aria-label": name, onclick: (event) => this.#tick(index, tick.checked, event.shiftKey) });
+    const tick =
+      !this.fixed &&
+      h("input", {
+        type: "checkbox",
+        class: "member-tick",
+        checked: !this.#off.has(id),
+        "aria-label": name,
+        onclick: (event) => this.#tick(index, tick.checked, event.shiftKey),
+      });
     const strange = photo.label && this.cluster.label && photo.label !== this.cluster.label;
     const item = h(
       "li",
@@ -152,7 +215,8 @@ class ClusterPage {
         "a",
         { href: href("photo", String(id)), "aria-label": name },
         picture(thumbUrl(id, thumbSize(150))),
-        photo.odd && h("span", { class: "badge warn", title: "It fits the others less than nearly all do" }, "odd"),
+        photo.odd &&
+          h("span", { class: "badge warn", title: "It fits the others less than nearly all do" }, "odd"),
         h("span", { class: `caption clip${strange ? "" : " soft"}` }, photo.label ?? "no label"),
       ),
     );
@@ -160,7 +224,8 @@ class ClusterPage {
   }
 
   #tick(index, on, range) {
-    const [from, to] = range && this.#last >= 0 ? [Math.min(this.#last, index), Math.max(this.#last, index)] : [index, index];
+    const [from, to] =
+      range && this.#last >= 0 ? [Math.min(this.#last, index), Math.max(this.#last, index)] : [index, index];
     for (const item of [...this.tiles.children].slice(from, to + 1)) if (!item.hidden) this.#set(item, on);
     this.#last = index;
     this.#count();
@@ -182,7 +247,8 @@ class ClusterPage {
     this.#only = key;
     for (const one of this.view.children) one.setAttribute("aria-pressed", String(one.dataset.key === key));
     if (key !== "all") await this.#loadAll();
-    for (const item of this.tiles.children) item.hidden = key !== "all" && !(key === "odd" ? item.photo.odd : this.#off.has(item.photo.photo_id));
+    for (const item of this.tiles.children)
+      item.hidden = key !== "all" && !(key === "odd" ? item.photo.odd : this.#off.has(item.photo.photo_id));
     const shown = [...this.tiles.children].filter((item) => !item.hidden).length;
     announce(`${plural(shown, "photo")} shown`);
     this.#count();

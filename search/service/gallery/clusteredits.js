@@ -27,7 +27,10 @@ export function editor(run, signal, ondone) {
     const answer = await api(`/api/clusters/${now}/edits`, { json: edit, signal });
     now = answer.run;
     dispatchEvent(new Event("catalog-changed"));
-    tell(said, { action: "Undo", onaction: edit.op === "label" ? () => unlabel(answer.annotation_run) : undo });
+    tell(said, {
+      action: "Undo",
+      onaction: edit.op === "label" ? () => unlabel(answer.annotation_run) : undo,
+    });
     ondone(now, edit);
     return answer;
   };
@@ -66,30 +69,66 @@ export function editor(run, signal, ondone) {
       confirmed(`Merge ${plural(clusters.length, "cluster")}?`, "Merge", signal, send, () => ({
         edit: { op: "merge", clusters: clusters.map((one) => one.id) },
         said: `Merged into ${clusterName(clusters[0])}.`,
-        words: h("ul", { class: "bullets" }, clusters.map((one) => h("li", {}, `${clusterName(one)}: ${plural(one.photos, "photo")}`))),
+        words: h(
+          "ul",
+          { class: "bullets" },
+          clusters.map((one) => h("li", {}, `${clusterName(one)}: ${plural(one.photos, "photo")}`)),
+        ),
       })),
     /** Give a cluster a name. */
     name: (cluster) => {
-      const input = h("input", { id: "cluster-name", value: cluster.name ?? "", maxlength: 200, autocomplete: "off" });
+      const input = h("input", {
+        id: "cluster-name",
+        value: cluster.name ?? "",
+        maxlength: 200,
+        autocomplete: "off",
+      });
       return confirmed(`Name ${clusterName(cluster)}`, "Save", signal, send, () => ({
         edit: { op: "name", cluster: cluster.id, name: input.value.trim() },
         said: input.value.trim() ? `Named ${input.value.trim()}.` : "The name was taken away.",
-        words: h("div", { class: "field" }, h("label", { for: "cluster-name" }, "Name"), input, h("p", { class: "hint" }, "Your own word for it, such as “gulls on the pier”. It labels no photo.")),
+        words: h(
+          "div",
+          { class: "field" },
+          h("label", { for: "cluster-name" }, "Name"),
+          input,
+          h("p", { class: "hint" }, "Your own word for it, such as “gulls on the pier”. It labels no photo."),
+        ),
       }));
     },
     /** Cluster the photos of one cluster again. */
     split: (cluster) => {
-      const input = h("input", { id: "cluster-parts", type: "number", min: 2, max: 50, value: 2, required: true });
+      const input = h("input", {
+        id: "cluster-parts",
+        type: "number",
+        min: 2,
+        max: 50,
+        value: 2,
+        required: true,
+      });
       return confirmed(`Split ${clusterName(cluster)}`, "Split", signal, send, () => ({
         edit: { op: "split", cluster: cluster.id, into: Number(input.value) },
         said: `Split into ${input.value}. The largest part keeps the name.`,
-        words: h("div", { class: "field" }, h("label", { for: "cluster-parts" }, "Into how many parts"), input, h("p", { class: "hint" }, "By how the photos look. Photos of one event stay together.")),
+        words: h(
+          "div",
+          { class: "field" },
+          h("label", { for: "cluster-parts" }, "Into how many parts"),
+          input,
+          h("p", { class: "hint" }, "By how the photos look. Photos of one event stay together."),
+        ),
       }));
     },
     /** Put some photos of a cluster into one of their own. */
-    takeOut: (cluster, photos) => tried({ op: "move", cluster: cluster.id, photo_ids: photos }, `${plural(photos.length, "photo")} taken out into a cluster of their own.`),
+    takeOut: (cluster, photos) =>
+      tried(
+        { op: "move", cluster: cluster.id, photo_ids: photos },
+        `${plural(photos.length, "photo")} taken out into a cluster of their own.`,
+      ),
     /** Label all photos of a cluster but some. */
-    label: (cluster, taxon, except, count) => tried({ op: "label", cluster: cluster.id, taxon, except }, `${plural(count, "photo")} labelled ${taxon}.`),
+    label: (cluster, taxon, except, count) =>
+      tried(
+        { op: "label", cluster: cluster.id, taxon, except },
+        `${plural(count, "photo")} labelled ${taxon}.`,
+      ),
   };
 }
 
@@ -97,7 +136,18 @@ export function editor(run, signal, ondone) {
 function confirmed(title, act, signal, send, describe) {
   const bad = h("p", { class: "notice bad", role: "alert", hidden: true });
   const submit = button(act, { class: "primary", type: "submit" });
-  const form = h("form", {}, describe().words, bad, h("div", { class: "actions" }, button("Cancel", { class: "quiet", onclick: () => dialog.close() }), submit));
+  const form = h(
+    "form",
+    {},
+    describe().words,
+    bad,
+    h(
+      "div",
+      { class: "actions" },
+      button("Cancel", { class: "quiet", onclick: () => dialog.close() }),
+      submit,
+    ),
+  );
   const dialog = openDialog(title, form);
   form.querySelector("input")?.select();
   signal.addEventListener("abort", () => dialog.close(), { once: true });

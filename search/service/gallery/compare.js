@@ -33,7 +33,11 @@ export class Comparison {
    */
   pane(file, name) {
     const img = h("img", { alt: "", decoding: "async", draggable: "false" });
-    const element = h("div", { class: "pane", tabindex: "0", role: "img", "aria-label": name, "aria-describedby": "copies-keys" }, img);
+    const element = h(
+      "div",
+      { class: "pane", tabindex: "0", role: "img", "aria-label": name, "aria-describedby": "copies-keys" },
+      img,
+    );
     const pane = { element, img, file, level: 0 };
     gestures(
       element,

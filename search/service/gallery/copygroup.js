@@ -5,7 +5,12 @@ import { bytes, fileName, moment, number, similarity } from "./format.js";
 
 /** Facts of a file: name, text, and a number of which the largest is best, if there is one. */
 const FACTS = [
-  ["Pixels", (file) => `${number(file.width)} × ${number(file.height)}`, (file) => file.width * file.height, "most"],
+  [
+    "Pixels",
+    (file) => `${number(file.width)} × ${number(file.height)}`,
+    (file) => file.width * file.height,
+    "most",
+  ],
   ["Size", (file) => bytes(file.bytes), (file) => file.bytes, "largest"],
   ["Format", (file) => (file.format ?? "unknown").toUpperCase()],
   ["Taken", (file) => moment(file.captured_at) || "no time"],
@@ -17,7 +22,8 @@ const FACTS = [
 const ROLES = { keep: "Kept", copy: "Copy", reference: "In a reference folder", linked: "Has other paths" };
 
 /** True if all files have the same content, so that they cannot be told apart as pictures. */
-export const sameContent = (group) => group.exact || group.files.every((file) => file.photo_id === group.files[0].photo_id);
+export const sameContent = (group) =>
+  group.exact || group.files.every((file) => file.photo_id === group.files[0].photo_id);
 
 /**
  * Show a group.
@@ -51,7 +57,12 @@ function copyFigure(group, index, { differ, comparison, on }) {
   const keep =
     !on.fixed &&
     !kept &&
-    button("Keep this one", { icon: "check", class: "small", "aria-label": `Keep this one: ${name}`, onclick: () => on.keep(index) });
+    button("Keep this one", {
+      icon: "check",
+      class: "small",
+      "aria-label": `Keep this one: ${name}`,
+      onclick: () => on.keep(index),
+    });
   const rows = FACTS.map(([term, text, amount, best]) => {
     const differs = differ.has(term);
     const top = differs && amount && group.files.every((other) => amount(other) <= amount(file));
@@ -63,12 +74,24 @@ function copyFigure(group, index, { differ, comparison, on }) {
   });
   return h(
     "article",
-    { class: "copy", "aria-label": `File ${index + 1}, ${name}`, onpointerdown: () => on.choose(index), onfocusin: () => on.choose(index) },
+    {
+      class: "copy",
+      "aria-label": `File ${index + 1}, ${name}`,
+      onpointerdown: () => on.choose(index),
+      onfocusin: () => on.choose(index),
+    },
     comparison.pane(file, `Picture of ${name}`),
     h(
       "div",
       { class: "copy-body" },
-      h("div", { class: "row" }, h("kbd", { "aria-hidden": "true" }, index + 1), role, h("span", { class: "spacer" }), keep),
+      h(
+        "div",
+        { class: "row" },
+        h("kbd", { "aria-hidden": "true" }, index + 1),
+        role,
+        h("span", { class: "spacer" }),
+        keep,
+      ),
       h("p", { class: "copy-name clip", title: file.path }, name),
       h("p", { class: "soft" }, why(file, kept)),
       h("dl", { class: "facts" }, rows),
@@ -78,6 +101,9 @@ function copyFigure(group, index, { differ, comparison, on }) {
 
 function why(file, kept) {
   if (kept) return file.why;
-  const alike = file.similarity === null || file.similarity === undefined ? "" : `similarity ${similarity(file.similarity)}`;
+  const alike =
+    file.similarity === null || file.similarity === undefined
+      ? ""
+      : `similarity ${similarity(file.similarity)}`;
   return [file.why, alike].filter(Boolean).join(" · ");
 }

@@ -122,7 +122,13 @@ export function openDialog(title, ...body) {
 /** A picture in its well; a portrait is shown whole rather than cut, a missing one says so. */
 export function picture(url, alt = "", { whole = false, lazy = true, ...attrs } = {}) {
   const well = h("span", { class: "well" });
-  const img = h("img", { alt, loading: lazy ? "lazy" : null, decoding: "async", draggable: "false", ...attrs });
+  const img = h("img", {
+    alt,
+    loading: lazy ? "lazy" : null,
+    decoding: "async",
+    draggable: "false",
+    ...attrs,
+  });
   img.addEventListener("load", () => {
     const ratio = img.naturalWidth / img.naturalHeight;
     img.classList.toggle("whole", whole || ratio < 1.15 || ratio > 2.2);
@@ -140,6 +146,7 @@ export function typing(event) {
     event.metaKey ||
     event.altKey ||
     document.querySelector("dialog[open]") !== null ||
-    (target instanceof Element && target.closest("input:not([type=checkbox], [type=radio]), select, textarea") !== null)
+    (target instanceof Element &&
+      target.closest("input:not([type=checkbox], [type=radio]), select, textarea") !== null)
   );
 }

@@ -119,7 +119,8 @@ export function voters(evidence, name) {
 export function sureOf(evidence) {
   if (!evidence) return null;
   const { name, rank, probability } = evidence;
-  if (rank === "bird") return h("p", { class: "soft" }, "Not sure enough of any species, genus, family or order.");
+  if (rank === "bird")
+    return h("p", { class: "soft" }, "Not sure enough of any species, genus, family or order.");
   return h(
     "p",
     {},

@@ -126,7 +126,11 @@ function asked({ photo, upload: isUpload, box, like }, ask) {
   return h(
     "section",
     { class: "stack tight" },
-    h("h2", {}, photo ? h("a", { href: href("photo", photo) }, `Photo #${photo}`) : upload.file.name || "Pasted photo"),
+    h(
+      "h2",
+      {},
+      photo ? h("a", { href: href("photo", photo) }, `Photo #${photo}`) : upload.file.name || "Pasted photo",
+    ),
     regionPicture(url, { box, alt, onchange: (next) => ask({ box: next }) }),
   );
 }
@@ -174,7 +178,8 @@ function results(answer, question, ask) {
         "find",
         "Nothing like it here",
         isFiltered ? "Only photos that meet the filters are looked at." : "The catalog holds no other photo.",
-        isFiltered && button("Search without filters", { class: "primary", onclick: () => ask({ where: {} }) }),
+        isFiltered &&
+          button("Search without filters", { class: "primary", onclick: () => ask({ where: {} }) }),
       ),
     ];
   }
@@ -249,7 +254,9 @@ async function showStart(root, question, signal) {
     ),
   );
   if (photos.length === 0)
-    recent.replaceWith(h("p", { class: "soft" }, "There is none yet: index a folder with “birdsearch index FOLDER”."));
+    recent.replaceWith(
+      h("p", { class: "soft" }, "There is none yet: index a folder with “birdsearch index FOLDER”."),
+    );
 }
 
 function lost() {
@@ -273,10 +280,16 @@ function take(file, question) {
 function accept(root, question, signal) {
   const first = (data) =>
     [...data.files].find((file) => file.type.startsWith("image/") || /\.\w{3,4}$/.test(file.name));
-  addEventListener("dragover", (event) => (event.preventDefault(), root.classList.add("dropping")), { signal });
-  addEventListener("dragleave", (event) => event.relatedTarget === null && root.classList.remove("dropping"), {
+  addEventListener("dragover", (event) => (event.preventDefault(), root.classList.add("dropping")), {
     signal,
   });
+  addEventListener(
+    "dragleave",
+    (event) => event.relatedTarget === null && root.classList.remove("dropping"),
+    {
+      signal,
+    },
+  );
   addEventListener(
     "drop",
     (event) => {
@@ -288,7 +301,11 @@ function accept(root, question, signal) {
     },
     { signal },
   );
-  addEventListener("paste", (event) => first(event.clipboardData) && take(first(event.clipboardData), question), {
-    signal,
-  });
+  addEventListener(
+    "paste",
+    (event) => first(event.clipboardData) && take(first(event.clipboardData), question),
+    {
+      signal,
+    },
+  );
 }

@@ -1,7 +1,12 @@
 /** Numbers, times and places as people read them. */
 
 const count = new Intl.NumberFormat("en");
-const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+const day = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric",
+  month: "short",
+  year: "numeric",
+  timeZone: "UTC",
+});
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
 
 /** 12345 -> "12,345". */
@@ -28,13 +33,15 @@ const wall = (iso) => new Date(`${iso.slice(0, 19)}${iso.length > 10 ? "" : "T00
 export const date = (iso) => (iso ? day.format(wall(iso)) : "");
 
 /** "2023-05-14T06:30:00" -> "14 May 2023, 06:30"; empty without a time. */
-export const moment = (iso) => (iso ? `${date(iso)}${iso.length > 10 ? `, ${clock.format(wall(iso))}` : ""}` : "");
+export const moment = (iso) =>
+  iso ? `${date(iso)}${iso.length > 10 ? `, ${clock.format(wall(iso))}` : ""}` : "";
 
 /** (31.25, 34.8) -> "31.25° N, 34.8° E"; a coarsened place says that it is one. */
 export function place(lat, lon, coarse = false) {
   if (lat === null || lat === undefined) return "";
   const digits = coarse ? 1 : 4;
-  const side = (value, plus, minus) => `${Number(Math.abs(value).toFixed(digits))}° ${value < 0 ? minus : plus}`;
+  const side = (value, plus, minus) =>
+    `${Number(Math.abs(value).toFixed(digits))}° ${value < 0 ? minus : plus}`;
   return `${coarse ? "near " : ""}${side(lat, "N", "S")}, ${side(lon, "E", "W")}`;
 }
 
@@ -62,5 +69,8 @@ export const verifiedAs = (photo) => photo.verified.find((one) => one.verdict ==
 /** What a photo shows, as far as known; with a question mark where no rank is sure enough. Null without any label. */
 export function nameOf(photo) {
   const { label } = photo;
-  return verifiedAs(photo)?.taxon ?? (label === null ? null : label.rank === "bird" ? `${label.species}?` : label.name);
+  return (
+    verifiedAs(photo)?.taxon ??
+    (label === null ? null : label.rank === "bird" ? `${label.species}?` : label.name)
+  );
 }

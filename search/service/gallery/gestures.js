@@ -72,7 +72,8 @@ export function gestures(element, on, signal) {
     if (event.key === "+" || event.key === "=") on.zoom(KEY_ZOOM, x, y);
     else if (event.key === "-") on.zoom(1 / KEY_ZOOM, x, y);
     else if (event.key === "0" && on.whole) on.whole();
-    else if (ARROWS[event.key] && on.arrows !== false) on.move(...ARROWS[event.key].map((way) => way * KEY_MOVE));
+    else if (ARROWS[event.key] && on.arrows !== false)
+      on.move(...ARROWS[event.key].map((way) => way * KEY_MOVE));
     else return;
     event.preventDefault();
     event.stopPropagation();

@@ -41,7 +41,12 @@ export class PhotoGrid {
     Object.assign(this, { ids, size, facts, signal, onselect, onview });
     this.selected = new Set();
     this.active = 0;
-    this.root = h("div", { class: "grid", role: "grid", "aria-label": label, "aria-multiselectable": "true" });
+    this.root = h("div", {
+      class: "grid",
+      role: "grid",
+      "aria-label": label,
+      "aria-multiselectable": "true",
+    });
     this.root.addEventListener("keydown", (event) => this.#key(event));
     this.root.addEventListener("click", (event) => this.#click(event));
     this.root.addEventListener("pointerdown", (event) => this.#press(event));
@@ -200,7 +205,11 @@ export class PhotoGrid {
 
   #make(index) {
     const id = this.ids[index];
-    const link = h("a", { href: href("photo", id), tabindex: "-1", draggable: "false" }, h("span", { class: "well" }));
+    const link = h(
+      "a",
+      { href: href("photo", id), tabindex: "-1", draggable: "false" },
+      h("span", { class: "well" }),
+    );
     const cell = h(
       "div",
       { role: "gridcell", class: "cell", "aria-colindex": (index % this.columns) + 1, dataset: { index } },

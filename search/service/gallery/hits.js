@@ -35,7 +35,8 @@ export function hitTile(hit, { onlike, onunlike, onsearch } = {}) {
           "span",
           { class: "species clip" },
           name,
-          hit.verified && h("span", { class: "mark" }, " ✓", h("span", { class: "visually-hidden" }, " verified")),
+          hit.verified &&
+            h("span", { class: "mark" }, " ✓", h("span", { class: "visually-hidden" }, " verified")),
         ),
         h("span", { class: "soft clip" }, date(hit.captured_at) || "No date"),
         where && h("span", { class: "soft clip" }, where),

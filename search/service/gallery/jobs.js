@@ -20,16 +20,31 @@ export async function showJob(place, title, job, signal) {
   const cancel = button("Cancel", { class: "small", onclick: () => end() });
   const end = async () => {
     cancel.disabled = true;
-    await api(`/api/jobs/${job.id}`, { method: "DELETE" }).catch((error) => (words.textContent = error.message));
+    await api(`/api/jobs/${job.id}`, { method: "DELETE" }).catch(
+      (error) => (words.textContent = error.message),
+    );
   };
-  place.replaceChildren(h("div", { class: "card stack job" }, h("h2", {}, title), bar, h("div", { class: "row" }, words, h("span", { class: "spacer" }), cancel)));
+  place.replaceChildren(
+    h(
+      "div",
+      { class: "card stack job" },
+      h("h2", {}, title),
+      bar,
+      h("div", { class: "row" }, words, h("span", { class: "spacer" }), cancel),
+    ),
+  );
   const onprogress = ({ state, done, total, message }) => {
     if (total) {
       fill.style.width = `${(100 * done) / total}%`;
-      Object.entries({ valuenow: done, valuemin: 0, valuemax: total }).forEach(([name, value]) => bar.setAttribute(`aria-${name}`, value));
+      Object.entries({ valuenow: done, valuemin: 0, valuemax: total }).forEach(([name, value]) =>
+        bar.setAttribute(`aria-${name}`, value),
+      );
     }
     const counted = total ? `${number(done)} of ${number(total)}` : done ? number(done) : "";
-    words.textContent = state === "queued" ? "Waiting for its turn." : [message, counted].filter(Boolean).join(" · ") || "Working.";
+    words.textContent =
+      state === "queued"
+        ? "Waiting for its turn."
+        : [message, counted].filter(Boolean).join(" · ") || "Working.";
   };
   const last = await followJob(job, onprogress, signal);
   return last.state === "cancelled" ? null : last;

@@ -118,7 +118,9 @@ export async function show(root, { query }, signal) {
     const { verified, photos, decided } = queue;
     const speed = queue.pace === null ? null : `${Math.round(queue.pace)} a minute`;
     const counts = photos ? `${number(verified)} of ${number(photos)} verified` : null;
-    pace.textContent = [decided ? `${number(decided)} decided` : null, speed, counts].filter(Boolean).join(" · ");
+    pace.textContent = [decided ? `${number(decided)} decided` : null, speed, counts]
+      .filter(Boolean)
+      .join(" · ");
     done.style.width = `${photos ? (100 * verified) / photos : 0}%`;
     buttons.querySelector("[data-act=undo]").disabled = !queue.canUndo;
   }
@@ -174,7 +176,9 @@ export async function show(root, { query }, signal) {
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const act =
       { a: accept, c: correct, "/": correct, r: reject, u: unsure, s: skip, z: undo, "?": help }[key] ??
-      (isOnControl ? null : { Enter: accept, ArrowRight: skip, ArrowLeft: undo, " ": () => stage.toggle() }[key]);
+      (isOnControl
+        ? null
+        : { Enter: accept, ArrowRight: skip, ArrowLeft: undo, " ": () => stage.toggle() }[key]);
     const label = queue.current?.labels[Number(key) - 1];
     if (!act && !label) return;
     event.preventDefault();
@@ -204,9 +208,16 @@ function proposal({ photo, labels, unknown, evidence, reason }, onpick) {
   const where = place(photo.lat, photo.lon, photo.coarse);
   const context = [moment(photo.captured_at), where, photo.camera].filter(Boolean).join(" · ");
   const [top] = labels;
-  const more = h("p", { class: "soft" }, context, " ", h("a", { href: href("photo", photo.id) }, `Photo #${photo.id}`));
+  const more = h(
+    "p",
+    { class: "soft" },
+    context,
+    " ",
+    h("a", { href: href("photo", photo.id) }, `Photo #${photo.id}`),
+  );
   if (!top) {
-    const words = "There is no label to propose: the network has no classes and nothing is verified. Type the name.";
+    const words =
+      "There is no label to propose: the network has no classes and nothing is verified. Type the name.";
     return [h("h1", {}, "Which bird is this?"), more, h("p", { class: "soft" }, words)];
   }
   const scientific = top.scientific_name && top.scientific_name !== top.name;

@@ -18,10 +18,19 @@ export function labelDialog(ids, signal, ondone) {
   const form = h(
     "form",
     {},
-    h("p", { class: "soft" }, "Recorded as verified by you. Photos like these are then labelled with its help."),
+    h(
+      "p",
+      { class: "soft" },
+      "Recorded as verified by you. Photos like these are then labelled with its help.",
+    ),
     field,
     problem,
-    h("div", { class: "actions" }, button("Cancel", { class: "quiet", onclick: () => dialog.close() }), submit),
+    h(
+      "div",
+      { class: "actions" },
+      button("Cancel", { class: "quiet", onclick: () => dialog.close() }),
+      submit,
+    ),
   );
   const dialog = openDialog(`Label ${plural(ids.length, "photo")}`, form);
   field.input.focus();

@@ -11,15 +11,33 @@ import { readPoints } from "./points.js";
 import { go, href } from "./route.js";
 
 const SHOWN = 60;
-const KEYS = [["+ −", "zoom"], ["arrows", "move"], ["0", "whole"], ["L", "lasso"], ["Enter", "select"], ["Shift", "add to the selection"]];
+const KEYS = [
+  ["+ −", "zoom"],
+  ["arrows", "move"],
+  ["0", "whole"],
+  ["L", "lasso"],
+  ["Enter", "select"],
+  ["Shift", "add to the selection"],
+];
 
 /** Show the map of a run. */
 export async function show(root, run, signal) {
   const page = h("div", { class: "page map-page" });
   root.append(page);
-  const [data, { runs }, { features }] = await Promise.all([readRun(run, page, signal), api("/api/clusters", { signal }), catalog()]);
+  const [data, { runs }, { features }] = await Promise.all([
+    readRun(run, page, signal),
+    api("/api/clusters", { signal }),
+    catalog(),
+  ]);
   if (data === null) {
-    return page.replaceChildren(emptyState("clusters", "There is no map yet", "Working it out was cancelled.", h("a", { class: "btn", href: href("clusters", String(run)) }, "Back to the clusters")));
+    return page.replaceChildren(
+      emptyState(
+        "clusters",
+        "There is no map yet",
+        "Working it out was cancelled.",
+        h("a", { class: "btn", href: href("clusters", String(run)) }, "Back to the clusters"),
+      ),
+    );
   }
   const fixed = features.read_only || !runs.find((one) => one.run === run)?.current;
   return new MapPage(run, data, fixed, signal).into(page);
@@ -56,35 +74,84 @@ class MapPage {
 
   take({ clusters, points }) {
     this.points = points;
-    this.clusters = new Map([...clusters].sort((one, other) => other.photos - one.photos || one.id - other.id).map((one) => [one.id, one]));
+    this.clusters = new Map(
+      [...clusters]
+        .sort((one, other) => other.photos - one.photos || one.id - other.id)
+        .map((one) => [one.id, one]),
+    );
   }
 
   get #names() {
-    return new Map([...this.clusters.values()].map((one) => [one.id, one.name || one.label || clusterName(one)]));
+    return new Map(
+      [...this.clusters.values()].map((one) => [one.id, one.name || one.label || clusterName(one)]),
+    );
   }
 
   into(page) {
     const tool = (name, mark, does) => button("", { icon: mark, label: name, onclick: does });
-    this.lassoButton = button("Lasso", { icon: "region", "aria-pressed": "false", onclick: () => this.map.setLasso(!this.map.lasso) });
+    this.lassoButton = button("Lasso", {
+      icon: "region",
+      "aria-pressed": "false",
+      onclick: () => this.map.setLasso(!this.map.lasso),
+    });
     this.tip = h("div", { class: "map-tip", hidden: true });
     this.aside = h("section", { class: "map-selection stack", "aria-label": "Selected photos" });
     this.list = h("ul", { class: "map-clusters" });
-    const find = h("input", { type: "search", id: "map-find", placeholder: "Name or label", "aria-label": "Find a cluster", oninput: () => this.#fillList(find.value.toLowerCase()) });
+    const find = h("input", {
+      type: "search",
+      id: "map-find",
+      placeholder: "Name or label",
+      "aria-label": "Find a cluster",
+      oninput: () => this.#fillList(find.value.toLowerCase()),
+    });
     const bar = h(
       "div",
       { class: "map-tools", role: "toolbar", "aria-label": "Map" },
       this.lassoButton,
       button("Select all in view", { onclick: () => this.#select(this.map.inView(), false) }),
-      h("span", { class: "spacer row" }, tool("Zoom out", "minus", () => this.map.zoomBy(1 / 1.6)), tool("Zoom in", "plus", () => this.map.zoomBy(1.6)), button("Whole", { onclick: () => (this.#highlight(null), this.map.showAll()) })),
+      h(
+        "span",
+        { class: "spacer row" },
+        tool("Zoom out", "minus", () => this.map.zoomBy(1 / 1.6)),
+        tool("Zoom in", "plus", () => this.map.zoomBy(1.6)),
+        button("Whole", { onclick: () => (this.#highlight(null), this.map.showAll()) }),
+      ),
     );
     this.count = h("p", { class: "soft num" });
     page.replaceChildren(
-      h("div", { class: "page-head" }, h("h1", {}, "Map"), this.count, h("a", { class: "btn spacer", href: href("clusters", String(this.run)) }, icon("photos"), "Sheets")),
+      h(
+        "div",
+        { class: "page-head" },
+        h("h1", {}, "Map"),
+        this.count,
+        h("a", { class: "btn spacer", href: href("clusters", String(this.run)) }, icon("photos"), "Sheets"),
+      ),
       h(
         "div",
         { class: "map-split" },
-        h("div", { class: "map-frame" }, bar, h("div", { class: "map-window" }, this.map.element, this.tip), h("p", { class: "soft keys", id: "map-keys" }, KEYS.map(([key, does]) => [h("kbd", {}, key), ` ${does} `]))),
-        h("div", { class: "map-aside stack" }, this.aside, h("section", { class: "stack map-legend", "aria-label": "Clusters" }, h("h2", {}, "Clusters"), find, this.list)),
+        h(
+          "div",
+          { class: "map-frame" },
+          bar,
+          h("div", { class: "map-window" }, this.map.element, this.tip),
+          h(
+            "p",
+            { class: "soft keys", id: "map-keys" },
+            KEYS.map(([key, does]) => [h("kbd", {}, key), ` ${does} `]),
+          ),
+        ),
+        h(
+          "div",
+          { class: "map-aside stack" },
+          this.aside,
+          h(
+            "section",
+            { class: "stack map-legend", "aria-label": "Clusters" },
+            h("h2", {}, "Clusters"),
+            find,
+            this.list,
+          ),
+        ),
       ),
     );
     this.#refresh();
@@ -99,23 +166,47 @@ class MapPage {
 
   #fillList(wanted) {
     const names = this.#names;
-    const shown = [...this.clusters.values()].filter((one) => `${clusterName(one)} ${one.label ?? ""}`.toLowerCase().includes(wanted));
+    const shown = [...this.clusters.values()].filter((one) =>
+      `${clusterName(one)} ${one.label ?? ""}`.toLowerCase().includes(wanted),
+    );
     this.list.replaceChildren(...shown.map((one) => this.#row(one, names.get(one.id))));
-    if (shown.length === 0) this.list.append(h("li", { class: "soft" }, "No cluster has such a name or label."));
+    if (shown.length === 0)
+      this.list.append(h("li", { class: "soft" }, "No cluster has such a name or label."));
   }
 
   #row(one, name) {
     const { colour, mark } = this.map.look(one.id);
-    const dot = h("span", { class: `dot mark-${mark}`, "aria-hidden": "true", style: { background: colour } });
+    const dot = h("span", {
+      class: `dot mark-${mark}`,
+      "aria-hidden": "true",
+      style: { background: colour },
+    });
     const chosen = this.map.highlight === one.id;
     const zoom = h(
       "button",
-      { type: "button", class: "map-cluster", "aria-pressed": String(chosen), dataset: { id: one.id }, title: `Zoom to ${name}`, onclick: () => this.#highlight(this.map.highlight === one.id ? null : one.id) },
+      {
+        type: "button",
+        class: "map-cluster",
+        "aria-pressed": String(chosen),
+        dataset: { id: one.id },
+        title: `Zoom to ${name}`,
+        onclick: () => this.#highlight(this.map.highlight === one.id ? null : one.id),
+      },
       dot,
       h("span", { class: "clip" }, name),
-      h("span", { class: "soft num" }, number(one.photos), h("span", { class: "visually-hidden" }, " photos")),
+      h(
+        "span",
+        { class: "soft num" },
+        number(one.photos),
+        h("span", { class: "visually-hidden" }, " photos"),
+      ),
     );
-    const all = button("", { icon: "plus", class: "small quiet", label: `Select all of ${name}`, onclick: () => this.#select(this.#of(one.id), false) });
+    const all = button("", {
+      icon: "plus",
+      class: "small quiet",
+      label: `Select all of ${name}`,
+      onclick: () => this.#select(this.#of(one.id), false),
+    });
     return h("li", {}, zoom, all);
   }
 
@@ -131,7 +222,8 @@ class MapPage {
       this.map.zoomTo(id);
       announce(`Zoomed to ${this.#names.get(id)}`);
     }
-    for (const one of this.list.querySelectorAll(".map-cluster")) one.setAttribute("aria-pressed", String(Number(one.dataset.id) === id));
+    for (const one of this.list.querySelectorAll(".map-cluster"))
+      one.setAttribute("aria-pressed", String(Number(one.dataset.id) === id));
   }
 
   #hover(point, left, top) {
@@ -142,7 +234,10 @@ class MapPage {
     const name = cluster ? this.#names.get(cluster.id) : "in no cluster";
     if (this.tip.dataset.photo !== String(photo)) {
       this.tip.dataset.photo = photo;
-      this.tip.replaceChildren(picture(thumbUrl(photo, thumbSize(180)), "", { lazy: false }), h("span", { class: "caption" }, `Photo ${photo}`, h("span", { class: "soft" }, ` ${name}`)));
+      this.tip.replaceChildren(
+        picture(thumbUrl(photo, thumbSize(180)), "", { lazy: false }),
+        h("span", { class: "caption" }, `Photo ${photo}`, h("span", { class: "soft" }, ` ${name}`)),
+      );
       if (this.map.element.matches(":focus-visible")) announce(`Photo ${photo}, ${name}`);
     }
     const { clientWidth, clientHeight } = this.map.element;
@@ -167,17 +262,48 @@ class MapPage {
   #fillSelection() {
     const some = this.#selection;
     if (some.length === 0) {
-      return this.aside.replaceChildren(h("h2", {}, "Selection"), h("p", { class: "soft" }, "Nothing yet. Take the lasso and draw round some photos, point at one, or choose a cluster below."));
+      return this.aside.replaceChildren(
+        h("h2", {}, "Selection"),
+        h(
+          "p",
+          { class: "soft" },
+          "Nothing yet. Take the lasso and draw round some photos, point at one, or choose a cluster below.",
+        ),
+      );
     }
     const photos = some.map((i) => this.points.photo[i]);
     const parts = this.#parts();
     const size = thumbSize(90);
-    const tiles = photos.slice(0, this.#shown).map((id) => h("li", {}, h("a", { class: "tile", href: href("photo", String(id)), "aria-label": `Photo ${id}` }, picture(thumbUrl(id, size)))));
+    const tiles = photos
+      .slice(0, this.#shown)
+      .map((id) =>
+        h(
+          "li",
+          {},
+          h(
+            "a",
+            { class: "tile", href: href("photo", String(id)), "aria-label": `Photo ${id}` },
+            picture(thumbUrl(id, size)),
+          ),
+        ),
+      );
     this.aside.replaceChildren(
-      h("div", { class: "row" }, h("h2", { class: "num" }, `${plural(some.length, "photo")} selected`), button("Clear", { class: "small quiet spacer", onclick: () => this.#select([], false) })),
+      h(
+        "div",
+        { class: "row" },
+        h("h2", { class: "num" }, `${plural(some.length, "photo")} selected`),
+        button("Clear", { class: "small quiet spacer", onclick: () => this.#select([], false) }),
+      ),
       ...(this.fixed ? [] : [this.#actions(photos, parts)]),
       h("ul", { class: "map-thumbs" }, tiles),
-      ...(photos.length > this.#shown ? [button(`Show more of ${number(photos.length)}`, { class: "small", onclick: () => ((this.#shown += 4 * SHOWN), this.#fillSelection()) })] : []),
+      ...(photos.length > this.#shown
+        ? [
+            button(`Show more of ${number(photos.length)}`, {
+              class: "small",
+              onclick: () => ((this.#shown += 4 * SHOWN), this.#fillSelection()),
+            }),
+          ]
+        : []),
     );
     return undefined;
   }
@@ -198,14 +324,35 @@ class MapPage {
       .filter(([id, some]) => this.clusters.has(id) && some.length < this.clusters.get(id).photos)
       .slice(0, 3)
       .map(([id, some]) =>
-        button(parts.length === 1 ? "Make it a cluster" : `Make the ${number(some.length)} of ${this.#names.get(id)} a cluster`, { class: "small", onclick: () => this.edits.takeOut(this.clusters.get(id), some) }),
+        button(
+          parts.length === 1
+            ? "Make it a cluster"
+            : `Make the ${number(some.length)} of ${this.#names.get(id)} a cluster`,
+          { class: "small", onclick: () => this.edits.takeOut(this.clusters.get(id), some) },
+        ),
       );
-    const label = button("Label…", { class: "small primary", icon: "label", onclick: () => this.#label(photos) });
-    return h("div", { class: "row" }, label, out, parts.length > 1 && h("p", { class: "soft num" }, `From ${plural(parts.length, "cluster")}; photos leave one cluster at a time.`));
+    const label = button("Label…", {
+      class: "small primary",
+      icon: "label",
+      onclick: () => this.#label(photos),
+    });
+    return h(
+      "div",
+      { class: "row" },
+      label,
+      out,
+      parts.length > 1 &&
+        h(
+          "p",
+          { class: "soft num" },
+          `From ${plural(parts.length, "cluster")}; photos leave one cluster at a time.`,
+        ),
+    );
   }
 
   #label(photos) {
-    if (photos.length > 5000) return toast("At most 5,000 photos are labelled at once. Select fewer.", { bad: true });
+    if (photos.length > 5000)
+      return toast("At most 5,000 photos are labelled at once. Select fewer.", { bad: true });
     return labelDialog(photos, this.signal);
   }
 

@@ -44,7 +44,13 @@ export class MapView {
     this.overlay = h("canvas", { class: "map-overlay" });
     this.element = h(
       "div",
-      { class: "map-stage", tabindex: "0", role: "application", "aria-label": "Map of the photos", "aria-describedby": "map-keys" },
+      {
+        class: "map-stage",
+        tabindex: "0",
+        role: "application",
+        "aria-label": "Map of the photos",
+        "aria-describedby": "map-keys",
+      },
       this.canvas,
       this.overlay,
     );
@@ -76,7 +82,8 @@ export class MapView {
     );
     const listen = (name, handler) => this.element.addEventListener(name, handler, { signal });
     listen("pointermove", (event) => {
-      if (event.buttons === 0 && event.pointerType !== "touch") this.#hover(this.#pointAt(...this.#place(event), HOVER_PIXELS));
+      if (event.buttons === 0 && event.pointerType !== "touch")
+        this.#hover(this.#pointAt(...this.#place(event), HOVER_PIXELS));
     });
     listen("pointerleave", () => this.#hover(-1));
     listen("keydown", (event) => {
@@ -106,7 +113,10 @@ export class MapView {
       if (!this.#loop || !event.isPrimary) return;
       const loop = this.#loop.map(([x, y]) => this.#view.toPlane(x, y));
       this.#loop = null;
-      this.on.select(inLoop(this.points, loop).filter((i) => this.#isBright(i)), event.shiftKey);
+      this.on.select(
+        inLoop(this.points, loop).filter((i) => this.#isBright(i)),
+        event.shiftKey,
+      );
       this.setLasso(false);
     });
     listen("pointercancel", () => ((this.#loop = null), this.draw()));
@@ -244,7 +254,11 @@ export class MapView {
     if (!this.points) return;
     const { colours, none, ground } = palette();
     const count = this.slots.size;
-    this.look32 = { ground: pixel(ground), colours: new Uint32Array(2 * count), marks: new Uint8Array(2 * count) };
+    this.look32 = {
+      ground: pixel(ground),
+      colours: new Uint32Array(2 * count),
+      marks: new Uint8Array(2 * count),
+    };
     for (const [id, slot] of this.slots) {
       const own = this.paints.get(id);
       const colour = own ? colours[own.colour] : none;
@@ -279,7 +293,12 @@ export class MapView {
     const round = radius < LEAST_MARKED_RADIUS;
     const [left, top] = this.#view.toScreen(0, 0);
     const marks = round ? new Uint8Array(this.look32.marks.length) : this.look32.marks;
-    const how = { toPixels: [scale, left, top].map((one) => one * ratio), radius: radius * ratio, ...this.look32, marks };
+    const how = {
+      toPixels: [scale, left, top].map((one) => one * ratio),
+      radius: radius * ratio,
+      ...this.look32,
+      marks,
+    };
     const visible = [...stretches(this.points, this.#bounds())];
     this.#raster.start(width, height, ratio, this.look32.ground);
     this.#raster.paint(this.points, visible, { ...how, slot: this.back, step: coarse ? step : 1 });
@@ -363,7 +382,8 @@ function drawNames(pen, map, view, { ink, ground }) {
     const half = pen.measureText(text).width / 2 + 6;
     const x = Math.max(half, Math.min(view.width - half, middle));
     const box = [x - half, y - 10, x + half, y + 10];
-    if (taken.some((one) => box[0] < one[2] && box[2] > one[0] && box[1] < one[3] && box[3] > one[1])) continue;
+    if (taken.some((one) => box[0] < one[2] && box[2] > one[0] && box[1] < one[3] && box[3] > one[1]))
+      continue;
     taken.push(box);
     pen.strokeStyle = ground;
     pen.strokeText(text, x, y);

@@ -33,7 +33,8 @@ export async function show(root, { path: [text] }, signal) {
 
   const draw = () => {
     document.title = `${nameOf(photo) ?? `Photo ${id}`} · birdsearch`;
-    if (!stage.root.hasChildNodes()) stage.show(photo, `${nameOf(photo) ?? "Photo"}, ${fileName(photo.path)}`);
+    if (!stage.root.hasChildNodes())
+      stage.show(photo, `${nameOf(photo) ?? "Photo"}, ${fileName(photo.path)}`);
     side.replaceChildren(
       head(photo, () => labelDialog([id], signal, relabelled)),
       label,
@@ -82,7 +83,12 @@ function toolbar(id, { address, index, total, before, after }) {
   return h(
     "div",
     { class: "row photo-bar" },
-    h("a", { class: "btn quiet", href: address }, icon("back"), address.startsWith("#/photos") ? "All photos" : "Back"),
+    h(
+      "a",
+      { class: "btn quiet", href: address },
+      icon("back"),
+      address.startsWith("#/photos") ? "All photos" : "Back",
+    ),
     index >= 0 && h("span", { class: "soft num spacer" }, `${number(index + 1)} of ${number(total)}`),
     index >= 0 && step(before, "back", "Previous photo"),
     index >= 0 && step(after, "next", "Next photo"),
@@ -108,10 +114,19 @@ function head(photo, relabel) {
     h(
       "div",
       { class: "row" },
-      button(positive ? "Correct" : "Label", { icon: "label", class: positive ? "" : "primary", onclick: relabel }),
+      button(positive ? "Correct" : "Label", {
+        icon: "label",
+        class: positive ? "" : "primary",
+        onclick: relabel,
+      }),
       h("a", { class: "btn", href: href("find", { photo: photo.id }) }, icon("similar"), "Find alike"),
       photo.image &&
-        h("a", { class: "btn quiet", href: photo.image, target: "_blank", rel: "noopener" }, icon("image"), "Original"),
+        h(
+          "a",
+          { class: "btn quiet", href: photo.image, target: "_blank", rel: "noopener" },
+          icon("image"),
+          "Original",
+        ),
     ),
   );
 }
@@ -125,7 +140,10 @@ function details(photo) {
   const where = place(photo.lat, photo.lon, photo.coarse);
   const rows = [
     ["Taken", moment(photo.captured_at) || "Not known"],
-    ["Place", where ? h("a", { href: href("photos", { near: `${photo.lat},${photo.lon},10` }) }, where) : "Not known"],
+    [
+      "Place",
+      where ? h("a", { href: href("photos", { near: `${photo.lat},${photo.lon},10` }) }, where) : "Not known",
+    ],
     ["Camera", photo.camera && h("a", { href: href("photos", { camera: photo.camera }) }, photo.camera)],
     ["Lens", photo.lens],
     ["Size", `${number(photo.width)} × ${number(photo.height)} ${photo.format}`],
@@ -141,7 +159,8 @@ function details(photo) {
       { class: "facts" },
       rows.filter(([, value]) => value).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)]),
     ),
-    photo.coarse && h("p", { class: "soft" }, "The place is shown coarsely, since this species is sensitive."),
+    photo.coarse &&
+      h("p", { class: "soft" }, "The place is shown coarsely, since this species is sensitive."),
   );
 }
 
@@ -167,7 +186,11 @@ function verified(photo) {
           h("span", { class: `tag ${tone[one.verdict] ?? ""}` }, word[one.verdict] ?? one.verdict),
           " ",
           h("span", { class: "species" }, one.taxon),
-          h("span", { class: "soft" }, ` ${[one.who, moment(one.at), one.source].filter(Boolean).join(", ")}`),
+          h(
+            "span",
+            { class: "soft" },
+            ` ${[one.who, moment(one.at), one.source].filter(Boolean).join(", ")}`,
+          ),
         ),
       ),
     ),

@@ -79,7 +79,12 @@ export async function show(root, { query }, signal) {
     });
     const jump =
       sort.endsWith("captured_at") &&
-      button("", { icon: "calendar", label: "Jump to a date", "aria-haspopup": "dialog", onclick: jumpDialog });
+      button("", {
+        icon: "calendar",
+        label: "Jump to a date",
+        "aria-haspopup": "dialog",
+        onclick: jumpDialog,
+      });
     const select = button("", {
       icon: "check",
       label: "Select photos",
@@ -120,9 +125,19 @@ export async function show(root, { query }, signal) {
         icon: "similar",
         class: "small",
         onclick: () =>
-          go(href("find", selected.size === 1 ? { photo: chosenIds[0] } : { like: chosenIds.slice(0, 20).join(",") })),
+          go(
+            href(
+              "find",
+              selected.size === 1 ? { photo: chosenIds[0] } : { like: chosenIds.slice(0, 20).join(",") },
+            ),
+          ),
       }),
-      button("", { icon: "close", class: "small", label: "Clear the selection", onclick: () => grid.select([]) }),
+      button("", {
+        icon: "close",
+        class: "small",
+        label: "Clear the selection",
+        onclick: () => grid.select([]),
+      }),
     );
   }
 
@@ -141,7 +156,11 @@ export async function show(root, { query }, signal) {
       required: true,
     });
     const years = [];
-    for (let year = Number(last?.slice(0, 4)); year >= Number(first?.slice(0, 4)) && years.length < 24; year--) {
+    for (
+      let year = Number(last?.slice(0, 4));
+      year >= Number(first?.slice(0, 4)) && years.length < 24;
+      year--
+    ) {
       years.push(button(String(year), { class: "small", onclick: () => jump(String(year)) }));
     }
     const form = h(

@@ -34,16 +34,43 @@ export class PlaceMap {
     this.onarea = onarea;
     this.grid = svg("g", { class: "graticule" });
     this.layer = svg("g", {});
-    this.picture = svg("svg", { class: "places-svg", role: "group", "aria-label": "Places" }, this.grid, this.layer);
+    this.picture = svg(
+      "svg",
+      { class: "places-svg", role: "group", "aria-label": "Places" },
+      this.grid,
+      this.layer,
+    );
     this.bar = h("i");
     this.barText = h("span", { class: "num" });
     this.note = h("p", { class: "soft" });
-    const tool = (name, mark, factor) => button("", { icon: mark, class: "small", label: name, onclick: () => this.#zoomBy(factor) });
-    this.window = h("div", { class: "places-window", tabindex: "0", role: "group", "aria-label": "Map of places. Arrow keys move it, plus and minus zoom, 0 shows all." }, this.picture, h("p", { class: "places-scale soft" }, this.bar, this.barText));
+    const tool = (name, mark, factor) =>
+      button("", { icon: mark, class: "small", label: name, onclick: () => this.#zoomBy(factor) });
+    this.window = h(
+      "div",
+      {
+        class: "places-window",
+        tabindex: "0",
+        role: "group",
+        "aria-label": "Map of places. Arrow keys move it, plus and minus zoom, 0 shows all.",
+      },
+      this.picture,
+      h("p", { class: "places-scale soft" }, this.bar, this.barText),
+    );
     this.element = h(
       "section",
       { class: "places card", "aria-label": "Where" },
-      h("div", { class: "row" }, h("h2", {}, "Where"), h("span", { class: "row spacer" }, tool("Zoom out", "minus", 1 / 2), tool("Zoom in", "plus", 2), button("Whole", { class: "small", onclick: () => this.#whole() }))),
+      h(
+        "div",
+        { class: "row" },
+        h("h2", {}, "Where"),
+        h(
+          "span",
+          { class: "row spacer" },
+          tool("Zoom out", "minus", 1 / 2),
+          tool("Zoom in", "plus", 2),
+          button("Whole", { class: "small", onclick: () => this.#whole() }),
+        ),
+      ),
       this.window,
       this.note,
     );
@@ -68,7 +95,8 @@ export class PlaceMap {
     const coarse = placed.filter((one) => one.coarse).length;
     const without = sightings.length - placed.length;
     const notes = [
-      coarse && `${plural(coarse, "sighting")} of sensitive birds ${coarse === 1 ? "is" : "are"} told only to a square of 0.1°, about 11 km, drawn with a dashed line.`,
+      coarse &&
+        `${plural(coarse, "sighting")} of sensitive birds ${coarse === 1 ? "is" : "are"} told only to a square of 0.1°, about 11 km, drawn with a dashed line.`,
       without && `${plural(without, "sighting")} without a place.`,
       this.#places.length === 0 && "None of these has a place.",
     ];
@@ -116,7 +144,10 @@ export class PlaceMap {
     if (this.#places.length === 0 || this.#view.width <= 1) return this.#draw();
     const [x, y] = [this.#places.map((one) => one.x), this.#places.map((one) => one.y)];
     const least = 2e-5;
-    this.#view.fit([Math.min(...x) - least, Math.min(...y) - least, Math.max(...x) + least, Math.max(...y) + least], 48);
+    this.#view.fit(
+      [Math.min(...x) - least, Math.min(...y) - least, Math.max(...x) + least, Math.max(...y) + least],
+      48,
+    );
     return this.#draw();
   }
 
@@ -128,7 +159,8 @@ export class PlaceMap {
 
   #pick(mark) {
     const ids = mark && new Set(mark.ids);
-    const same = ids && this.#area && ids.size === this.#area.size && mark.ids.every((id) => this.#area.has(id));
+    const same =
+      ids && this.#area && ids.size === this.#area.size && mark.ids.every((id) => this.#area.has(id));
     this.onarea(same ? null : ids);
   }
 
@@ -150,10 +182,15 @@ export class PlaceMap {
   #makeMarks() {
     this.#markedScale = this.#view.scale;
     const focused = document.activeElement?.closest?.("[data-mark]");
-    const focusedId = focused && this.layer.contains(focused) ? this.#marks[Number(focused.dataset.mark)].ids[0] : null;
+    const focusedId =
+      focused && this.layer.contains(focused) ? this.#marks[Number(focused.dataset.mark)].ids[0] : null;
     const marks = [];
     for (const one of this.#places) {
-      const near = !one.coarse && marks.find((mark) => !mark.coarse && Math.hypot(mark.x - one.x, mark.y - one.y) * this.#view.scale < APART);
+      const near =
+        !one.coarse &&
+        marks.find(
+          (mark) => !mark.coarse && Math.hypot(mark.x - one.x, mark.y - one.y) * this.#view.scale < APART,
+        );
       if (near) near.ids.push(...one.ids);
       else marks.push({ ...one, ids: [...one.ids] });
     }
@@ -220,7 +257,8 @@ export class PlaceMap {
       element.textContent = text;
       return element;
     };
-    const degrees = (value, digits, plus, minus) => `${Math.abs(value).toFixed(digits)}° ${value < 0 ? minus : plus}`.replace(/^(0(?:\.0*)?°).*/, "$1");
+    const degrees = (value, digits, plus, minus) =>
+      `${Math.abs(value).toFixed(digits)}° ${value < 0 ? minus : plus}`.replace(/^(0(?:\.0*)?°).*/, "$1");
     const across = steps(west, east, (right - left) / 110);
     for (const lon of across.values) {
       const [x] = view.toScreen(...project(0, lon));

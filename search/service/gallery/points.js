@@ -79,7 +79,8 @@ export function inRectangle(points, bounds) {
   const found = [];
   for (const [from, to] of stretches(points, bounds)) {
     for (let i = from; i < to; i++) {
-      if (points.x[i] >= left && points.x[i] <= right && points.y[i] >= top && points.y[i] <= bottom) found.push(i);
+      if (points.x[i] >= left && points.x[i] <= right && points.y[i] >= top && points.y[i] <= bottom)
+        found.push(i);
     }
   }
   return found;
@@ -95,7 +96,8 @@ export function inLoop(points, loop) {
     let inside = false;
     for (let a = 0, b = loop.length - 1; a < loop.length; b = a++) {
       const above = down[a] > y !== down[b] > y;
-      if (above && x < ((across[b] - across[a]) * (y - down[a])) / (down[b] - down[a]) + across[a]) inside = !inside;
+      if (above && x < ((across[b] - across[a]) * (y - down[a])) / (down[b] - down[a]) + across[a])
+        inside = !inside;
     }
     return inside;
   });

@@ -30,7 +30,10 @@ export function steps(from, to, most) {
   const power = 10 ** Math.floor(Math.log10(least));
   const step = least > 20 ? 30 : [1, 2, 5, 10].map((one) => one * power).find((one) => one >= least);
   const first = Math.ceil(from / step);
-  const values = Array.from({ length: Math.max(0, Math.floor(to / step) - first + 1) }, (_, place) => (first + place) * step);
+  const values = Array.from(
+    { length: Math.max(0, Math.floor(to / step) - first + 1) },
+    (_, place) => (first + place) * step,
+  );
   return { values, digits: Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)) };
 }
 
@@ -49,5 +52,7 @@ export function groupPlaces(sightings) {
     }
     places.get(key).ids.push(id);
   }
-  return [...places.values()].sort((one, other) => other.ids.length - one.ids.length || one.ids[0] - other.ids[0]);
+  return [...places.values()].sort(
+    (one, other) => other.ids.length - one.ids.length || one.ids[0] - other.ids[0],
+  );
 }

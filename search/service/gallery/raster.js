@@ -74,7 +74,7 @@ export class Raster {
         const down = y[i] * scale + top + PAD;
         if (!(across >= PAD && down >= PAD && across < right && down < bottom)) continue;
         const [column, row] = [across | 0, down | 0];
-        const phase = ((across - column) * PHASES | 0) + ((down - row) * PHASES | 0) * PHASES;
+        const phase = (((across - column) * PHASES) | 0) + (((down - row) * PHASES) | 0) * PHASES;
         const { core, rim, cover } = sprites[marks[kind] * PHASES * PHASES + phase];
         const base = row * width + column;
         const colour = colours[kind];
@@ -104,7 +104,9 @@ export class Raster {
     if (!this.#marks.has(key)) {
       this.#marks.set(
         key,
-        INSIDE.flatMap((inside) => Array.from({ length: PHASES * PHASES }, (_, phase) => this.#sprite(inside, key / 4, phase))),
+        INSIDE.flatMap((inside) =>
+          Array.from({ length: PHASES * PHASES }, (_, phase) => this.#sprite(inside, key / 4, phase)),
+        ),
       );
     }
     return this.#marks.get(key);

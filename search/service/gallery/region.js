@@ -45,7 +45,11 @@ export function regionPicture(url, { box, alt, onchange }) {
       "With keys: arrows move the box, with Shift they size it, Enter searches, Delete removes it.",
     ),
   );
-  const add = button("Draw a box", { icon: "region", class: "small", onclick: () => (draw(START), frame.focus()) });
+  const add = button("Draw a box", {
+    icon: "region",
+    class: "small",
+    onclick: () => (draw(START), frame.focus()),
+  });
   const remove = button("Whole photo", { icon: "close", class: "small", onclick: () => commit(null) });
   draw(now);
 

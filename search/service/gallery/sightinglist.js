@@ -16,13 +16,17 @@ export class SightingList {
   constructor(onchoose) {
     this.onchoose = onchoose;
     this.rows = h("ol", { class: "sightings-list" });
-    this.more = button("Show more", { class: "small", onclick: () => ((this.#most += 4 * PAGE), this.#draw()) });
+    this.more = button("Show more", {
+      class: "small",
+      onclick: () => ((this.#most += 4 * PAGE), this.#draw()),
+    });
     this.element = h("div", { class: "stack" }, this.rows, this.more);
   }
 
   /** Show these sightings, one of them chosen or none. */
   show(sightings, chosen) {
-    if (sightings.length !== this.#rows.length || sightings.some((one, at) => one !== this.#rows[at])) this.#most = PAGE;
+    if (sightings.length !== this.#rows.length || sightings.some((one, at) => one !== this.#rows[at]))
+      this.#most = PAGE;
     this.#rows = sightings;
     this.#chosen = chosen;
     const at = sightings.findIndex((one) => one.id === chosen);
@@ -43,15 +47,30 @@ export class SightingList {
     const name = one.taxon ?? "Not named";
     const sure = one.probability === null || one.probability === undefined ? "" : percent(one.probability);
     const where = one.site ?? place(one.lat, one.lon, one.coarse);
-    const span = one.first && one.last && one.last !== one.first ? ` – ${one.last.slice(0, 10) === one.first.slice(0, 10) ? one.last.slice(11, 16) : date(one.last)}` : "";
+    const span =
+      one.first && one.last && one.last !== one.first
+        ? ` – ${one.last.slice(0, 10) === one.first.slice(0, 10) ? one.last.slice(11, 16) : date(one.last)}`
+        : "";
     const head = h(
       "button",
-      { type: "button", class: "sighting", "aria-expanded": String(chosen), dataset: { id: one.id }, onclick: () => this.onchoose(one.id) },
+      {
+        type: "button",
+        class: "sighting",
+        "aria-expanded": String(chosen),
+        dataset: { id: one.id },
+        onclick: () => this.onchoose(one.id),
+      },
       picture(thumbUrl(one.photo_ids[0], thumbSize(110))),
       h(
         "span",
         { class: "sighting-words" },
-        h("span", {}, h("span", { class: "species" }, name), sure && h("span", { class: "soft num" }, ` ${sure}`), one.verified && h("span", { class: "tag good" }, "verified")),
+        h(
+          "span",
+          {},
+          h("span", { class: "species" }, name),
+          sure && h("span", { class: "soft num" }, ` ${sure}`),
+          one.verified && h("span", { class: "tag good" }, "verified"),
+        ),
         h("span", { class: "soft num" }, one.first ? `${moment(one.first)}${span}` : "no time"),
         h("span", { class: "soft num" }, [where || "no place", plural(one.photos, "photo")].join(" · ")),
       ),
@@ -60,8 +79,20 @@ export class SightingList {
   }
 
   #photos(one) {
-    const links = one.photo_ids.map((id) => h("a", { class: "tile", href: href("photo", String(id)), "aria-label": `Photo ${id}` }, picture(thumbUrl(id, thumbSize(130)))));
+    const links = one.photo_ids.map((id) =>
+      h(
+        "a",
+        { class: "tile", href: href("photo", String(id)), "aria-label": `Photo ${id}` },
+        picture(thumbUrl(id, thumbSize(130))),
+      ),
+    );
     const rest = one.photos - one.photo_ids.length;
-    return h("div", { class: "sighting-photos" }, one.scientific_name && h("p", { class: "sci" }, one.scientific_name), h("div", { class: "strip" }, links), rest > 0 && h("p", { class: "soft num" }, `and ${plural(rest, "more photo")}`));
+    return h(
+      "div",
+      { class: "sighting-photos" },
+      one.scientific_name && h("p", { class: "sci" }, one.scientific_name),
+      h("div", { class: "strip" }, links),
+      rest > 0 && h("p", { class: "soft num" }, `and ${plural(rest, "more photo")}`),
+    );
   }
 }

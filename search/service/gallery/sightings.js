@@ -35,7 +35,11 @@ class SightingsPage {
 
   async load() {
     await this.#fetch();
-    if (this.total === 0 && !this.#filtered) return this.page.replaceChildren(h("div", { class: "page-head" }, h("h1", {}, "Sightings")), this.#none());
+    if (this.total === 0 && !this.#filtered)
+      return this.page.replaceChildren(
+        h("div", { class: "page-head" }, h("h1", {}, "Sightings")),
+        this.#none(),
+      );
     this.#build();
     return this.#fill();
   }
@@ -48,7 +52,10 @@ class SightingsPage {
     const sightings = [];
     let answer = { next: null };
     do {
-      answer = await api("/api/sightings", { query: { ...this.filters, limit: PAGE, cursor: answer.next }, signal: this.signal });
+      answer = await api("/api/sightings", {
+        query: { ...this.filters, limit: PAGE, cursor: answer.next },
+        signal: this.signal,
+      });
       sightings.push(...answer.sightings);
     } while (answer.next !== null && sightings.length < MOST);
     this.#all = sightings;
@@ -57,14 +64,22 @@ class SightingsPage {
   }
 
   #none() {
-    const words = "A sighting is what was seen of one kind of bird at one place in one go, however many photos were taken of it. Finding them changes no photo.";
-    const act = this.features.read_only ? h("p", {}, "This gallery is read only. Find sightings with “birdsearch sightings”.") : button("Find sightings", { class: "primary", icon: "sightings", onclick: () => this.#find() });
+    const words =
+      "A sighting is what was seen of one kind of bird at one place in one go, however many photos were taken of it. Finding them changes no photo.";
+    const act = this.features.read_only
+      ? h("p", {}, "This gallery is read only. Find sightings with “birdsearch sightings”.")
+      : button("Find sightings", { class: "primary", icon: "sightings", onclick: () => this.#find() });
     return emptyState("sightings", "No sightings yet", words, act);
   }
 
   async #find() {
     try {
-      const done = await showJob(this.page, "Finding sightings", await api("/api/sightings", { method: "POST", signal: this.signal }), this.signal);
+      const done = await showJob(
+        this.page,
+        "Finding sightings",
+        await api("/api/sightings", { method: "POST", signal: this.signal }),
+        this.signal,
+      );
       if (done === null) toast("Finding sightings was cancelled.");
     } catch (error) {
       if (this.signal.aborted) return;
@@ -84,15 +99,32 @@ class SightingsPage {
       "div",
       { class: "sightings-split" },
       h("div", { class: "stack" }, this.timeline.element, this.places.element),
-      h("section", { class: "sightings-side", "aria-label": "List of sightings" }, this.brush, this.list.element),
+      h(
+        "section",
+        { class: "sightings-side", "aria-label": "List of sightings" },
+        this.brush,
+        this.list.element,
+      ),
     );
-    const again = button("Find again", { class: "quiet spacer", hidden: this.features.read_only, onclick: () => this.#find() });
-    this.page.replaceChildren(h("div", { class: "page-head" }, h("h1", {}, "Sightings"), this.count, again), this.#filterForm(), this.note, this.split);
+    const again = button("Find again", {
+      class: "quiet spacer",
+      hidden: this.features.read_only,
+      onclick: () => this.#find(),
+    });
+    this.page.replaceChildren(
+      h("div", { class: "page-head" }, h("h1", {}, "Sightings"), this.count, again),
+      this.#filterForm(),
+      this.note,
+      this.split,
+    );
   }
 
   #fill() {
     this.count.textContent = plural(this.total, "sighting");
-    this.note.textContent = this.total === 0 ? "No sighting is like that. Choose another bird, or more time." : `The first ${number(this.#all.length)} of ${number(this.total)} are shown. Choose a time to see others.`;
+    this.note.textContent =
+      this.total === 0
+        ? "No sighting is like that. Choose another bird, or more time."
+        : `The first ${number(this.#all.length)} of ${number(this.total)} are shown. Choose a time to see others.`;
     this.note.hidden = this.total > 0 && this.total === this.#all.length;
     this.split.hidden = this.total === 0;
     this.clear.hidden = !this.#filtered;
@@ -113,9 +145,23 @@ class SightingsPage {
   }
 
   #filterForm() {
-    const species = taxonField({ label: "Bird", signal: this.signal, value: this.filters.taxon, onpick: (taxon) => this.#filter({ taxon: taxon.name }) });
-    species.input.addEventListener("change", () => species.input.value.trim() === "" && this.#filter({ taxon: "" }));
-    const day = (name) => h("input", { type: "date", id: `sightings-${name}`, value: this.filters[name], onchange: (event) => this.#filter({ [name]: event.target.value }) });
+    const species = taxonField({
+      label: "Bird",
+      signal: this.signal,
+      value: this.filters.taxon,
+      onpick: (taxon) => this.#filter({ taxon: taxon.name }),
+    });
+    species.input.addEventListener(
+      "change",
+      () => species.input.value.trim() === "" && this.#filter({ taxon: "" }),
+    );
+    const day = (name) =>
+      h("input", {
+        type: "date",
+        id: `sightings-${name}`,
+        value: this.filters[name],
+        onchange: (event) => this.#filter({ [name]: event.target.value }),
+      });
     const inputs = [species.input, day("since"), day("until")];
     const field = (input, label) => h("div", { class: "field" }, h("label", { for: input.id }, label), input);
     const empty = () => {
@@ -123,22 +169,39 @@ class SightingsPage {
       this.#filter({ taxon: "", since: "", until: "" });
     };
     this.clear = button("Clear", { class: "quiet", icon: "close", onclick: empty });
-    return h("div", { class: "row sightings-filters" }, species, field(inputs[1], "From"), field(inputs[2], "To"), this.clear);
+    return h(
+      "div",
+      { class: "row sightings-filters" },
+      species,
+      field(inputs[1], "From"),
+      field(inputs[2], "To"),
+      this.clear,
+    );
   }
 
   /** A period or an area was chosen, or given up with null; all three parts show what is left. */
   #set(change) {
     if ("period" in change) this.#period = change.period;
     if ("area" in change) this.#area = change.area;
-    const shown = this.#all.filter((one) => (!this.#period || this.#period.has(one)) && (!this.#area || this.#area.has(one.id)));
+    const shown = this.#all.filter(
+      (one) => (!this.#period || this.#period.has(one)) && (!this.#area || this.#area.has(one.id)),
+    );
     if (this.#chosen !== null && !shown.some((one) => one.id === this.#chosen)) this.#chosen = null;
     const ids = new Set(shown.map((one) => one.id));
     this.timeline.mark(ids, this.#period, this.#byId(this.#chosen));
     this.places.mark(ids, this.#area, this.#chosen);
     this.list.show(shown, this.#chosen);
     const narrowed = [this.#period?.name, this.#area && "this place"].filter(Boolean).join(", ");
-    const whole = narrowed && button("Show all", { class: "small quiet", icon: "close", onclick: () => this.#set({ period: null, area: null }) });
-    this.brush.replaceChildren(...[h("strong", { class: "num" }, plural(shown.length, "sighting")), narrowed, whole].filter(Boolean));
+    const whole =
+      narrowed &&
+      button("Show all", {
+        class: "small quiet",
+        icon: "close",
+        onclick: () => this.#set({ period: null, area: null }),
+      });
+    this.brush.replaceChildren(
+      ...[h("strong", { class: "num" }, plural(shown.length, "sighting")), narrowed, whole].filter(Boolean),
+    );
   }
 
   #byId(id) {

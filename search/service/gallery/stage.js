@@ -15,7 +15,9 @@ export class Stage {
   constructor(signal) {
     this.root = h("div", { class: "stage" });
     this.root.addEventListener("click", (event) => this.toggle(event), { signal });
-    this.root.addEventListener("pointermove", (event) => event.pointerType === "mouse" && this.#aim(event), { signal });
+    this.root.addEventListener("pointermove", (event) => event.pointerType === "mouse" && this.#aim(event), {
+      signal,
+    });
   }
 
   /** Fetch and decode a photo that may be shown next. */

@@ -36,7 +36,13 @@ export function taxonField({ label, onpick, signal, value = "", hint = "" }) {
     "aria-expanded": "false",
     "aria-controls": `${id}-list`,
   });
-  const list = h("ul", { id: `${id}-list`, class: "menu", role: "listbox", "aria-label": label, hidden: true });
+  const list = h("ul", {
+    id: `${id}-list`,
+    class: "menu",
+    role: "listbox",
+    "aria-label": label,
+    hidden: true,
+  });
   const note = h("p", { class: "hint", role: "status" }, hint);
 
   function close() {
@@ -111,7 +117,8 @@ export function taxonField({ label, onpick, signal, value = "", hint = "" }) {
   input.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !list.hidden) close();
     else if (event.key === "ArrowDown" && taxa.length && !list.hidden) mark((active + 1) % taxa.length);
-    else if (event.key === "ArrowUp" && taxa.length && !list.hidden) mark((active - 1 + taxa.length) % taxa.length);
+    else if (event.key === "ArrowUp" && taxa.length && !list.hidden)
+      mark((active - 1 + taxa.length) % taxa.length);
     else if (event.key === "Enter" && active >= 0) pick(active);
     else return;
     event.preventDefault();

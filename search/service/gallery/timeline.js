@@ -9,7 +9,13 @@ const MOST_MONTHS = 36;
 /** So many empty days, months or years in a row are still drawn one by one. */
 const LONGEST_GAP = 3;
 const names = {
-  day: new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "long", year: "numeric", timeZone: "UTC" }),
+  day: new Intl.DateTimeFormat("en-GB", {
+    weekday: "short",
+    day: "numeric",
+    month: "long",
+    year: "numeric",
+    timeZone: "UTC",
+  }),
   month: new Intl.DateTimeFormat("en-GB", { month: "long", year: "numeric", timeZone: "UTC" }),
   year: new Intl.DateTimeFormat("en-GB", { year: "numeric", timeZone: "UTC" }),
 };
@@ -49,16 +55,38 @@ export class Timeline {
     this.units = h(
       "div",
       { class: "segment", role: "group", "aria-label": "A bar stands for" },
-      Object.entries(UNITS).map(([unit, [, name]]) => button(name, { class: "small", dataset: { unit }, "aria-pressed": "false", onclick: () => this.#setUnit(unit) })),
+      Object.entries(UNITS).map(([unit, [, name]]) =>
+        button(name, {
+          class: "small",
+          dataset: { unit },
+          "aria-pressed": "false",
+          onclick: () => this.#setUnit(unit),
+        }),
+      ),
     );
-    this.strip = h("div", { class: "timeline-strip", role: "toolbar", "aria-label": "Timeline", "aria-describedby": "timeline-keys" });
+    this.strip = h("div", {
+      class: "timeline-strip",
+      role: "toolbar",
+      "aria-label": "Timeline",
+      "aria-describedby": "timeline-keys",
+    });
     this.undated = h("p", { class: "soft" });
     this.element = h(
       "section",
       { class: "timeline card", "aria-label": "When" },
-      h("div", { class: "row" }, h("h2", {}, "When"), this.undated, h("span", { class: "spacer" }, this.units)),
+      h(
+        "div",
+        { class: "row" },
+        h("h2", {}, "When"),
+        this.undated,
+        h("span", { class: "spacer" }, this.units),
+      ),
       this.strip,
-      h("p", { class: "visually-hidden", id: "timeline-keys" }, "Left and right arrows go between bars, Enter chooses one, plus and minus change what a bar stands for."),
+      h(
+        "p",
+        { class: "visually-hidden", id: "timeline-keys" },
+        "Left and right arrows go between bars, Enter chooses one, plus and minus change what a bar stands for.",
+      ),
     );
     this.strip.addEventListener("keydown", (event) => this.#key(event));
     this.strip.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
@@ -106,12 +134,15 @@ export class Timeline {
   }
 
   #barAt(left) {
-    return [...this.#bars].find(([, { bar }]) => bar.offsetLeft >= left)?.[0] ?? [...this.#bars.keys()].at(-1);
+    return (
+      [...this.#bars].find(([, { bar }]) => bar.offsetLeft >= left)?.[0] ?? [...this.#bars.keys()].at(-1)
+    );
   }
 
   #draw() {
     const unit = this.#unit;
-    for (const one of this.units.children) one.setAttribute("aria-pressed", String(one.dataset.unit === unit));
+    for (const one of this.units.children)
+      one.setAttribute("aria-pressed", String(one.dataset.unit === unit));
     const groups = new Map();
     for (const one of this.#sightings) {
       const key = one.first.slice(0, UNITS[unit][0]);
@@ -137,13 +168,31 @@ export class Timeline {
   #gap(last, key) {
     if (last === null) return [];
     const empty = ordinal(this.#unit, key) - ordinal(this.#unit, last) - 1;
-    if (empty <= LONGEST_GAP) return Array.from({ length: empty }, () => h("span", { class: "timeline-none", "aria-hidden": "true" }));
-    return [h("span", { class: "timeline-gap", title: `${plural(empty, this.#unit)} with nothing` }, `${empty}`, h("span", { class: "visually-hidden" }, ` ${this.#unit}s with nothing`))];
+    if (empty <= LONGEST_GAP)
+      return Array.from({ length: empty }, () =>
+        h("span", { class: "timeline-none", "aria-hidden": "true" }),
+      );
+    return [
+      h(
+        "span",
+        { class: "timeline-gap", title: `${plural(empty, this.#unit)} with nothing` },
+        `${empty}`,
+        h("span", { class: "visually-hidden" }, ` ${this.#unit}s with nothing`),
+      ),
+    ];
   }
 
   #bar(key, some, most, last) {
     const fill = h("i", { style: { height: "100%" } });
-    const column = h("span", { class: "timeline-column", "aria-hidden": "true", style: { height: `${Math.max(3, (100 * some.length) / most)}%` } }, fill);
+    const column = h(
+      "span",
+      {
+        class: "timeline-column",
+        "aria-hidden": "true",
+        style: { height: `${Math.max(3, (100 * some.length) / most)}%` },
+      },
+      fill,
+    );
     const bar = h(
       "button",
       {
