@@ -1,4 +1,4 @@
-"""How well near-copies are told, beside the hashes of `imagededup`, on edited copies of a folder's photos.
+"""How well near-copies are found, beside the hashes of `imagededup`, on edited copies of a folder's photos.
 
     python benchmarks/copies.py FOLDER... [--weights FILE] [--share 0.5] [--seed 0]
 
@@ -54,7 +54,7 @@ def _resized(factor: float) -> Edit:
 
 
 def _cropped(share: float) -> Edit:
-    """`share` of each side is cut off, at a random place."""
+    """`share` of each side is cut off, at a random position."""
 
     def edit(image: Image.Image, rng: np.random.Generator) -> Image.Image:
         width, height = round(image.width * (1 - share)), round(image.height * (1 - share))
@@ -135,13 +135,13 @@ class Files:
     def true_pairs(self) -> set[Pair]:
         """The pairs to be found."""
         by_picture: dict[int, list[int]] = {}
-        for place, picture in enumerate(self.pictures):
-            by_picture.setdefault(picture, []).append(place)
+        for index, picture in enumerate(self.pictures):
+            by_picture.setdefault(picture, []).append(index)
         return {
             (one, other)
-            for places in by_picture.values()
-            for at, one in enumerate(places)
-            for other in places[at + 1 :]
+            for indices in by_picture.values()
+            for at, one in enumerate(indices)
+            for other in indices[at + 1 :]
         }
 
 
@@ -150,24 +150,24 @@ def photos_under(folder: Path) -> list[Path]:
 
 
 def edited(folder: Path, out: Path, edits: Mapping[str, tuple[Edit, int]], share: float, seed: int) -> Files:
-    """The folder's photos, and a copy by each edit of a share of them, one edit a photo in turn."""
+    """Return the folder's photos, and a copy by each edit of a share of them, one edit a photo in turn."""
     rng = np.random.default_rng(seed)
     originals = photos_under(folder)
     chosen = np.sort(rng.permutation(len(originals))[: max(1, round(share * len(originals)))])
     files = Files(list(originals), list(range(len(originals))), [""] * len(originals))
     names = list(edits)
-    for number, place in enumerate(rng.permutation(chosen).tolist()):
+    for number, index in enumerate(rng.permutation(chosen).tolist()):
         name = names[number % len(names)]
         change, quality = edits[name]
         try:
-            with Image.open(originals[place]) as opened:
+            with Image.open(originals[index]) as opened:
                 image = ImageOps.exif_transpose(opened).convert("RGB")
         except (OSError, SyntaxError, ValueError):
             continue
         path = out / f"{number:05d}.jpg"
         change(image, rng).save(path, quality=quality)
         files.paths.append(path)
-        files.pictures.append(place)
+        files.pictures.append(index)
         files.edits.append(name)
     return files
 
@@ -206,14 +206,14 @@ def look_at(files: Files, weights: str) -> Seen:
             vectors.append(model.infer_pixels(np.stack(waiting)).embeddings)
             waiting.clear()
 
-    for place, path in enumerate(files.paths):
+    for index, path in enumerate(files.paths):
         try:
             photo = decode_photo(
                 path.read_bytes(), input_size=model.input_size, limits=PhotoLimits(), suffix=path.suffix
             )
         except PhotoError:
             continue
-        kept.append(place)
+        kept.append(index)
         hashes.append(int.from_bytes(photo.phash))
         prints.append(fingerprint(photo.pixels, photo.width, photo.height))
         waiting.append(photo.pixels)
@@ -221,7 +221,7 @@ def look_at(files: Files, weights: str) -> Seen:
             flush()
     flush()
     chosen = Files(
-        *([getattr(files, name)[place] for place in kept] for name in ("paths", "pictures", "edits"))
+        *([getattr(files, name)[index] for index in kept] for name in ("paths", "pictures", "edits"))
     )
     unit = normalised(np.concatenate(vectors))
     return Seen(chosen, unit, np.array(hashes, np.uint64), prints)
@@ -241,16 +241,16 @@ def show(name: str, found: set[Pair], true: set[Pair], extra: str = "") -> None:
 
 
 def by_birdsearch(seen: Seen, rotations: bool) -> tuple[set[Pair], set[Pair], str]:
-    """Pairs of one group, candidates, and how long it took."""
+    """Return pairs of one group, candidates, and how long it took."""
     rules = CopyRules(rotations=rotations)
     begun = time.perf_counter()
     pairs = candidate_pairs(seen.unit, seen.hashes, np.ones(len(seen.unit), bool), rules)
     listed = time.perf_counter()
-    copies = verify_pairs(pairs, lambda place: seen.prints[place], rules)
+    copies = verify_pairs(pairs, lambda index: seen.prints[index], rules)
     known = {(int(a), int(b)) for a, b in pairs}
     missing = [pair for pair in missing_pairs(len(seen.unit), copies).tolist() if tuple(pair) not in known]
     if missing:
-        copies += verify_pairs(np.array(missing, np.int64), lambda place: seen.prints[place], rules)
+        copies += verify_pairs(np.array(missing, np.int64), lambda index: seen.prints[index], rules)
     ended = time.perf_counter()
     groups = copy_groups(len(seen.unit), copies)
     found = {(a, b) for group in groups for at, a in enumerate(group) for b in group[at + 1 :]}
@@ -267,9 +267,9 @@ def by_imagededup(seen: Seen) -> Iterator[tuple[str, set[Pair]]]:
     for name, method in (("PHash", PHash), ("DHash", DHash), ("WHash", WHash)):
         hasher: Any = method(verbose=False)
         hashes = np.zeros(len(seen.files.paths), np.uint64)
-        for place, path in enumerate(seen.files.paths):
+        for index, path in enumerate(seen.files.paths):
             code = hasher.encode_image(image_file=str(path))
-            hashes[place] = int(code, 16) if code else 0
+            hashes[index] = int(code, 16) if code else 0
         # The distances that its find_duplicates thresholds; all of them, since it keeps those up to a limit.
         bits = np.bitwise_count(hashes[:, None] ^ hashes[None, :])
         left, right = np.triu_indices(len(hashes), 1)

@@ -30,6 +30,7 @@ ORDER = (
         "errors",
         "version",
         "display_path",
+        "size_text",
         "cores",
         "settings",
         "first_use",

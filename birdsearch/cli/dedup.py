@@ -24,6 +24,7 @@ from birdsearch.cli.dedup_review import (
 from birdsearch.cli.labelling import model_in_use
 from birdsearch.cli.output import Column, catalog_option, emit, format_option, write_json, write_rows
 from birdsearch.cli.where import build_where, told_by, where_options
+from birdsearch.size_text import size_text
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog.filters import Where
@@ -37,7 +38,7 @@ _TABLE: list[Column] = [
     ("group", "Group"),
     ("what", "What"),
     ("similarity", "Alike %"),
-    ("size", "MB"),
+    ("size", "Size"),
     ("reason", "Why"),
     ("path", "Path"),
 ]
@@ -263,7 +264,7 @@ def _write_table(result: DedupResult, moved: frozenset[bytes]) -> None:
             cells["group"] = number if is_kept else None
             cells["what"] = "moved" if file.path in moved else _ROLE_NAMES[file.role]
             cells["similarity"] = None if is_kept else int(file.similarity * 100)
-            cells["size"] = file.size / 1e6
+            cells["size"] = size_text(file.size)
             rows.append(cells)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     title, *lines = table(rows, _TABLE, width).split("\n")
@@ -272,14 +273,6 @@ def _write_table(result: DedupResult, moved: frozenset[bytes]) -> None:
     for row, line in zip(rows, lines, strict=True):
         shown += ["", line] if row["group"] not in (None, 1) else [line]
     emit("\n".join(shown))
-
-
-def size_text(size: int) -> str:
-    """A size as people say it, with one decimal from 1 MB on."""
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{max(1, round(size / 1e3)) if size else 0} kB"
 
 
 def _found_line(result: DedupResult) -> str:

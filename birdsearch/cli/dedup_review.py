@@ -24,7 +24,7 @@ _PAIRS: list[Column] = [("first", "Photo"), ("second", "Is no copy of"), ("who",
 
 @contextlib.contextmanager
 def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, if that is a terminal; takes how much is done, and of how much."""
+    """Show a progress bar on stderr, if that is a terminal; yield what takes how much is done, and of how much."""
     from tqdm import tqdm
 
     with tqdm(desc=description, unit=unit, disable=not sys.stderr.isatty(), leave=False) as shown:
@@ -37,7 +37,7 @@ def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def counted(count: int, one: str, many: str) -> str:
-    """A number with its noun."""
+    """Return a number with its noun."""
     return f"{count} {one if count == 1 else many}"
 
 
@@ -144,8 +144,8 @@ def _login_name() -> str:
 def reject(photos: tuple[str, ...], forget: bool, who: str, catalog: Path) -> None:
     """Remember that no two of these photos (files, or ids such as "#12") are copies of each other.
 
-    Their group is not shown again. If a new photo joins it, it is shown with that one, and photos that were told
-    apart are still never in one group.
+    Their group is not shown again. If a new photo joins it, it is shown with that one, and photos that were
+    rejected are still never in one group.
     """
     from birdsearch.errors import InvalidInputError
     from birdsearch.indexer.catalog.store import CatalogStore
@@ -170,7 +170,7 @@ def reject(photos: tuple[str, ...], forget: bool, who: str, catalog: Path) -> No
 @catalog_option
 @format_option
 def list_rejected(catalog: Path, fmt: str) -> None:
-    """List the pairs of photos that somebody said are no copies."""
+    """List the pairs of photos that a person said are no copies."""
     from birdsearch.indexer.catalog.copies import read_distinct_pairs
     from birdsearch.indexer.catalog.store import CatalogStore
 

@@ -298,7 +298,7 @@ def read_present_files(store: CatalogStore, photo_ids: Sequence[int]) -> Iterato
 
 @dataclass(frozen=True, slots=True)
 class ExposureFacts:
-    """What tells one exposure from another: camera, serial number and local time, each None if not known."""
+    """What sets one exposure apart: camera, serial number and local time, each None if not known."""
 
     camera: str | None
     serial: str | None
@@ -306,7 +306,7 @@ class ExposureFacts:
 
 
 def read_exposures(store: CatalogStore, photo_ids: Sequence[int]) -> dict[int, ExposureFacts]:
-    """Read what tells the exposures of photos apart, by photo id."""
+    """Read what distinguishes the exposures of photos, by photo id."""
     photo = schema.photo.c
     found = {}
     with store.reading() as connection:

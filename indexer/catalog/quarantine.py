@@ -1,6 +1,6 @@
 """The undo log of quarantined files, and what moving a file changes in the catalog.
 
-Each file has a row: `planned`, committed before the file is touched; `moved`, once it is in its new place;
+Each file has a row: `planned`, committed before the file is touched; `moved`, once it is at its new path;
 `restored`, once it is back; `failed`, if it was not moved after all.
 """
 

@@ -74,7 +74,7 @@ class Prepared:
         return self._templates[shape]
 
     def turned(self, name: str) -> Prepared:
-        """The picture turned; see `TURNS`."""
+        """Return the picture turned; see `TURNS`."""
         if name not in self._turned:
             luma, chroma = self.pixels
             if name.startswith("mirror"):
@@ -154,13 +154,13 @@ def _search_axis(sizes: Part) -> tuple[Array, Array]:
 
 
 def search(first: Prepared, second: Prepared, count: int = 2) -> list[tuple[float, Part]]:
-    """Where the second picture may lie in the first, and how well they then correlate (-1..1), best first.
+    """Return where the second picture may lie in the first, with their correlation there (-1..1), best first.
 
     The pictures' shapes give the ratio of the horizontal to the vertical scale, as edits rarely squash; that of
     equal scales is tried besides.
 
     NOTE: the energy of the interpolated second picture is taken from its squares, interpolated alike, which is
-    at least as great; so a place between pixels scores a little lower than it should.
+    at least as great; so a position between pixels scores a little lower than it should.
     """
     ratio = np.log(second.width * first.height) - np.log(second.height * first.width)
     step = round(float(ratio) / _SHAPE_STEP)
@@ -181,7 +181,7 @@ def search(first: Prepared, second: Prepared, count: int = 2) -> list[tuple[floa
                 [0.5 + _SHIFTS[across] - width / 2, width, 0.5 + _SHIFTS[down] - height / 2, height]
             )
             found.append((float(scores[scale, down, across]), part))
-            around = (slice(max(0, place - 1), place + 2) for place in (scale, down, across))
+            around = (slice(max(0, index - 1), index + 2) for index in (scale, down, across))
             scores[tuple(around)] = -1
     found.sort(key=lambda each: (-each[0], each[1].tolist()))
     return found[: 2 * count]
@@ -230,7 +230,7 @@ def judged(first: Prepared, second: Prepared, part: Part) -> Placed | None:
     rest = _left(first, second, left, right, window)
     strip, kept = _without_strip(rest.means)
     if strip:
-        # Once more without it: what fills a tenth of the picture bends the tone curve and the place of the rest.
+        # Once more without it: what fills a tenth of the picture bends the tone curve and the position of the rest.
         rows, cut = window[3], len(rest.means) - len(kept)
         low, high = (rows.start, rows.stop - cut) if strip == "bottom" else (rows.start + cut, rows.stop)
         limits = low / SIDE, high / SIDE
@@ -306,7 +306,7 @@ def _refined(
     has_curve: bool,
     limits: tuple[float, float] = _WHOLE,
 ) -> Part | None:
-    """Improve a place by least squares on brightness, horizontally and vertically for itself.
+    """Improve a position by least squares on brightness, horizontally and vertically for itself.
 
     Source: B. D. Lucas, T. Kanade, "An Iterative Image Registration Technique with an Application to Stereo
     Vision", IJCAI 1981; here with scale, gain, offset and sharpness as further unknowns, and robust weights.
@@ -350,7 +350,7 @@ def _window(
     """
     edge = _EDGE * side / SIDE
     (across, columns), (down, rows) = (
-        _placing(side, side, float(part[place]), float(part[place + 1]), edge) for place in (0, 2)
+        _placing(side, side, float(part[index]), float(part[index + 1]), edge) for index in (0, 2)
     )
     rows = rows[(rows >= limits[0] * side) & (rows < limits[1] * side)]
     if len(columns) < 0.4 * side or len(rows) < 0.4 * side:
@@ -388,7 +388,7 @@ def _placing(
 
 
 def _toned(source: Array, target: Array) -> Array:
-    """The source with the tones of the target, by a rising curve through medians."""
+    """Return the source with the tones of the target, by a rising curve through medians."""
     flat, aim = source.ravel(), target.ravel()
     order = np.argsort(flat, kind="stable")
     size = len(flat) // _BINS
@@ -426,8 +426,8 @@ def _widened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """With the neighbours up to two pixels away: a small pixel is the mean of many, of which some were clipped."""
     wide = np.pad(mask, 2)
     high, across = mask.shape
-    rows = np.logical_or.reduce([wide[place : place + high] for place in range(5)])
-    return np.asarray(np.logical_or.reduce([rows[:, place : place + across] for place in range(5)]))
+    rows = np.logical_or.reduce([wide[index : index + high] for index in range(5)])
+    return np.asarray(np.logical_or.reduce([rows[:, index : index + across] for index in range(5)]))
 
 
 def _slopes(values: Array, side: int) -> tuple[Array, Array]:
@@ -479,7 +479,7 @@ def _without_strip(means: NDArray[np.float64]) -> tuple[str, NDArray[np.float64]
 
 
 def quarters(turn: str) -> int:
-    """How many quarters of a whole turn, clockwise, a name in `TURNS` stands for."""
+    """Return how many quarters of a whole turn, clockwise, a name in `TURNS` stands for."""
     degrees = turn.rpartition("-")[2]
     return int(degrees) // 90 if degrees.isdigit() else 0
 

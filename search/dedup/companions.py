@@ -70,7 +70,7 @@ class FolderNames:
 
 
 def _bare(name: bytes) -> bytes:
-    """A name without any suffix that a photo or a companion may have: alike for all that may belong together."""
+    """Return a name without the suffixes of photos and companions: the same for all that may belong together."""
     base = name.lower()
     while True:
         stem, suffix = os.path.splitext(base)

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int], None]
-"""Told how many pairs were compared, and of how many."""
+"""Takes how many pairs have been compared, and how many there are."""
 
 # Pairs that are held before those beyond the nearest of each photo are dropped.
 _HELD = 4_000_000
@@ -85,8 +85,8 @@ class CopyPair:
     """Two photos that show one picture.
 
     Attributes:
-        first: Place of the one photo.
-        second: Place of the other, greater.
+        first: Row of the one photo.
+        second: Row of the other, greater.
         similarity: 0.5..1; 1 is the same picture.
         turn: How the first has to be turned to look like the second; one of `TURNS`.
         reason: How the second differs, in short words for a person.
@@ -105,7 +105,7 @@ def candidate_pairs(
     has_hash: NDArray[np.bool_],
     rules: CopyRules | None = None,
 ) -> NDArray[np.int64]:
-    """Pairs of photos that may be copies.
+    """Return the pairs of photos that may be copies.
 
     Args:
         unit: (N, C) float32, unit-norm; zeros where there is no vector.
@@ -114,7 +114,7 @@ def candidate_pairs(
         rules: What is near enough.
 
     Returns:
-        (P, 2) int64, each pair once, the lesser place first, rising. Memory is bounded by the number of photos
+        (P, 2) int64, each pair once, the lesser row first, rising. Memory is bounded by the number of photos
         times `neighbours`, not by how many are alike.
 
     Raises:
@@ -160,7 +160,7 @@ def _by_hash(phashes: NDArray[np.uint64], has_hash: NDArray[np.bool_], rules: Co
 
 
 def _nearest(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Of (left, right, differing) rows the nearest `most` of each left, of equally near ones the first."""
+    """Return the nearest `most` of each left among (left, right, differing), the first of equally near ones."""
     rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
     if not len(rows):
         return rows
@@ -184,14 +184,14 @@ def verify_pairs(
     rules: CopyRules | None = None,
     progress: Progress | None = None,
 ) -> list[CopyPair]:
-    """The candidates that are copies, as their pictures show.
+    """Return the candidates that are copies, as their pictures show.
 
     Args:
         pairs: (P, 2) int64 rows; pairs with one first photo should follow each other, so that its picture is
             prepared once.
-        fingerprint_of: The small picture of the photo at a place; None if there is none, and then no copy.
+        fingerprint_of: The small picture of the photo in a row; None if there is none, and then no copy.
         rules: What is a copy.
-        progress: Told how it goes.
+        progress: Called with how many pairs have been compared, and how many there are.
 
     Returns:
         The copies, in the order of the pairs.
@@ -199,15 +199,15 @@ def verify_pairs(
     rules = CopyRules() if rules is None else rules
     pictures: OrderedDict[int, Prepared | None] = OrderedDict()
 
-    def picture(place: int) -> Prepared | None:
-        if place in pictures:
-            pictures.move_to_end(place)
+    def picture(row: int) -> Prepared | None:
+        if row in pictures:
+            pictures.move_to_end(row)
         else:
-            found = fingerprint_of(place)
-            pictures[place] = None if found is None else prepared(found)
+            found = fingerprint_of(row)
+            pictures[row] = None if found is None else prepared(found)
             if len(pictures) > _PREPARED:
                 pictures.popitem(last=False)
-        return pictures[place]
+        return pictures[row]
 
     copies = []
     for number, (first, second) in enumerate(pairs.tolist(), start=1):
@@ -222,7 +222,7 @@ def verify_pairs(
 
 
 def missing_pairs(count: int, pairs: Sequence[CopyPair], most: int = 200) -> NDArray[np.int64]:
-    """Pairs that complete linkage asks about and nobody has compared: of photos that are joined by way of others.
+    """Return the pairs that complete linkage needs and that were not compared: of photos joined by others.
 
     Args:
         count: How many photos there are.
@@ -231,22 +231,22 @@ def missing_pairs(count: int, pairs: Sequence[CopyPair], most: int = 200) -> NDA
             they are copies, and their pairs would be too many. Their groups are made of what is known.
 
     Returns:
-        (P, 2) int64, the lesser place first, rising.
+        (P, 2) int64, the lesser row first, rising.
     """
     known = {(pair.first, pair.second) for pair in pairs}
     rows = [
         (first, second)
         for members in _components(count, pairs)
         if len(members) <= most
-        for place, first in enumerate(members)
-        for second in members[place + 1 :]
+        for index, first in enumerate(members)
+        for second in members[index + 1 :]
         if (first, second) not in known
     ]
     return np.array(sorted(rows), np.int64) if rows else _NO_PAIRS
 
 
 def _components(count: int, pairs: Sequence[CopyPair]) -> Iterator[list[int]]:
-    """Places that pairs join, rising, of each component of at least two."""
+    """Yield the rows, rising, of each component of at least two that the pairs join."""
     labels = np.arange(count, dtype=np.int64)
     ends = np.array([(pair.first, pair.second) for pair in pairs], np.int64).reshape(-1, 2)
     join_groups(labels, ends[:, 0], ends[:, 1])
@@ -260,7 +260,7 @@ def _components(count: int, pairs: Sequence[CopyPair]) -> Iterator[list[int]]:
 def copy_groups(
     count: int, pairs: Sequence[CopyPair], distinct: Collection[tuple[int, int]] = ()
 ) -> list[tuple[int, ...]]:
-    """Groups of photos each of which is a copy of every other: complete linkage, no chains.
+    """Return groups of photos each of which is a copy of every other: complete linkage, no chains.
 
     Pairs are taken from the most alike to the least; the groups of its two photos are joined if every photo of the
     one is a copy of every photo of the other.
@@ -268,14 +268,14 @@ def copy_groups(
     Args:
         count: How many photos there are.
         pairs: The copies.
-        distinct: Pairs, the lesser place first, that are no copies whatever `pairs` says.
+        distinct: Pairs, the lesser row first, that are no copies whatever `pairs` says.
 
     Returns:
         Groups of at least two, each rising, in the order of their first photos. Of equally alike pairs the one with
         the lesser rows is taken first.
 
     Raises:
-        InvalidInputError: A place is not below `count`.
+        InvalidInputError: A row is not below `count`.
     """
     if any(not 0 <= pair.first < pair.second < count for pair in pairs):
         raise InvalidInputError(f"pairs must be of two different rows below {count}, the lesser first")
@@ -285,12 +285,12 @@ def copy_groups(
     for pair in kept:
         copies.setdefault(pair.first, set()).add(pair.second)
         copies.setdefault(pair.second, set()).add(pair.first)
-    group_of = {place: [place] for place in copies}
+    group_of = {row: [row] for row in copies}
     for pair in sorted(kept, key=lambda each: (-each.similarity, each.first, each.second)):
         one, other = group_of[pair.first], group_of[pair.second]
-        if one is not other and all(copies[place].issuperset(other) for place in one):
+        if one is not other and all(copies[row].issuperset(other) for row in one):
             one += other
-            for place in other:
-                group_of[place] = one
+            for row in other:
+                group_of[row] = one
     found = {id(group): tuple(sorted(group)) for group in group_of.values() if len(group) > 1}
     return sorted(found.values())

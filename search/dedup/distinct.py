@@ -13,7 +13,7 @@ __all__ = ["reject", "unreject"]
 
 _COMMAND = "dedup reject"
 _UNDO_COMMAND = "dedup reject --undo"
-# Pairs of this many photos are a hundred thousand rows: a list that somebody passed by mistake.
+# Pairs of this many photos are a hundred thousand rows: a list passed by mistake.
 _MOST = 500
 
 

@@ -12,10 +12,10 @@ What counts as a copy:
 What does not, however alike it looks:
 
 - Two exposures. If two photos name the same camera and differ in the second of their capture time, or both tell
-  the fraction of the second and differ in it, they are two frames of a burst. Where one tells no fraction, as
+  the fraction of the second and differ in it, they are two frames of a burst. Where one has no fraction, as
   after an editor that drops it, frames of the same second are told apart by the numbers that cameras give their
-  files (`IMG_1048.JPG` and `IMG_1049-web.jpg`), else by their pixels alone. If both tell a serial number, and
-  another one, they are of two cameras. A copy whose clock somebody corrected counts as another exposure.
+  files (`IMG_1048.JPG` and `IMG_1049-web.jpg`), else by their pixels alone. If both have a serial number, and
+  another one, they are of two cameras. A copy whose clock was corrected counts as another exposure.
 - What a camera wrote as a pair: files of one folder with one name up to the suffix, of which one is RAW or HEIC.
 - What a person said are no copies (`birdsearch.search.dedup.distinct`).
 """
@@ -57,7 +57,7 @@ from birdsearch.search.dedup.photos import PhotoArrays, reaching, two_exposures,
 __all__ = ["CopyFile", "CopyGroup", "DedupOptions", "DedupResult", "Role", "find_copies"]
 
 Progress = Callable[[str, int, int], None]
-"""Told the stage, how much of it is done, and of how much."""
+"""Takes the stage, how much of it is done, and of how much."""
 
 _COMMAND = "dedup"
 
@@ -134,7 +134,7 @@ def find_copies(
         options: How to look.
         where: Conditions on the photos that are compared. With `under` and `exclude_under`, files elsewhere take
             no part.
-        progress: Told how it goes.
+        progress: Called with the stage, how much of it is done, and of how much.
 
     Returns:
         The groups. Files that are not there, cannot be read or are not what was indexed are left out.

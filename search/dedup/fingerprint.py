@@ -48,7 +48,7 @@ class Fingerprint:
     """A small picture of a photo.
 
     Attributes:
-        width: Width of the upright photo in pixels; with the height it tells the shape that was squashed.
+        width: Width of the upright photo in pixels; with the height it gives the shape that was squashed.
         height: Its height in pixels.
         luma: (96, 96) uint8, brightness (ITU-R 601-2).
         chroma: (2, 48, 48) uint8, blue and red colour differences; 128 is grey.
@@ -63,7 +63,7 @@ class Fingerprint:
     chroma: NDArray[np.uint8]
 
     def to_bytes(self) -> bytes:
-        """Version, width, height, CRC-32 and the compressed pixels."""
+        """Return version, width, height, CRC-32 and the compressed pixels."""
         luma, chroma = self.luma.copy(), self.chroma.copy()
         # Differences of neighbours compress better than values.
         luma[:, 1:] -= self.luma[:, :-1]
@@ -133,7 +133,7 @@ class Comparison:
 
 
 def fingerprint(pixels: NDArray[np.uint8], width: int, height: int) -> Fingerprint:
-    """The small picture of a photo.
+    """Return the small picture of a photo.
 
     Args:
         pixels: (256, 256, 3) uint8, RGB: the upright frame squashed to a square, as the indexer decodes it.
@@ -158,14 +158,14 @@ def fingerprint(pixels: NDArray[np.uint8], width: int, height: int) -> Fingerpri
 
 
 def prepared(source: Fingerprint) -> Prepared:
-    """What comparing a fingerprint needs, made once for many comparisons."""
+    """Return what comparing a fingerprint needs, made once for many comparisons."""
     return Prepared(source.luma, source.chroma, source.width, source.height)
 
 
 def compare(
     a: Fingerprint | Prepared, b: Fingerprint | Prepared, rotations: bool = False, *, residual: float = 0.22
 ) -> Comparison:
-    """Whether two photos show one picture, up to edits.
+    """Compare two photos: whether they show one picture, up to edits.
 
     Edits are other sizes and encodings, crops and borders up to a seventh of a side, tone, white balance, grey,
     sharpening, and a caption on a strip. The answer is the same for (b, a), with the turn undone.
@@ -179,7 +179,7 @@ def compare(
     a, b = (each if isinstance(each, Prepared) else prepared(each) for each in (a, b))
     if min(a.detail, b.detail) < _LEAST_DETAIL:
         return Comparison(False, 0.0, "", _NOTHING, "too little structure to tell")
-    # Always from the darker to the brighter one: what is clipped in one can be told from the other, not back.
+    # Always from the darker to the brighter one: what is clipped in one can be seen in the other, not back.
     is_swapped = b.order < a.order
     first, second = (b, a) if is_swapped else (a, b)
     starts = []
@@ -233,7 +233,7 @@ def _comparison(
 
 
 def _overlap(part: NDArray[np.float64], turn: str, *, is_swapped: bool) -> _Part:
-    """The part of the one picture that the other shows, on the one as it was before it was turned."""
+    """Return the part of the one picture that the other shows, on the one as it was before it was turned."""
     left, width, top, height = part
     if is_swapped:
         left, width, top, height = -left / width, 1 / width, -top / height, 1 / height

@@ -144,7 +144,7 @@ class GroupMaker:
         self.in_references = 0
 
     def groups(self, members: Sequence[Sequence[int]]) -> list[CopyGroup]:
-        """Groups of at least two files, by the paths of the kept ones.
+        """Return groups of at least two files, by the paths of the kept ones.
 
         Args:
             members: Photo ids by group.
@@ -162,7 +162,7 @@ class GroupMaker:
         self._left_out.setdefault(reason, set()).add(path)
 
     def warnings(self) -> list[str]:
-        """What was left out, a line for each reason, with how many files and the first of them."""
+        """Return what was left out, a line for each reason, with how many files and the first of them."""
         lines = []
         for reason, paths in sorted(self._left_out.items()):
             first = display_path(min(paths))
@@ -173,11 +173,11 @@ class GroupMaker:
     def _exposures(
         self, photo_ids: Sequence[int], facts: Mapping[int, CopyFacts]
     ) -> list[list[list[StoredFile]]]:
-        """The files of a group of photos, each with all its paths; frames that show exactly the same are parted.
+        """Return the files of a group of photos, each with its paths; frames that show the same are parted.
 
         They are one photo, as the black frames of a camera trap are, and no copies: their names have different
         numbers of one series, and their metadata different times. A file without a number is of the frame whose
-        time it tells.
+        time its metadata say.
         """
         # A file by its device and inode: every path to it is one file.
         paths: dict[object, list[StoredFile]] = {}
@@ -190,10 +190,10 @@ class GroupMaker:
         times = [_metadata(each[0], facts[each[0].photo_id])["captured_at"] for each in found]
         numbers: dict[tuple[int, bytes], dict[str, set[bytes]]] = {}
         for each, time in zip(found, times, strict=True):
-            told = self._files.number(each[0])
-            if told is not None and time is not None:
-                series = numbers.setdefault((each[0].photo_id, told[0]), {})
-                series.setdefault(time, set()).add(told[1])
+            number = self._files.number(each[0])
+            if number is not None and time is not None:
+                series = numbers.setdefault((each[0].photo_id, number[0]), {})
+                series.setdefault(time, set()).add(number[1])
         # A frame keeps its number where its clock is corrected, so the times of one frame share one.
         apart = {photo_id for (photo_id, _), at in numbers.items() if not set.intersection(*at.values())}
         parts: dict[object, list[list[StoredFile]]] = {}
@@ -220,7 +220,7 @@ class GroupMaker:
         return CopyGroup(replace(made[kept], reason=why), tuple(others))
 
     def _look_at(self, file: StoredFile) -> object | None:
-        """Which file it is now, or None if it is not the one that was indexed."""
+        """Return what identifies the file now, or None if it is not the one that was indexed."""
         try:
             status = os.stat(file.path)
         except OSError as error:
@@ -289,7 +289,7 @@ class GroupMaker:
 
 
 def keep_another(group: CopyGroup, file: CopyFile, describe: Describe, why: str) -> CopyGroup:
-    """The same group with another file to keep, as somebody chose it.
+    """Return the same group with another file to keep, as a person chose it.
 
     Args:
         group: The group.
@@ -333,7 +333,7 @@ def _shown(file: CopyFile) -> _Shown:
 
 
 def _difference(describe: Describe, kept: _Shown, other: _Shown) -> tuple[float, str]:
-    """Similarity of two files, and how the other one differs from the kept."""
+    """Return the similarity of two files, and how the other one differs from the kept."""
     if kept.photo_id == other.photo_id:
         return 1.0, _SAME_CONTENT if kept.digest == other.digest else _SAME_PICTURE
     similarity, reason = describe(kept.photo_id, other.photo_id)
@@ -344,7 +344,7 @@ def _difference(describe: Describe, kept: _Shown, other: _Shown) -> tuple[float,
 
 
 def _metadata(file: StoredFile, photo: CopyFacts) -> Mapping[str, Any]:
-    """What a file says about how its photo was taken."""
+    """Return what a file says about how its photo was taken."""
     if file.capture is not None:
         return {**dict.fromkeys(CAPTURE_FIELDS), **json.loads(file.capture)}
     return photo.capture

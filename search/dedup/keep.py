@@ -1,4 +1,4 @@
-"""Which of several copies is kept: a ranked list of rules, of which the first that tells decides."""
+"""Which of several copies is kept: a ranked list of rules, of which the first that makes a difference decides."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class FileFacts:
         sharpness: Higher is sharper; None where it was not measured.
         size: Bytes.
         captured_at: Local time, ISO 8601, or None.
-        has_place: It tells where it was taken.
-        has_camera: It tells with which camera.
+        has_place: Its metadata say where it was taken.
+        has_camera: Its metadata say with which camera.
         mtime_ns: When the content of the file was last changed.
         is_reference: It lies in a folder that the user named as the reference.
         is_linked: The file has several paths, so that moving it would free nothing.
@@ -71,7 +71,7 @@ class FileFacts:
 
     @property
     def metadata(self) -> tuple[str, ...]:
-        """Which of time, place and camera it tells."""
+        """Which of time, place and camera its metadata say."""
         known = {"time": self.captured_at is not None, "place": self.has_place, "camera": self.has_camera}
         return tuple(name for name, is_known in known.items() if is_known)
 
@@ -80,11 +80,11 @@ class Choice(NamedTuple):
     """The file to keep.
 
     Attributes:
-        place: Its place among the files.
+        chosen: Its index among the files.
         why: What decided, for a person.
     """
 
-    place: int
+    chosen: int
     why: str
 
 
@@ -100,7 +100,7 @@ class KeepRules:
     - `original-format`: camera RAW, then HEIC, TIFF, PNG and BMP, then JPEG, then WebP, GIF and AVIF.
     - `labels`: bears a verified label; then has most keywords, in the file or its sidecars; then most files that
       belong to it.
-    - `metadata`: tells most of capture time, place and camera.
+    - `metadata`: says most of capture time, place and camera.
     - `name`: its name up to the suffix, in any case, is a part of another one's, as that of `IMG_1.jpg` is of
       `IMG_1-edit.jpg`, `IMG_1 (1).jpg` and `Copy of IMG_1.jpg`, and no other name is a part of it.
     - `size`: most bytes, so the least compressed; from 99 % on equal.
@@ -108,7 +108,7 @@ class KeepRules:
       the file, two seconds being equal.
     - `path:GLOB`: the path matches, in any case: a part of it, or with `*`, `?` or `[` a pattern of the whole.
 
-    What no rule tells apart, a hard link goes before a file that can be moved; then the path decides.
+    Where no rule makes a difference, a hard link goes before a file that can be moved; then the path decides.
 
     Attributes:
         rules: Names of rules, the one that is asked first first.
@@ -128,7 +128,7 @@ class KeepRules:
 
     @classmethod
     def parse(cls, text: str) -> KeepRules:
-        """The rules that a text names, separated by commas, such as `resolution,path:*/originals/*`.
+        """Return the rules that a text names, separated by commas, such as `resolution,path:*/originals/*`.
 
         Raises:
             InvalidInputError: There is no such rule, or none at all.
@@ -152,10 +152,10 @@ def choose(files: Sequence[FileFacts], rules: KeepRules) -> Choice:
 
     Args:
         files: At least one. Files in a reference folder win over all others; of several, the rules decide.
-        rules: Whom to ask, in turn.
+        rules: The rules, in the order in which they decide.
 
     Returns:
-        Its place among the files, and what decided.
+        Its index among the files, and what decided.
 
     Raises:
         InvalidInputError: There are no files.
@@ -164,30 +164,30 @@ def choose(files: Sequence[FileFacts], rules: KeepRules) -> Choice:
         raise InvalidInputError("there is no file to choose from")
     left = list(range(len(files)))
     reasons: list[str] = []
-    references = [place for place in left if files[place].is_reference]
+    references = [index for index in left if files[index].is_reference]
     if references:
         left = references
         reasons.append("in a reference folder")
     for rule in rules.rules:
         if len(left) == 1:
             break
-        best, why = _ask(rule, [files[place] for place in left])
+        best, why = _ask(rule, [files[index] for index in left])
         if len(best) < len(left):
             reasons.append(why)
             left = [left[row] for row in best]
     if len(left) > 1:
-        linked = [place for place in left if files[place].is_linked]
+        linked = [index for index in left if files[index].is_linked]
         if 0 < len(linked) < len(left):
             reasons.append("has several paths (hard links)")
             left = linked
         else:
             equal = f"as good as {_others(len(files) - 1, '', '').rstrip()}; "
             reasons.append(f"{'' if reasons else equal}first by path")
-    return Choice(min(left, key=lambda place: files[place].path), "; ".join(reasons))
+    return Choice(min(left, key=lambda index: files[index].path), "; ".join(reasons))
 
 
 def _ask(rule: str, files: Sequence[FileFacts]) -> tuple[list[int], str]:
-    """The files that are best by a rule, and what tells them from the others of these."""
+    """Return the indices of the files that are best by a rule, and how they differ from the others."""
     if rule.startswith(_PATH):
         best = _matching(rule.removeprefix(_PATH), files)
         return (best or list(range(len(files)))), f"its path matches {rule.removeprefix(_PATH)}"
@@ -198,8 +198,8 @@ def _matching(pattern: str, files: Sequence[FileFacts]) -> list[int]:
     wanted = pattern.casefold()
     whole = wanted if any(sign in wanted for sign in "*?[") else f"*{wanted}*"
     return [
-        place
-        for place, file in enumerate(files)
+        index
+        for index, file in enumerate(files)
         if fnmatch.fnmatchcase(os.fsdecode(file.path).casefold(), whole)
     ]
 
@@ -209,9 +209,9 @@ def _others(count: int, plural: str, singular: str) -> str:
 
 
 def _largest(values: Sequence[float], share: float) -> tuple[list[int], float, float, int]:
-    """Places within a share of the largest; that largest, the largest of the rest, and how many these are."""
+    """Return the indices within a share of the largest, that largest, the largest of the rest and their count."""
     top = max(values)
-    best = [place for place, value in enumerate(values) if value >= top * share]
+    best = [index for index, value in enumerate(values) if value >= top * share]
     rest = [value for value in values if value < top * share]
     return best, top, max(rest, default=0.0), len(rest)
 
@@ -234,15 +234,15 @@ def _by_sharpness(files: Sequence[FileFacts]) -> tuple[list[int], str]:
 
 def _by_format(files: Sequence[FileFacts]) -> tuple[list[int], str]:
     tiers = [_TIERS.get(file.format, 0) for file in files]
-    best = [place for place, tier in enumerate(tiers) if tier == max(tiers)]
+    best = [index for index, tier in enumerate(tiers) if tier == max(tiers)]
     rest = sorted({file.format for file, tier in zip(files, tiers, strict=True) if tier < max(tiers)})
-    names = " and ".join(sorted({files[place].format for place in best}))
+    names = " and ".join(sorted({files[index].format for index in best}))
     return best, f"{names}, {_others(len(files) - len(best), 'are', 'is')} {' or '.join(rest)}"
 
 
 def _by_labels(files: Sequence[FileFacts]) -> tuple[list[int], str]:
     ranks = [(file.is_labelled, len(file.keywords), file.companions) for file in files]
-    best = [place for place, rank in enumerate(ranks) if rank == max(ranks)]
+    best = [index for index, rank in enumerate(ranks) if rank == max(ranks)]
     if len(best) == len(files):
         return best, ""
     top, rest = max(ranks), max(rank for rank in ranks if rank < max(ranks))
@@ -264,25 +264,25 @@ def _some(keywords: Sequence[str]) -> str:
 
 def _by_metadata(files: Sequence[FileFacts]) -> tuple[list[int], str]:
     counts = [len(file.metadata) for file in files]
-    best = [place for place, count in enumerate(counts) if count == max(counts)]
+    best = [index for index, count in enumerate(counts) if count == max(counts)]
     rest = [count for count in counts if count < max(counts)]
-    known = sorted({files[place].metadata for place in best})
-    told = " or ".join(", ".join(names) for names in known)
+    known = sorted({files[index].metadata for index in best})
+    words = " or ".join(", ".join(names) for names in known)
     less = _others(len(rest), "tell at most", "tells")
-    return best, f"tells {told}; {less} {max(rest, default=0) or 'none'} of the three"
+    return best, f"tells {words}; {less} {max(rest, default=0) or 'none'} of the three"
 
 
 def _by_name(files: Sequence[FileFacts]) -> tuple[list[int], str]:
     # Paths are bytes, which Path does not take.
     stems = [os.path.splitext(os.path.basename(file.path))[0].lower() for file in files]  # noqa: PTH119, PTH122
     made = [any(other in stem and other != stem for other in stems) for stem in stems]
-    best = [place for place, is_made in enumerate(made) if not is_made]
-    told = "the other names are" if len(files) - len(best) > 1 else "the other name is"
+    best = [index for index, is_made in enumerate(made) if not is_made]
+    words = "the other names are" if len(files) - len(best) > 1 else "the other name is"
     # Names that have nothing to do with each other tell nothing about which came first.
-    parts = {stems[place] for place in best}
+    parts = {stems[index] for index in best}
     if len(parts) > 1:
         return list(range(len(files))), ""
-    return best, f"{told} made from its name"
+    return best, f"{words} made from its name"
 
 
 def _by_size(files: Sequence[FileFacts]) -> tuple[list[int], str]:
@@ -297,14 +297,14 @@ def _kilobytes(size: float) -> str:
 
 def _by_age(files: Sequence[FileFacts]) -> tuple[list[int], str]:
     taken = [(file.captured_at or _NEVER)[:_SECOND] for file in files]
-    best = [place for place, at in enumerate(taken) if at == min(taken)]
+    best = [index for index, at in enumerate(taken) if at == min(taken)]
     rest = [at for at in taken if at > min(taken)]
     why = ""
     if rest:
-        told = "later" if min(rest) < _NEVER else "at an unknown time"
-        why = f"taken {min(taken).replace('T', ' ')}, {_others(len(rest), 'were', 'was')} taken {told}"
-    first = min(files[place].mtime_ns for place in best)
-    oldest = [place for place in best if files[place].mtime_ns - first <= _SAME_TIME_NS]
+        words = "later" if min(rest) < _NEVER else "at an unknown time"
+        why = f"taken {min(taken).replace('T', ' ')}, {_others(len(rest), 'were', 'was')} taken {words}"
+    first = min(files[index].mtime_ns for index in best)
+    oldest = [index for index in best if files[index].mtime_ns - first <= _SAME_TIME_NS]
     if len(oldest) < len(best):
         changed = f"oldest file, {_others(len(best) - len(oldest), 'were', 'was')} changed later"
         why = f"{why}; {changed}" if why else changed

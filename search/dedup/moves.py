@@ -48,7 +48,7 @@ class MoveError(BirdsearchError):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A file whose content was read: its SHA-256, and what tells if it is still the same file."""
+    """A file whose content was read: its SHA-256, and what identifies it as still the same file."""
 
     digest: bytes
     identity: tuple[int, int, int, int]
@@ -88,7 +88,7 @@ def verify(path: bytes, digest: bytes | None, *, follow_links: bool = False) -> 
 
 
 def holds(path: bytes, digest: bytes) -> bool:
-    """True if there is a regular file with that content."""
+    """Return whether there is a regular file with that content."""
     try:
         verify(path, digest)
     except MoveError:
@@ -101,7 +101,7 @@ def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def is_still(path: bytes, seen: Seen) -> bool:
-    """True if a path leads to the file that was seen, unchanged as far as its status tells."""
+    """Return whether a path leads to the file that was seen, unchanged as far as its status shows."""
     try:
         return _identity(os.stat(path)) == seen.identity
     except OSError:
@@ -109,7 +109,7 @@ def is_still(path: bytes, seen: Seen) -> bool:
 
 
 def same_file(one: bytes, other: bytes) -> bool:
-    """True if two paths lead to one file.
+    """Return whether two paths lead to one file.
 
     Raises:
         MoveError: One of them cannot be looked at.
@@ -121,7 +121,7 @@ def same_file(one: bytes, other: bytes) -> bool:
 
 
 def free_name(path: bytes) -> bytes:
-    """A path at which there is nothing: this one, or one with a number before the suffix."""
+    """Return a path at which there is nothing: this one, or one with a number before the suffix."""
     stem, suffix = os.path.splitext(path)
     number = 1
     free = path
@@ -264,7 +264,7 @@ def make_run_folder(quarantine: Path, run_id: int) -> bytes:
 
 
 def root_names(roots: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    """A name of its own for each indexed folder, the innermost folders first."""
+    """Return a name of its own for each indexed folder, the innermost folders first."""
     names: dict[bytes, bytes] = {}
     for root in sorted(roots):
         name = stem = os.path.basename(root.rstrip(b"/")) or b"root"
@@ -277,7 +277,7 @@ def root_names(roots: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def name_below(roots: Sequence[tuple[bytes, bytes]], path: bytes) -> bytes:
-    """Where a file goes below the folder of a run: the name of its indexed folder, then its path in that.
+    """Return where a file goes below the folder of a run: the name of its indexed folder, then its path in that.
 
     Args:
         roots: Indexed folders with their names, as `root_names` gives them.

@@ -106,7 +106,7 @@ def compare_exposures(
 
     They are if both tell a serial number and these differ; or if both tell the same camera and a time, and the
     second differs, or the fraction of the second does and both tell one. They may be if it is the same second of
-    one camera and one of them tells no fraction.
+    one camera and one of them has no fraction.
 
     Args:
         camera: (P, 2) number of each photo's make and model, -1 where unknown.

@@ -46,7 +46,7 @@ from birdsearch.search.dedup.recovery import move_row, recover, restore_row
 __all__ = ["ApplyReport", "Refusal", "UndoReport", "apply_groups", "recover", "undo"]
 
 Progress = Callable[[int, int], None]
-"""Told how many files are done, and of how many."""
+"""Takes how many files are done, and of how many."""
 
 _APPLY_COMMAND, _UNDO_COMMAND = "dedup --apply", "dedup undo"
 
@@ -124,7 +124,7 @@ def apply_groups(
         quarantine: The folder; `quarantine` in the catalog's folder if None. Each run has a folder of its own in
             it, which `birdsearch index` passes over.
         should_stop: Asked between files.
-        progress: Told how it goes.
+        progress: Called with how many files are done, and of how many.
 
     Returns:
         What was moved, and what was not.
@@ -268,19 +268,19 @@ def _kept_so_far(run_id: int, apply: _Apply | None) -> str:
     """Say what a run that the catalog cut short had moved, for a person."""
     if apply is None:
         return "Nothing was moved"
-    told = "Nothing was moved before that"
+    message = "Nothing was moved before that"
     if apply.moved:
-        told = (
+        message = (
             f"Before that, {len(apply.moved)} photo files moved to {display_path(apply.folder)}; "
             f"`birdsearch dedup undo {run_id}` puts them back"
         )
-    told += ", and every file to keep is where it was"
+    message += ", and every file to keep is where it was"
     if apply.at_work is not None:
-        told += (
+        message += (
             f". {display_path(apply.at_work)} was at work: it is whole, there or in quarantine, and the next "
             "`birdsearch dedup --apply` or `dedup undo` says which"
         )
-    return told
+    return message
 
 
 def undo(
@@ -298,7 +298,7 @@ def undo(
         store: A catalog open for writing.
         run_id: The run; None for the newest with files that are still away.
         should_stop: Asked between files.
-        progress: Told how it goes.
+        progress: Called with how many files are done, and of how many.
 
     Returns:
         What was put back, and what was not.

@@ -41,7 +41,7 @@ def restore_row(store: CatalogStore, row: QuarantineRow, undo_id: int) -> None:
         undo_id: The run that puts it back.
 
     Raises:
-        MoveError: It is not as it was, its place is taken, or it cannot be moved.
+        MoveError: It is not as it was, its path is taken, or it cannot be moved.
     """
     is_back = holds(row.original, row.digest)
     try:

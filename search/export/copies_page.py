@@ -14,6 +14,7 @@ from birdsearch.search.export.page import jpeg_uri, render
 from birdsearch.search.export.sheet_photos import Pictures, file_name
 from birdsearch.search.export.write import write_file
 from birdsearch.search.query.hits import Hit
+from birdsearch.size_text import size_text
 
 __all__ = ["write_copies_sheet"]
 
@@ -52,7 +53,7 @@ def _file(file: CopyFile, pictures: Pictures) -> dict[str, object]:
         "reason": file.reason,
         "width": file.width,
         "height": file.height,
-        "megabytes": file.size / 1e6,
+        "size": size_text(file.size),
         "path": path,
         "name": file_name(path),
         "uri": None if made.image is None else jpeg_uri(made.image),

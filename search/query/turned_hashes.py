@@ -11,10 +11,10 @@ __all__ = ["turned_hashes"]
 
 
 def turned_hashes(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """What the perceptual hashes of pictures become when these are turned and mirrored.
+    """Return what the perceptual hashes of pictures become when these are turned and mirrored.
 
     Mirroring flips the sign of the coefficients with an odd frequency in its direction, and transposing the picture
-    transposes them. A bit tells whether a coefficient is above the median, which is near but not at zero, so the
+    transposes them. A bit says whether a coefficient is above the median, which is near but not at zero, so the
     hashes are those of the turned pictures up to a few bits.
 
     Args:

@@ -27,7 +27,7 @@ PLAIN = FileFacts(
 
 def chosen(rules: str, *others: FileFacts) -> tuple[int, str]:
     choice = choose([PLAIN, *others], KeepRules.parse(rules))
-    return choice.place, choice.why
+    return choice.chosen, choice.why
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_metadata_counts_time_place_and_camera() -> None:
         0,
         "tells time, place, camera; the others tell at most 2 of the three",
     )
-    assert choose([stripped, less], KeepRules(("metadata",))).place == 1
+    assert choose([stripped, less], KeepRules(("metadata",))).chosen == 1
 
 
 def test_several_worse_files_are_summed_up() -> None:
@@ -121,7 +121,7 @@ def test_ties_end_with_the_path_whatever_the_order() -> None:
     files = [replace(PLAIN, path=path) for path in (b"/b/1.jpg", b"/a/2.jpg", b"/a/1.jpg")]
     for order in itertools.permutations(files):
         choice = choose(order, KeepRules())
-        assert order[choice.place].path == b"/a/1.jpg"
+        assert order[choice.chosen].path == b"/a/1.jpg"
         assert choice.why == "as good as the others; first by path"
 
 
@@ -166,7 +166,7 @@ def test_the_choice_does_not_depend_on_the_order_of_the_files() -> None:
         shuffled = files[:]
         generator.shuffle(shuffled)
         found = choose(shuffled, rules)
-        assert (shuffled[found.place], found.why) == (files[expected.place], expected.why)
+        assert (shuffled[found.chosen], found.why) == (files[expected.chosen], expected.why)
 
 
 @pytest.mark.parametrize(
