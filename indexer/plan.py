@@ -13,44 +13,22 @@ from typing import IO, Any
 
 from birdsearch.display_path import display_path
 from birdsearch.errors import MissingFilesError
-from birdsearch.indexer.catalog.connection import cursor_of
+from birdsearch.indexer.catalog.id_set import IdSet
+from birdsearch.indexer.catalog.index_runs import files_there, known_files
 from birdsearch.indexer.catalog.records import FileTask, FoundFile
 from birdsearch.indexer.catalog.roots import Scope, count_live_files, has_live_files, register_roots
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.crawl import CrawlProblem, IgnoredFile, crawl
 from birdsearch.model.images.rereading import is_current
 
-__all__ = ["IdSet", "Plan", "Unseen", "is_most", "make_plan", "most_is_gone", "refuse_emptied"]
+__all__ = ["Plan", "Unseen", "is_most", "make_plan", "most_is_gone", "refuse_emptied"]
 
 # Tasks beyond this many bytes wait in a temporary file, so that memory does not grow with the archive.
 _SPOOL_BYTES = 32 << 20
 # Files that are looked up in the catalog together.
 _SCAN_BATCH = 500
-_KNOWN = """
-    SELECT path, id, photo_id, state, code, transient, size, mtime_ns, ctime_ns, reading, EXISTS (
-        SELECT 1 FROM view JOIN embedding ON embedding.view_id = view.id
-        WHERE view.photo_id = file.photo_id AND view.kind = 'whole' AND embedding.model_id = ?
-    ) FROM file WHERE root_id = ? AND path IN ({})
-"""
-_THERE = "SELECT root_id, id, photo_id FROM file WHERE state != 'missing' ORDER BY id"
 # A root that lost more than this share of its files is taken for a half-mounted disk.
 _MOST = 0.5
-
-
-class IdSet:
-    """A set of row ids in one byte an id."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-
-    def add(self, row_id: int) -> None:
-        """Add an id."""
-        if row_id >= len(self._bytes):
-            self._bytes.extend(bytes(row_id + 1024 - len(self._bytes)))
-        self._bytes[row_id] = 1
-
-    def __contains__(self, row_id: int) -> bool:
-        return row_id < len(self._bytes) and self._bytes[row_id] == 1
 
 
 class Unseen:
@@ -234,20 +212,10 @@ def _find_unseen(store: CatalogStore, plan: Plan) -> None:
     """
     blind = {scope.root_id: plan.blind_spots(scope.root_id) for scope in plan.scopes}
     plan.unseen.update((scope.root_id, Unseen()) for scope in plan.scopes)
-    seen = plan.seen
-    with store.reading() as connection:
-        look_up = cursor_of(connection)
-        for root_id, file_id, photo_id in cursor_of(connection).execute(_THERE):
-            if root_id not in blind:
-                continue
-            if photo_id is not None:
-                plan.live[root_id] += 1
-            if file_id in seen:
-                continue
-            if blind[root_id]:
-                ((path,),) = look_up.execute("SELECT path FROM file WHERE id = ?", (file_id,))
-                if path.startswith(blind[root_id]):
-                    continue
+    for root_id, file_id, photo_id, is_unseen in files_there(store, blind, plan.seen):
+        if photo_id is not None:
+            plan.live[root_id] += 1
+        if is_unseen:
             plan.unseen[root_id].add(file_id, photo_id)
 
 
@@ -297,7 +265,7 @@ class _Scan:
             return
         plan, scope = self._plan, self._scope
         tasks = []
-        rows = self._known(found)
+        rows = known_files(self._store, self._model_id, scope.root_id, [item.path for item in found])
         for item in found:
             known = rows.get(item.path)
             if known is None:
@@ -318,13 +286,6 @@ class _Scan:
         if tasks:
             plan.add(tasks)
             self._on_work()
-
-    def _known(self, found: Sequence[FoundFile]) -> dict[bytes, tuple[Any, ...]]:
-        """Rows of `_KNOWN` by path."""
-        statement = _KNOWN.format(", ".join("?" * len(found)))
-        values = (self._model_id, self._scope.root_id, *[item.path for item in found])
-        with self._store.reading() as connection:
-            return {row[0]: row for row in cursor_of(connection).execute(statement, values)}
 
 
 def _values(found: FoundFile) -> tuple[bytes, int, int, int, int, int]:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-import sqlalchemy as sa
-
-from birdsearch.indexer.catalog import statements
-from birdsearch.indexer.catalog.batch import Batch
-from birdsearch.indexer.catalog.changes import live_pairs, write_changes
-from birdsearch.indexer.catalog.connection import cursor_of
-from birdsearch.indexer.catalog.file_metadata import settle_metadata
+from birdsearch.indexer.catalog.batch import write_batch
+from birdsearch.indexer.catalog.id_set import IdSet
+from birdsearch.indexer.catalog.index_runs import settle_gone, write_crawl_problems
 from birdsearch.indexer.catalog.outcomes import Outcome
-from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.runs import begin_run, end_run
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
-from birdsearch.indexer.catalog.unread_photos import has_unread
-from birdsearch.indexer.plan import IdSet, Plan, is_most, most_is_gone
+from birdsearch.indexer.catalog.unread_photos import has_unread_photos
+from birdsearch.indexer.plan import Plan, is_most, most_is_gone
 
 __all__ = ["CatalogWriter"]
-
-
-# Rows of files that are gone which are written, and followed in the change log, together.
-_GONE_ROWS = 10_000
 
 
 class CatalogWriter:
@@ -54,14 +45,12 @@ class CatalogWriter:
         self._store = store
         self.model_id = model_id
         self._created = IdSet()
-        with store.reading() as reading:
-            # Only photos whose picture is not known yet can turn out to be others.
-            self._merges = has_unread(cursor_of(reading))
+        # Only photos whose picture is not known yet can turn out to be others.
+        self._merges = has_unread_photos(store)
         self.counts: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.embedded = 0
-        with store.writing() as connection:
-            self._run_id = start_run(connection, command, model_id, settings)
+        self._run_id = begin_run(store, command, model_id, settings)
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
         """Write a batch in one transaction: all of it or nothing.
@@ -72,9 +61,7 @@ class CatalogWriter:
         Raises:
             CatalogError: The catalog could not be written; nothing of the batch was.
         """
-        with self._store.writing() as connection:
-            batch = Batch(connection, self.model_id, self._run_id, outcomes, merges=self._merges)
-            batch.write()
+        batch = write_batch(self._store, self.model_id, self._run_id, outcomes, merges=self._merges)
         for file_id in batch.created:
             self._created.add(file_id)
         self.counts += batch.counts
@@ -103,84 +90,28 @@ class CatalogWriter:
         rows = sorted(itertools.chain.from_iterable(gone.values()))
         if not rows:
             return
-        with self._store.writing() as connection:
-            heirs = self._elsewhere(connection, rows)
-            if not confirm_missing:
-                for scope in plan.scopes:
-                    lost = sum(
-                        photo_id is not None and photo_id not in heirs for _, photo_id in gone[scope.root_id]
-                    )
-                    if is_most(lost, plan.live[scope.root_id]):
-                        raise most_is_gone(scope, lost, plan.live[scope.root_id])
-            self._mark_gone(connection, rows, heirs, on_step)
+
+        def check(heirs: Mapping[int, Sequence[int]]) -> None:
+            if confirm_missing:
+                return
+            for scope in plan.scopes:
+                lost = sum(
+                    photo_id is not None and photo_id not in heirs for _, photo_id in gone[scope.root_id]
+                )
+                if is_most(lost, plan.live[scope.root_id]):
+                    raise most_is_gone(scope, lost, plan.live[scope.root_id])
+
+        moved, missing = settle_gone(self._store, self._run_id, rows, self._created, check, on_step)
+        self.counts["moved"] += moved
+        self.counts["copies"] -= moved
+        self.counts["missing"] += missing
 
     def _write_problems(self, plan: Plan) -> None:
         for some in chunks(plan.problems):
-            with self._store.writing() as connection:
-                cursor = cursor_of(connection)
-                for scope, problem in some:
-                    self.failed[problem.code] += 1
-                    place = (scope.root_id, problem.path)
-                    known = cursor.execute(statements.AT, place).fetchone()
-                    photo_id, *read = (None, None, 0, None) if known is None else known[1:]
-                    why = ("crawl", problem.code, problem.reason, 1)
-                    row = (None, *place, "error", photo_id, 0, 0, 0, 0, 0, *why, self._run_id, *read)
-                    cursor.execute(statements.UPSERT_FILE, row)
-                    plan.seen.add(cursor.execute(statements.AT, place).fetchone()[0])
-
-    def _elsewhere(
-        self, connection: sa.Connection, rows: Sequence[tuple[int, int | None]]
-    ) -> dict[int, list[int]]:
-        """Photos that files which were not found gone still show, with those of the files that are new.
-
-        Returns:
-            Ids of rows that this run made, in order, by photo; no ids if only older files show the photo.
-        """
-        cursor = cursor_of(connection)
-        unseen = IdSet()
-        for file_id, _ in rows:
-            unseen.add(file_id)
-        heirs: dict[int, list[int]] = {}
-        for some in chunks(sorted({photo_id for _, photo_id in rows if photo_id is not None})):
-            for file_id, photo_id in cursor.execute(statements.SHOWING.format(statements.marks(some)), some):
-                if file_id not in unseen:
-                    heirs.setdefault(photo_id, [])
-                    if file_id in self._created:
-                        heirs[photo_id].append(file_id)
-        return heirs
-
-    def _mark_gone(
-        self,
-        connection: sa.Connection,
-        rows: Sequence[tuple[int, int | None]],
-        heirs: Mapping[int, list[int]],
-        on_step: Callable[[], None],
-    ) -> None:
-        """Say of files that were not found where they are now, or that they are missing.
-
-        Each new path takes over the row of one old path of the same content: the file moved.
-        """
-        cursor = cursor_of(connection)
-        forgotten = [(file_id,) for file_id, photo_id in rows if photo_id is None]
-        cursor.executemany("DELETE FROM file WHERE id = ?", forgotten)
-        # Photo by photo, so that what is held in memory does not grow with what is gone.
-        by_photo = sorted((photo_id, file_id) for file_id, photo_id in rows if photo_id is not None)
-        for some in chunks(by_photo, _GONE_ROWS):
-            on_step()
-            photos = {photo_id for photo_id, _ in some}
-            before = live_pairs(connection, photos)
-            missing = []
-            for photo_id, file_id in some:
-                if heirs.get(photo_id):
-                    _move_row(cursor, file_id, heirs[photo_id].pop(0))
-                    self.counts["moved"] += 1
-                    self.counts["copies"] -= 1
-                else:
-                    missing.append((self._run_id, file_id))
-            cursor.executemany(statements.MARK_MISSING, missing)
-            self.counts["missing"] += len(missing)
-            settle_metadata(cursor, photos)
-            write_changes(connection, before, photos)
+            self.failed.update(problem.code for _, problem in some)
+            found = [(scope.root_id, problem.path, problem.code, problem.reason) for scope, problem in some]
+            for file_id in write_crawl_problems(self._store, self._run_id, found):
+                plan.seen.add(file_id)
 
     def finish(self, outcome: str, counts: dict[str, object]) -> None:
         """Record how the run ended.
@@ -189,12 +120,4 @@ class CatalogWriter:
             outcome: `done`, `interrupted` or `failed`.
             counts: The summary, for `run.counts`.
         """
-        with self._store.writing() as connection:
-            finish_run(connection, self._run_id, counts, outcome)
-
-
-def _move_row(cursor: sqlite3.Cursor, file_id: int, heir_id: int) -> None:
-    """Let the old row `file_id` describe the file that the new row `heir_id` was made for."""
-    heir = cursor.execute(statements.FILE, (heir_id,)).fetchone()
-    cursor.execute("DELETE FROM file WHERE id = ?", (heir_id,))
-    cursor.execute(statements.REPLACE_FILE, (*heir, file_id))
+        end_run(self._store, self._run_id, counts, outcome)

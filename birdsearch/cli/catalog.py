@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from birdsearch.indexer.catalog.records import FailureRecord
-    from birdsearch.indexer.vectors.index import SnapshotState
+    from birdsearch.indexer.catalog.snapshots import SnapshotRecord
 
 __all__ = ["check", "rebuild", "status"]
 
@@ -40,7 +40,7 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
     from birdsearch.indexer.catalog.roots import absent_roots, root_states
     from birdsearch.indexer.catalog.runs import vector_settings
     from birdsearch.indexer.catalog.store import CatalogStore
-    from birdsearch.indexer.vectors.index import snapshot_state
+    from birdsearch.indexer.catalog.snapshots import newest_snapshot
 
     with CatalogStore.open(catalog) as store:
         if failures:
@@ -50,7 +50,7 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
         gone = {state.path for state in root_states(store, only_absent=True)}
         away = absent_roots(store)
         made = [] if model is None else vector_settings(store, model.id)
-        search = None if model is None else snapshot_state(store, model.id)
+        search = None if model is None else newest_snapshot(store, model.id)
     for line in away:
         click.echo(f"Warning: {line}", err=True)
     folders = [display_path(path) for _, path in roots]
@@ -63,7 +63,9 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
                 "folders": folders,
                 "folders_away": [display_path(path) for _, path in roots if path in gone],
                 **dataclasses.asdict(counts),
-                "search": None if search is None else dataclasses.asdict(search),
+                "search": None
+                if search is None
+                else {"vectors": search.count, "lists": search.lists, "recall": search.recall},
                 "made_with": [dataclasses.asdict(way) for way in made],
                 "sqlite": {"version": sqlite3.sqlite_version, "note": sqlite_note()},
             }
@@ -124,7 +126,7 @@ def _write_failures(failures: Sequence[FailureRecord], fmt: str, *, verbose: boo
         emit("\nEvery file: add --verbose, or --format csv")
 
 
-def _searched(state: SnapshotState) -> str:
+def _searched(state: SnapshotRecord) -> str:
     """Describe on one line how vectors are searched."""
     if not state.lists:
         return "exact"

@@ -18,12 +18,12 @@ from birdsearch.indexer.catalog.file_metadata import encode_metadata, photo_meta
 from birdsearch.indexer.catalog.merging import merged_ids
 from birdsearch.indexer.catalog.outcomes import EmbeddedFile, FailedFile, KnownFile, Outcome
 from birdsearch.indexer.catalog.records import FoundFile
-from birdsearch.indexer.catalog.store import chunks
+from birdsearch.indexer.catalog.store import CatalogStore, chunks
 from birdsearch.indexer.catalog.unread_photos import UnreadPhotos
 from birdsearch.indexer.catalog.vector_bytes import encode_vector
 from birdsearch.model.images.rereading import READING_VERSION
 
-__all__ = ["Batch", "stat_values"]
+__all__ = ["Batch", "stat_values", "write_batch"]
 
 _SHA256_BYTES = 32
 _SIBLING_FAILED = PhotoError(
@@ -41,6 +41,30 @@ class _Row:
     digest: bytes | None = None
     reading: int = 0
     capture: str | None = None
+
+
+def write_batch(
+    store: CatalogStore, model_id: int | None, run_id: int, outcomes: Sequence[Outcome], *, merges: bool
+) -> Batch:
+    """Write files that were read, in one transaction: all of them or none.
+
+    Args:
+        store: A catalog open for writing.
+        model_id: The model of the vectors.
+        run_id: The run.
+        outcomes: In the order in which they are to be written; a `KnownFile` after the file it equals.
+        merges: Look whether the files tell the picture of photos that have none yet.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        CatalogError: The catalog could not be written; nothing of the batch was.
+    """
+    with store.writing() as connection:
+        batch = Batch(connection, model_id, run_id, outcomes, merges=merges)
+        batch.write()
+    return batch
 
 
 class Batch:

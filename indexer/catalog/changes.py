@@ -10,7 +10,7 @@ from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.live import live_photo
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
 
-__all__ = ["last_change_and_run", "live_pairs", "write_changes"]
+__all__ = ["last_change", "last_change_and_run", "latest_changes", "live_pairs", "write_changes"]
 
 
 def live_pairs(connection: sa.Connection, photo_ids: Iterable[int | None]) -> set[tuple[int, int]]:
@@ -47,6 +47,36 @@ def write_changes(
     ]
     if rows:
         connection.execute(sa.insert(schema.change), rows)
+
+
+def last_change(connection: sa.Connection) -> int:
+    """Return the last row of the change log, 0 before the first."""
+    seq = connection.execute(sa.select(sa.func.max(schema.change.c.seq))).scalar_one()
+    return int(seq or 0)
+
+
+def latest_changes(connection: sa.Connection, model_id: int, since: int) -> tuple[dict[int, str], int]:
+    """Return what last happened to each view that was added or removed.
+
+    Args:
+        connection: A state of the catalog.
+        model_id: The model of the vectors.
+        since: The last row of the change log that is known.
+
+    Returns:
+        `add` or `remove` by view, since what came before leaves no trace; and how many rows say so.
+    """
+    change = schema.change.c
+    latest: dict[int, str] = {}
+    count = 0
+    for view_id, op in connection.execute(
+        sa.select(change.view_id, change.op)
+        .where(change.model_id == model_id, change.seq > since)
+        .order_by(change.seq)
+    ):
+        latest[view_id] = op
+        count += 1
+    return latest, count
 
 
 def last_change_and_run(

@@ -9,11 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.connection import cursor_of
 from birdsearch.indexer.catalog.damage import name_photos, warn_of_damage
+from birdsearch.indexer.catalog.live import live_photo
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
 from birdsearch.indexer.catalog.vector_bytes import decode_vectors
 
 __all__ = [
     "drop_damaged_vectors",
+    "live_embedded_views",
     "normalised",
     "read_vectors",
     "sift_vectors",
@@ -119,14 +121,27 @@ def sift_vectors(
             ]
         found = np.fromiter((row[0] for row in rows), np.int64, len(rows))
         read, is_sound = decode_vectors([row[1] for row in rows], [row[2] for row in rows], size)
-        places = np.searchsorted(ids, found)
-        asked = ids[np.minimum(places, len(ids) - 1)] == found
+        rows_of_found = np.searchsorted(ids, found)
+        asked = ids[np.minimum(rows_of_found, len(ids) - 1)] == found
         damaged += found[asked & ~is_sound].tolist()
         kept = asked & is_sound
-        vectors[start + places[kept]], whole[start + places[kept]] = read[kept], True
+        vectors[start + rows_of_found[kept]], whole[start + rows_of_found[kept]] = read[kept], True
     if len(given) == len(wanted) and np.array_equal(given, wanted):
         return vectors, whole, damaged
     return vectors[back], whole[back], damaged
+
+
+def live_embedded_views(connection: sa.Connection, model_id: int) -> NDArray[np.int64]:
+    """Return the views that have a vector of a model and whose photo has a live file, (N,) int64, rising."""
+    embedding, view = schema.embedding.c, schema.view.c
+    rows = connection.execute(
+        sa.select(embedding.view_id)
+        .join(schema.view, view.id == embedding.view_id)
+        .where(embedding.model_id == model_id, live_photo(view.photo_id))
+        .order_by(embedding.view_id)
+        .execution_options(yield_per=_ROWS)
+    )
+    return np.fromiter((row[0] for row in rows), np.int64)
 
 
 def drop_damaged_vectors(store: CatalogStore) -> tuple[str, ...]:

@@ -79,10 +79,15 @@ def finish_run(
     )
 
 
-def begin_run(store: CatalogStore, command: str, model_id: int | None = None) -> int:
-    """Record that a command begins; return its run's id."""
+def begin_run(
+    store: CatalogStore,
+    command: str,
+    model_id: int | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> int:
+    """Record that a command begins, with its settings in JSON types; return its run's id."""
     with store.writing() as connection:
-        return start_run(connection, command, model_id)
+        return start_run(connection, command, model_id, settings)
 
 
 def end_run(store: CatalogStore, run_id: int, counts: Mapping[str, object], outcome: str = "done") -> None:

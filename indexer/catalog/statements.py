@@ -20,14 +20,17 @@ __all__ = [
     "INSERT_EMBEDDING",
     "INSERT_PHOTO",
     "INSERT_WHOLE_VIEW",
+    "KNOWN",
     "LOOK",
     "MARK_MISSING",
+    "PATH",
     "PICTURES",
     "PLACED",
     "READ_FILES",
     "READ_NOW",
     "REPLACE_FILE",
     "SHOWING",
+    "THERE",
     "UPDATE_FILE",
     "UPSERT_FILE",
     "WHOLE_VIEW",
@@ -83,6 +86,14 @@ LOOK = (
     "WHERE id = ?"
 )
 WHOLE_VIEW = "SELECT id FROM view WHERE photo_id = ? AND kind = 'whole'"
+KNOWN = """
+    SELECT path, id, photo_id, state, code, transient, size, mtime_ns, ctime_ns, reading, EXISTS (
+        SELECT 1 FROM view JOIN embedding ON embedding.view_id = view.id
+        WHERE view.photo_id = file.photo_id AND view.kind = 'whole' AND embedding.model_id = ?
+    ) FROM file WHERE root_id = ? AND path IN ({})
+"""
+THERE = "SELECT root_id, id, photo_id FROM file WHERE state != 'missing' ORDER BY id"
+PATH = "SELECT path FROM file WHERE id = ?"
 HAS_VECTOR = "SELECT 1 FROM embedding WHERE view_id = ? AND model_id = ?"
 
 

@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from birdsearch.indexer.catalog.connection import cursor_of
 from birdsearch.indexer.catalog.merging import merge_photos, merged_ids
 from birdsearch.indexer.catalog.outcomes import EmbeddedFile, KnownFile
+from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.vector_bytes import decode_vectors
 from birdsearch.model.images.rereading import READING_VERSION
 
-__all__ = ["UnreadPhotos", "has_unread"]
+__all__ = ["UnreadPhotos", "has_unread_photos"]
 
 # Two vectors of one picture that was decoded and embedded twice, by whatever runtime, are at least so alike.
 _SAME_LOOK = 0.9999
@@ -42,9 +44,11 @@ class _Look(NamedTuple):
         return length > 0 and float(one @ two) > _SAME_LOOK * length
 
 
-def has_unread(cursor: sqlite3.Cursor) -> bool:
-    """Whether a catalog has photos whose picture is not known yet."""
-    return bool(cursor.execute("SELECT 1 FROM photo WHERE reading = 0 LIMIT 1").fetchall())
+def has_unread_photos(store: CatalogStore) -> bool:
+    """Return whether a catalog has photos whose picture is not known yet."""
+    with store.reading() as connection:
+        rows = cursor_of(connection).execute("SELECT 1 FROM photo WHERE reading = 0 LIMIT 1").fetchall()
+    return bool(rows)
 
 
 class UnreadPhotos:

@@ -12,27 +12,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError
-from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.changes import last_change, latest_changes
 from birdsearch.indexer.catalog.damage import damage_warning
-from birdsearch.indexer.catalog.embeddings import normalised, sift_vectors
-from birdsearch.indexer.catalog.live import live_photo
-from birdsearch.indexer.catalog.store import CatalogStore, now
+from birdsearch.indexer.catalog.embeddings import live_embedded_views, normalised, sift_vectors
+from birdsearch.indexer.catalog.snapshots import (
+    SnapshotRecord,
+    newest_generation,
+    read_snapshots,
+    register_snapshot,
+)
+from birdsearch.indexer.catalog.store import CatalogStore, Snapshot
 from birdsearch.indexer.vectors.build import EXACT_UP_TO, write_index
 from birdsearch.indexer.vectors.nprobe import Effort
-from birdsearch.indexer.vectors.rows import Places
+from birdsearch.indexer.vectors.rows import RowTable
 from birdsearch.indexer.vectors.snapshot import Snapshot, Written, read_snapshot, rows_of
 
-__all__ = ["EXACT_UP_TO", "SnapshotState", "VectorIndex", "normalised", "snapshot_state"]
+__all__ = ["EXACT_UP_TO", "VectorIndex", "normalised"]
 
 # FAISS's Python wrappers take arrays and keywords where the signatures that type checkers see take pointers.
 _faiss: Any = faiss
@@ -74,7 +77,7 @@ class VectorIndex:
         self._added = _faiss.IndexFlatIP(self.dim)
         self._ids = np.zeros(0, np.int64) if base is None else base.ids
         self._gone = np.zeros(len(self._ids), bool)
-        self._places: Places | None = None
+        self._row_table: RowTable | None = None
 
     @classmethod
     def of(
@@ -99,17 +102,10 @@ class VectorIndex:
             damaged, missing or not of this catalog; it grows where damage is found later.
         """
         warnings = []
-        with store.reading() as connection:
-            snapshot = schema.snapshot.c
-            rows = connection.execute(
-                sa.select(schema.snapshot)
-                .where(snapshot.model_id == model_id, snapshot.lists.is_not(None))
-                .order_by(snapshot.generation.desc())
-            ).all()
-        for row in rows:
+        for row in read_snapshots(store, model_id):
             try:
                 effort = None if row.effort is None else Effort.from_json(row.effort)
-                written = Written(row.sha256, row.n, effort)
+                written = Written(row.sha256, row.count, effort)
                 base = read_snapshot(store.path / _FOLDER / row.file, written, dim)
             except (OSError, ValueError, CatalogError) as error:
                 warnings.append(f"vector index {row.file}: {error}; it is made again from the catalog")
@@ -142,17 +138,9 @@ class VectorIndex:
     def _read_all(self, store: CatalogStore) -> None:
         self._hold(None)
         self._is_newest = False
-        embedding, view = schema.embedding.c, schema.view.c
-        with store.reading() as connection:
-            self.seq = _last_seq(connection)
-            rows = connection.execute(
-                sa.select(embedding.view_id)
-                .join(schema.view, view.id == embedding.view_id)
-                .where(embedding.model_id == self.model_id, live_photo(view.photo_id))
-                .order_by(embedding.view_id)
-                .execution_options(yield_per=_ROWS)
-            )
-            self._read(connection, np.fromiter((row[0] for row in rows), np.int64))
+        with store.snapshot() as snapshot:
+            self.seq = last_change(snapshot)
+            self._read(snapshot, live_embedded_views(snapshot, self.model_id))
 
     def replay(self, store: CatalogStore) -> int:
         """Catch up with the catalog.
@@ -163,49 +151,39 @@ class VectorIndex:
         Returns:
             How many rows of the change log were new.
         """
-        with store.reading() as connection:
-            return self.follow(connection)
+        with store.snapshot() as snapshot:
+            return self.follow(snapshot)
 
-    def follow(self, connection: sa.Connection) -> int:
-        """Catch up with what a transaction sees; nothing happens if the index has seen more than that.
+    def follow(self, snapshot: Snapshot) -> int:
+        """Catch up with a state of the catalog; nothing happens if the index has seen more than that.
 
         Args:
-            connection: An open transaction.
+            snapshot: A state of the catalog.
 
         Returns:
             How many rows of the change log were new.
         """
-        change = schema.change.c
-        last = _last_seq(connection)
+        last = last_change(snapshot)
         if last <= self.seq:
             return 0
-        # Only the last word on a view counts: what was added and removed since leaves no trace.
-        latest: dict[int, str] = {}
-        seen = 0
-        for view_id, op in connection.execute(
-            sa.select(change.view_id, change.op)
-            .where(change.model_id == self.model_id, change.seq > self.seq)
-            .order_by(change.seq)
-        ):
-            latest[view_id] = op
-            seen += 1
+        latest, seen = latest_changes(snapshot, self.model_id, self.seq)
         if latest:
             self.remove(np.fromiter(latest, np.int64, len(latest)))
             added = np.array(sorted(view_id for view_id, op in latest.items() if op == "add"), np.int64)
-            self._read(connection, added)
+            self._read(snapshot, added)
         self.seq = last
         return seen
 
-    def _read(self, connection: sa.Connection, view_ids: NDArray[np.int64]) -> None:
+    def _read(self, snapshot: Snapshot, view_ids: NDArray[np.int64]) -> None:
         damaged: list[int] = []
         for start in range(0, len(view_ids), _ROWS):
             some = view_ids[start : start + _ROWS]
-            vectors, usable, unsound = sift_vectors(connection, self.model_id, self.dim, some)
+            vectors, usable, unsound = sift_vectors(snapshot, self.model_id, self.dim, some)
             damaged += unsound
             self.add(some[usable], normalised(vectors[usable]))
         # A damaged row is left out; it must not take the others with it.
         if damaged:
-            self.warnings += (damage_warning(connection, damaged),)
+            self.warnings += (damage_warning(snapshot, damaged),)
 
     def __len__(self) -> int:
         return len(self._gone) - int(np.count_nonzero(self._gone))
@@ -245,9 +223,9 @@ class VectorIndex:
         start, added = self.start, rows_of(self._added)
         is_added = positions >= start
         if self.base is None or is_added.all():
-            places = positions - start
-            is_run = len(places) > 0 and bool((np.diff(places) == 1).all())
-            return added[places[0] : places[-1] + 1] if is_run else added[places]
+            rows = positions - start
+            is_run = len(rows) > 0 and bool((np.diff(rows) == 1).all())
+            return added[rows[0] : rows[-1] + 1] if is_run else added[rows]
         if not is_added.any():
             return self.base.take(positions)
         vectors = np.empty((len(positions), self.dim), np.float32)
@@ -257,9 +235,9 @@ class VectorIndex:
 
     def positions(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions of views, in the order of their ids as given; those that it does not hold are left out."""
-        if self._places is None:
-            self._places = Places(self._ids, np.flatnonzero(~self._gone))
-        found = self._places.of(np.asarray(view_ids, np.int64))
+        if self._row_table is None:
+            self._row_table = RowTable(self._ids, np.flatnonzero(~self._gone))
+        found = self._row_table.of(np.asarray(view_ids, np.int64))
         return found[found >= 0]
 
     def add(self, view_ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
@@ -268,14 +246,14 @@ class VectorIndex:
             self._added.add(np.ascontiguousarray(vectors))
             self._ids = np.concatenate([self._ids, view_ids])
             self._gone = np.append(self._gone, np.zeros(len(view_ids), bool))
-            self._places = None
+            self._row_table = None
 
     def remove(self, view_ids: NDArray[np.int64]) -> None:
         """Remove views; those that it does not hold are ignored."""
         positions = self.positions(view_ids)
         if len(positions):
             self._gone[positions] = True
-            self._places = None
+            self._row_table = None
 
     def verify(self, lists: NDArray[np.int64] | None = None) -> bool:
         """Verify lists of the snapshot, all if None, that were not verified before.
@@ -327,12 +305,7 @@ class VectorIndex:
         """
         self.verify()
         folder = store.path / _FOLDER
-        snapshot = schema.snapshot.c
-        with store.reading() as connection:
-            newest = connection.execute(
-                sa.select(sa.func.max(snapshot.generation)).where(snapshot.model_id == self.model_id)
-            ).scalar_one()
-        generation = (newest or 0) + 1
+        generation = newest_generation(store, self.model_id) + 1
         path = folder / f"model{self.model_id}-{generation:06d}.faiss"
         temporary = path.with_suffix(".tmp")
         try:
@@ -347,69 +320,25 @@ class VectorIndex:
                 f"{path}: the vector index could not be written ({error}); photos are safe, and the next run "
                 "or `birdsearch rebuild` writes it"
             ) from error
-        with store.writing() as connection:
-            connection.execute(
-                sa.insert(schema.snapshot).values(
-                    model_id=self.model_id,
-                    generation=generation,
-                    seq=self.seq,
-                    n=written.count,
-                    dim=self.dim,
-                    sha256=written.sha256,
-                    file=path.name,
-                    created_at=now(),
-                    lists=0 if written.effort is None else written.effort.count,
-                    recall=1.0 if written.effort is None else written.effort.recall,
-                    effort=None if written.effort is None else written.effort.to_json(),
-                )
-            )
-            # The one before is kept: a reader may have chosen it a moment ago.
-            connection.execute(
-                sa.delete(schema.snapshot).where(
-                    snapshot.model_id == self.model_id, snapshot.generation < generation - 1
-                )
-            )
-            kept = set(connection.execute(sa.select(snapshot.file)).scalars())
+        record = SnapshotRecord(
+            model_id=self.model_id,
+            generation=generation,
+            seq=self.seq,
+            count=written.count,
+            dim=self.dim,
+            sha256=written.sha256,
+            file=path.name,
+            lists=0 if written.effort is None else written.effort.count,
+            recall=1.0 if written.effort is None else written.effort.recall,
+            effort=None if written.effort is None else written.effort.to_json(),
+        )
+        kept = register_snapshot(store, record)
         for stale in folder.iterdir():
             if stale.name not in kept:
                 stale.unlink(missing_ok=True)
         self._hold(base)
         self._is_newest, self._store = True, store
         return path
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotState:
-    """How the newest snapshot of a model is searched.
-
-    Attributes:
-        vectors: How many vectors it holds.
-        lists: In how many lists they are; 0 if a search looks at all of them.
-        recall: Measured share of the true 20 nearest that a search finds; 1.0 if it looks at all.
-    """
-
-    vectors: int
-    lists: int
-    recall: float
-
-
-def snapshot_state(store: CatalogStore, model_id: int) -> SnapshotState | None:
-    """How a model's vectors are searched, as it was registered; None before the first snapshot."""
-    snapshot = schema.snapshot.c
-    with store.reading() as connection:
-        row = connection.execute(
-            sa.select(snapshot.n, snapshot.lists, snapshot.recall)
-            .where(snapshot.model_id == model_id, snapshot.lists.is_not(None))
-            .order_by(snapshot.generation.desc())
-            .limit(1)
-        ).first()
-    return None if row is None else SnapshotState(row.n, row.lists, row.recall)
-
-
-def _last_seq(connection: sa.Connection) -> int:
-    return int(
-        connection.execute(sa.select(sa.func.coalesce(sa.func.max(schema.change.c.seq), 0))).scalar_one()
-    )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,17 +1,17 @@
-"""Where each view is: a table as long as the highest id, or a sorted list where ids are too sparse."""
+"""Positions of views by id: a table as long as the highest id, or a sorted array where ids are too sparse."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Places"]
+__all__ = ["RowTable"]
 
 # Ids up to so many times the number of views, or few more, are looked up in a table.
 _SPARSE, _FEW = 16, 8192
 
 
-class Places:
+class RowTable:
     """Positions of views by id.
 
     Args:
@@ -31,11 +31,11 @@ class Places:
             self._ids, self._positions = ids[order], positions[order]
 
     def of(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Positions of views, -1 for those that are nowhere."""
+        """Return the positions of views, -1 for those that have none."""
         inside = view_ids
         if len(inside) and not 0 <= int(inside.min()) <= int(inside.max()) <= self._highest:
             inside = np.where((view_ids >= 0) & (view_ids <= self._highest), view_ids, self._highest + 1)
         if self._table is not None:
             return self._table[inside].astype(np.int64)
-        places = np.minimum(np.searchsorted(self._ids, inside), len(self._ids) - 1)
-        return np.where(self._ids[places] == inside, self._positions[places], -1)
+        rows = np.minimum(np.searchsorted(self._ids, inside), len(self._ids) - 1)
+        return np.where(self._ids[rows] == inside, self._positions[rows], -1)
