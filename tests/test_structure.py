@@ -46,6 +46,9 @@ ORDER = (
     *("search.catalog", "data", "search.service", "client", "cli"),
 )
 """Each part may import itself and those before it. A file belongs to the longest name that fits."""
+NOT_YET: set[str] = set()
+"""Files outside of the catalog that still talk SQL."""
+
 # What only gathers the names of others for users.
 _FACES = {"", "model", "indexer", "search", "__main__"}
 
@@ -117,6 +120,30 @@ def test_no_import_leads_back() -> None:
 
     for name in MODULES:
         visit(name, ())
+
+
+def _talks_sql(path: Path) -> bool:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = {
+        node.func.attr: node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.args
+    }
+    roots = {name.split(".")[0] for name in _imports(path)}
+    inner = {
+        f"birdsearch.indexer.catalog.{name}"
+        for name in ("schema", "connection.cursor_of", "connection.connect")
+    }
+    return bool(roots & {"sqlalchemy"} or _imports(path) & inner or calls.keys() & {"reading", "writing"})
+
+
+def test_only_the_catalog_talks_sql() -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for name, path in MODULES.items()
+        if not name.startswith("indexer.catalog.") and _talks_sql(path)
+    }
+    assert found == NOT_YET
 
 
 def test_only_its_command_knows_the_service() -> None:

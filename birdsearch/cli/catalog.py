@@ -39,8 +39,8 @@ def status(catalog: Path, failures: bool, verbose: bool, fmt: str) -> None:
     from birdsearch.indexer.catalog.connection import sqlite_note
     from birdsearch.indexer.catalog.roots import absent_roots, root_states
     from birdsearch.indexer.catalog.runs import vector_settings
-    from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.indexer.catalog.snapshots import newest_snapshot
+    from birdsearch.indexer.catalog.store import CatalogStore
 
     with CatalogStore.open(catalog) as store:
         if failures:

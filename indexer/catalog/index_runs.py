@@ -41,9 +41,7 @@ def known_files(
     """
     statement = statements.KNOWN.format(statements.marks(paths))
     with store.reading() as connection:
-        return {
-            row[0]: row for row in cursor_of(connection).execute(statement, (model_id, root_id, *paths))
-        }
+        return {row[0]: row for row in cursor_of(connection).execute(statement, (model_id, root_id, *paths))}
 
 
 def files_there(
@@ -127,9 +125,7 @@ def settle_gone(
         return _mark_gone(connection, run_id, rows, heirs, on_step)
 
 
-def _elsewhere(
-    cursor: sqlite3.Cursor, rows: Sequence[tuple[int, int | None]], created: IdSet
-) -> Heirs:
+def _elsewhere(cursor: sqlite3.Cursor, rows: Sequence[tuple[int, int | None]], created: IdSet) -> Heirs:
     """Return the photos that other files than these show, with those of the other files that are new."""
     gone = IdSet()
     for file_id, _ in rows:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from birdsearch.indexer.vectors.nprobe import Effort
 from birdsearch.indexer.vectors.scan import scan
-from birdsearch.indexer.vectors.snapshot import BLOCK, Snapshot, Written, seal_snapshot, write_faiss
+from birdsearch.indexer.vectors.snapshot import BLOCK, IndexSnapshot, Written, seal_snapshot, write_faiss
 
 __all__ = ["EXACT_UP_TO", "training_rows", "write_index"]
 
@@ -44,7 +44,7 @@ class HeldVectors(Protocol):
         """Numbers in a vector."""
 
     @property
-    def base(self) -> Snapshot | None:
+    def base(self) -> IndexSnapshot | None:
         """The snapshot, or None."""
 
     @property
@@ -176,7 +176,7 @@ def _trained(sample: NDArray[np.float32], count: int) -> NDArray[np.float32]:
 
 
 def _measured(
-    base: Snapshot, sample: NDArray[np.int64], trained_on: int, on_step: Callable[[], None]
+    base: IndexSnapshot, sample: NDArray[np.int64], trained_on: int, on_step: Callable[[], None]
 ) -> Effort:
     """The effort, chosen on one half of a sample of positions, and its recall on the other."""
     width = min(_NEIGHBOURS[-1], len(base) - 1) if len(sample) > 1 else 0

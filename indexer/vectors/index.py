@@ -33,7 +33,7 @@ from birdsearch.indexer.catalog.store import CatalogStore, Snapshot
 from birdsearch.indexer.vectors.build import EXACT_UP_TO, write_index
 from birdsearch.indexer.vectors.nprobe import Effort
 from birdsearch.indexer.vectors.rows import RowTable
-from birdsearch.indexer.vectors.snapshot import Snapshot, Written, read_snapshot, rows_of
+from birdsearch.indexer.vectors.snapshot import IndexSnapshot, Written, read_snapshot, rows_of
 
 __all__ = ["EXACT_UP_TO", "VectorIndex", "normalised"]
 
@@ -61,7 +61,12 @@ class VectorIndex:
     """
 
     def __init__(
-        self, dim: int, model_id: int, seq: int, base: Snapshot | None = None, warnings: Sequence[str] = ()
+        self,
+        dim: int,
+        model_id: int,
+        seq: int,
+        base: IndexSnapshot | None = None,
+        warnings: Sequence[str] = (),
     ) -> None:
         self.dim = dim
         self.model_id = model_id
@@ -71,7 +76,7 @@ class VectorIndex:
         self._is_newest = base is not None and not warnings
         self._hold(base)
 
-    def _hold(self, base: Snapshot | None) -> None:
+    def _hold(self, base: IndexSnapshot | None) -> None:
         """Hold what a snapshot holds, and nothing else."""
         self.base = base
         self._added = _faiss.IndexFlatIP(self.dim)

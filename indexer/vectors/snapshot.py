@@ -32,7 +32,7 @@ from birdsearch.indexer.vectors.nprobe import Effort
 
 __all__ = [
     "BLOCK",
-    "Snapshot",
+    "IndexSnapshot",
     "Written",
     "error_bound",
     "read_snapshot",
@@ -65,7 +65,7 @@ class Written:
     effort: Effort | None
 
 
-class Snapshot:
+class IndexSnapshot:
     """Vectors on disk. A vector's position is its place among the rising view ids.
 
     Attributes:
@@ -239,7 +239,7 @@ def error_bound(dim: int) -> float:
     return 2 * (dim + 4) * unit
 
 
-def read_snapshot(path: Path, written: Written, dim: int) -> Snapshot:
+def read_snapshot(path: Path, written: Written, dim: int) -> IndexSnapshot:
     """Map a snapshot.
 
     Args:
@@ -267,11 +267,11 @@ def read_snapshot(path: Path, written: Written, dim: int) -> Snapshot:
     if hashlib.sha256(head + end).hexdigest() != written.sha256:
         raise CatalogError("its content is not what was written")
     ids = np.frombuffer(end, "<i8", count)
-    return Snapshot(path.name, _mapped(path), ids, np.frombuffer(end, "<u4", lists, 8 * count), effort)
+    return IndexSnapshot(path.name, _mapped(path), ids, np.frombuffer(end, "<u4", lists, 8 * count), effort)
 
 
 def seal_snapshot(
-    path: Path, ids: NDArray[np.int64], measure: Callable[[Snapshot], Effort | None]
+    path: Path, ids: NDArray[np.int64], measure: Callable[[IndexSnapshot], Effort | None]
 ) -> Written:
     """Add what verifies it to an index that FAISS wrote, and have it on the disk.
 
@@ -289,7 +289,7 @@ def seal_snapshot(
     index = _mapped(path)
     lists = np.arange(index.nlist)
     checksums = _checksums(index, lists)
-    effort = measure(Snapshot(path.name, index, ids, checksums, None))
+    effort = measure(IndexSnapshot(path.name, index, ids, checksums, None))
     end = ids.astype("<i8").tobytes() + checksums.astype("<u4").tobytes()
     with path.open("r+b") as file:
         head = file.read(_lists_of(index).lists.at(0).offset)

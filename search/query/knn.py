@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.vectors.index import VectorIndex
 from birdsearch.indexer.vectors.scan import TOGETHER, scan
-from birdsearch.indexer.vectors.snapshot import Snapshot, error_bound
+from birdsearch.indexer.vectors.snapshot import IndexSnapshot, error_bound
 
 __all__ = ["Neighbours", "nearest"]
 
@@ -224,7 +224,7 @@ class _Search:
         return None if needed > most else int(np.ceil(needed))
 
     def _in_each_list(
-        self, base: Snapshot, kept: NDArray[np.int64]
+        self, base: IndexSnapshot, kept: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Of some vectors, how many are in each list, and how many of these may be found: (L,) each."""
         if self._judged is None:

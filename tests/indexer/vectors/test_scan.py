@@ -10,7 +10,7 @@ from birdsearch.indexer.vectors import scan as scan_module
 from birdsearch.indexer.vectors.build import write_index
 from birdsearch.indexer.vectors.index import VectorIndex, normalised
 from birdsearch.indexer.vectors.scan import TOGETHER, scan
-from birdsearch.indexer.vectors.snapshot import BLOCK, Snapshot, read_snapshot
+from birdsearch.indexer.vectors.snapshot import BLOCK, IndexSnapshot, read_snapshot
 
 
 def _expected(queries: np.ndarray, vectors: np.ndarray, positions: np.ndarray, fetch: int) -> list[list[int]]:
@@ -80,7 +80,7 @@ def test_threads_are_used_only_where_products_have_none(monkeypatch: pytest.Monk
     assert scan_module._threads() == 1
 
 
-def _snapshot(folder: Path, vectors: np.ndarray) -> Snapshot:
+def _snapshot(folder: Path, vectors: np.ndarray) -> IndexSnapshot:
     written = write_index(VectorIndex.of(np.arange(len(vectors)), vectors), folder / "vectors")
     return read_snapshot(folder / "vectors", written, vectors.shape[1])
 
