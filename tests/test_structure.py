@@ -46,7 +46,7 @@ ORDER = (
     *("search.catalog", "data", "search.service", "client", "cli"),
 )
 """Each part may import itself and those before it. A file belongs to the longest name that fits."""
-NOT_YET: set[str] = set()
+NOT_YET = {"search/service/photo_lists.py"}
 """Files outside of the catalog that still talk SQL."""
 
 # What only gathers the names of others for users.
