@@ -23,7 +23,7 @@ def split_vectors(
 
     NOTE: `cluster_vectors` finds outliers and drops small clusters. A cut into k parts gives k parts.
     NOTE: k-means of scikit-learn has another aim: it takes distances to means, not cosines to directions, and does
-    not find the cut with the greatest sum of cosines.
+    not always find the cut with the greatest sum of cosines.
 
     Args:
         unit: (N, C) float32, unit-norm.
