@@ -342,7 +342,7 @@ class Catalog:
         )
 
     def model(self) -> Model:
-        """The network of the catalog, loaded when it is first asked for; the default one for an empty catalog.
+        """Return the network of the catalog, loaded at the first use; the default one for an empty catalog.
 
         Raises:
             WeightsError: Its weights are not to be found; nothing is downloaded.
@@ -356,7 +356,7 @@ class Catalog:
             return self._answerer
 
     def label_estimator(self, record: ModelRecord | None = None) -> LabelEstimator:
-        """What labels photos, by the verified labels and the calibration that there are now.
+        """Return the estimator of labels, with the verified labels and the calibration that there are now.
 
         Raises:
             CatalogError: There is no catalog, it has no model yet, or it is damaged.
@@ -402,7 +402,7 @@ class Catalog:
         given: Model | str | os.PathLike[str] | None,
         on_error: Callable[[Photo, PhotoError], None] | None,
     ) -> tuple[list[QueryPhoto], NDArray[np.float32]]:
-        """The photos that can be read, with an embedding of each, (Q, C) float32."""
+        """Return the photos that can be read, with an embedding of each, (Q, C) float32."""
         queries: list[QueryPhoto] = []
         vectors: list[NDArray[np.float32]] = []
         waiting: list[tuple[int, NDArray[np.uint8]]] = []
@@ -439,7 +439,7 @@ class Catalog:
         return queries, np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
 
     def _stored(self, record: ModelRecord | None, found: ReadPhoto) -> NDArray[np.float32] | None:
-        """The catalog's embedding of a whole photo, if it has one of the model in use."""
+        """Return the catalog's embedding of a whole photo, if it has one of the model in use."""
         if record is None or found.query.photo_id is None or found.query.box is not None:
             return None
         stored = stored_photos(self.store, record, [found.query.photo_id]).get(found.query.photo_id)
@@ -447,7 +447,7 @@ class Catalog:
 
 
 def _by_network(model: Model, questions: Sequence[QueryRequest]) -> list[QueryResult]:
-    """Answers of a catalog without photos: what the network alone says."""
+    """Answer for a catalog without photos: by the network alone."""
     for question in questions:
         check_embedding(question.embedding, model.embedding_size)
     return [

@@ -152,7 +152,7 @@ def cluster(
 
 
 def _refuse_options(ctx: click.Context) -> None:
-    """Options before a subcommand would be without effect: say so instead."""
+    """Refuse options before a subcommand, which would be without effect."""
     for param in ctx.command.params:
         source = ctx.get_parameter_source(param.name or "")
         if source is click.core.ParameterSource.COMMANDLINE:
@@ -161,7 +161,7 @@ def _refuse_options(ctx: click.Context) -> None:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar on stderr, and only on a terminal; a new one for each phase."""
+    """Yield a callback that moves a bar on stderr, if that is a terminal; a new bar for each phase."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -338,7 +338,7 @@ def _for_people(row: ClusterRow, kind: str) -> dict[str, object]:
 
 
 def _summarise(found: Overview) -> None:
-    """One line of what was done, and the warnings, on stderr."""
+    """Print one line of what was done, and the warnings, on stderr."""
     clustering = found.clustering
     outliers = 0 if found.outliers is None else found.outliers.photos
     given = clustering.parameters.get("parameters", {})

@@ -174,7 +174,7 @@ def sightings(
 
 @contextlib.contextmanager
 def _opened(catalog: Path, *, dry_run: bool) -> Iterator[CatalogStore]:
-    """The catalog, for writing where that is wanted and possible."""
+    """Open the catalog, for writing where that is wanted and possible."""
     from birdsearch.errors import CatalogReadOnlyError
     from birdsearch.indexer.catalog.store import CatalogStore
 
@@ -235,7 +235,7 @@ def _percent(rank: object, value: object) -> str | None:
 
 
 def _when(started: str, ended: str) -> str:
-    """A span of time, the day once if it is one: 2023-05-14 06:30:01 - 06:42:17."""
+    """Return a span of time, the day once if it is one: 2023-05-14 06:30:01 - 06:42:17."""
     first, last = started[:19].replace("T", " "), ended[:19].replace("T", " ")
     if first == last:
         return first
@@ -291,7 +291,7 @@ def similar(
 
 
 def _away(seconds: object, kilometres: object) -> str | None:
-    """How far in time and place, such as `12 days, 3.4 km`."""
+    """Return how far it is in time and place, such as `12 days, 3.4 km`."""
     parts = []
     if isinstance(seconds, float):
         for unit, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0), ("s", 1.0)):

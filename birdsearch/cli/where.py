@@ -71,7 +71,7 @@ def build_where(
     taxon: str | None,
     verified: bool | None,
 ) -> Where:
-    """The conditions that the options name.
+    """Return the conditions that the options name.
 
     Raises:
         InvalidInputError: A value is outside its limits.
@@ -92,7 +92,7 @@ def build_where(
 
 
 def told_by(store: CatalogStore, *, exact_places: bool) -> SensitivePhotos | None:
-    """What says of which photos the places are told coarsely; None to tell all exactly."""
+    """Return what decides which photos' places are coarsened; None to show all exactly."""
     from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
 
     return None if exact_places else SensitivePhotos(store)

@@ -49,7 +49,7 @@ class PhotoCalls(Calls):
         return list(decode(tuple[int, ...], answer["ids"]))
 
     def photo(self, photo_id: int) -> Photo:
-        """One photo.
+        """Return one photo.
 
         Raises:
             InvalidInputError: There is no photo of this id.
@@ -93,7 +93,7 @@ class PhotoCalls(Calls):
     # -- labels ------------------------------------------------------------------------------------------
 
     def taxa(self, text: str, limit: int = 20) -> list[FoundTaxon]:
-        """Names that photos can be labelled with, of which a word begins with a text or that contain it."""
+        """Return names that photos can be labelled with, of which a word begins with a text or that contain it."""
         answer = self._json("GET", "/api/taxa", query={"q": text, "limit": limit})
         return [decode(FoundTaxon, each) for each in answer["taxa"]]
 

@@ -95,7 +95,7 @@ def _form(name: str, content: bytes, request: Mapping[str, object]) -> Body:
 
 
 def where_json(where: Where | None) -> dict[str, Any]:
-    """Conditions as requests take them, those that are given."""
+    """Return conditions as requests take them, those that are given."""
     if where is None:
         return {}
     given: dict[str, Any] = {}

@@ -21,7 +21,7 @@ _TINY = 1e-6
 
 
 def compact(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The same partition numbered 0 on; -1 stays."""
+    """Return the same partition with clusters numbered from 0 on; -1 stays."""
     found = np.full(len(labels), -1, np.int64)
     member = labels >= 0
     found[member] = np.unique(labels[member], return_inverse=True)[1]
@@ -79,7 +79,7 @@ def fit(
     groups: NDArray[np.int64] | None = None,
     rows: NDArray[np.int64] | None = None,
 ) -> Fit:
-    """How well vectors fit their clusters, from the clusters' sums, without all pairs.
+    """Return how well vectors fit their clusters, from the clusters' sums, without all pairs.
 
     Members of a vector's own group do not count for its own cluster, so that a burst does not pass for a cluster.
 
@@ -119,7 +119,7 @@ def fit(
 
 
 def far_out(own: NDArray[np.float64], labels: NDArray[np.int64], fewest: int = 8) -> NDArray[np.bool_]:
-    """Which vectors are far from all others of their cluster.
+    """Return which vectors are far from all others of their cluster.
 
     That is more than 3 interquartile ranges below its first quartile.
 
@@ -139,7 +139,7 @@ def far_out(own: NDArray[np.float64], labels: NDArray[np.int64], fewest: int = 8
 
 
 def _members(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Places of each cluster's members."""
+    """Return the rows of each cluster's members."""
     order = np.argsort(labels, kind="stable")
     order = order[labels[order] >= 0]
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(order) else []
@@ -151,7 +151,7 @@ def small_strength(
     groups: NDArray[np.int64] | None = None,
     largest: int = 5,
 ) -> NDArray[np.float64]:
-    """Strength within clusters of a few vectors, which might as well have been put together by chance.
+    """Return the strength within clusters of a few vectors, which might as well have been put together by chance.
 
     Among many strangers some two are alike. So a cluster of s vectors is not compared with other clusters, but
     with the s - 1 nearest of all vectors that are in other clusters.
@@ -194,7 +194,7 @@ def small_strength(
 
 
 def _sums(unit: NDArray[np.float32], labels: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """(K, C) float64: the sum of each cluster's vectors."""
+    """Return the sum of each cluster's vectors, (K, C) float64."""
     order = np.argsort(labels, kind="stable")
     order = order[labels[order] >= 0]
     sums = np.zeros((count, unit.shape[1]))
@@ -212,7 +212,7 @@ def _own_groups(
     groups: NDArray[np.int64] | None,
     asked: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64] | None, NDArray[np.float64]]:
-    """For each asked vector the number of its (cluster, group), and sums and sizes of those."""
+    """Return for each given vector the number of its (cluster, group), and sums and sizes of those."""
     if groups is None:
         return np.zeros(0, np.int64), None, np.zeros(0)
     number = np.unique(groups, return_inverse=True)[1].astype(np.int64)
@@ -299,7 +299,7 @@ def settled(unit: NDArray[np.float32], labels: NDArray[np.int64], rounds: int = 
 def whitened(
     unit: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.float32], float]:
-    """Vectors in which the directions that vary within clusters count less: pose, light, background.
+    """Return vectors in which the directions that vary within clusters count less: pose, light, background.
 
     They are multiplied by the inverse root of the covariance within clusters, as linear discriminant analysis does
     with classes. Photos of one group and cluster are one observation, their mean. The covariance is shrunk

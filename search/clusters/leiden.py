@@ -70,7 +70,7 @@ def _weights(cosines: NDArray[np.float32], places: NDArray[np.int64], alpha: flo
 
 
 def community_graph(graph: KnnGraph, alpha: float) -> Any:
-    """The k-NN graph as an undirected one: the mean of the two directions' cosine^alpha, strangers left out.
+    """Make the k-NN graph undirected: the mean of the two directions' cosine^alpha, strangers left out.
 
     Returns:
         (N, N) scipy CSR array, float64, its indices sorted.
@@ -90,7 +90,7 @@ def community_graph(graph: KnnGraph, alpha: float) -> Any:
 
 
 def leiden(edges: Any, resolution: float, seed: int) -> NDArray[np.int64]:
-    """Communities of the greatest modularity.
+    """Return the communities of the greatest modularity.
 
     Source: V. Traag, L. Waltman, N. J. van Eck, "From Louvain to Leiden", Scientific Reports 9, 2019.
 
@@ -138,7 +138,7 @@ class Merges:
     leaves: NDArray[np.int64]
 
     def cut(self, counts: Sequence[int]) -> list[NDArray[np.int64]]:
-        """The labels, (N,) int64 each, with so many clusters, for rising `counts` within 1..M."""
+        """Return the labels, (N,) int64 each, with so many clusters, for rising `counts` within 1..M."""
         parent = np.arange(len(self.pairs) + 1)
 
         def top(leaf: int) -> int:
@@ -160,7 +160,7 @@ class Merges:
 
 
 def ward(unit: NDArray[np.float32], leaves: NDArray[np.int64] | None = None) -> Merges:
-    """Ward's linkage of M leaves: the two are joined that raise the sum of squared distances least.
+    """Join M leaves by Ward's linkage: always the two that raise the sum of squared distances least.
 
     Found by chains of nearest neighbours, in time M^2 and memory M^2 (Murtagh and Legendre, "Ward's hierarchical
     agglomerative clustering method", J. Classification 31, 2014).

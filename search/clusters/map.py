@@ -91,7 +91,7 @@ def map_embeddings(
 
 
 def main_axes(unit: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Vectors on their two main axes, (N, 2); the sign of an axis is that of its largest component.
+    """Return vectors on their two main axes, (N, 2); the sign of an axis is that of its largest component.
 
     Args:
         unit: (N, C) float32.
@@ -127,7 +127,7 @@ def _pacmap(unit: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
 
 
 def _scaled(points: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Into 0..1, the longer side filled, the shorter one in the middle."""
+    """Scale points into 0..1, the longer side filled, the shorter one in the middle."""
     if not len(points):
         return np.zeros((0, 2), np.float32)
     low, high = points.min(axis=0), points.max(axis=0)

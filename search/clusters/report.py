@@ -65,7 +65,7 @@ class Members:
     judging: tuple[str | None, ...]
 
     def label(self, row: int) -> str | None:
-        """The verified label of a view, else the fused one."""
+        """Return the verified label of a view, else the fused one."""
         return self.verified[row] or self.fused[row]
 
 
@@ -168,14 +168,14 @@ def overview(store: CatalogStore, state: ClusterState, coarse_by: SensitivePhoto
 
 
 def _parts(cluster_ids: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
-    """Places by cluster id, both rising."""
+    """Return the rows of each cluster, by cluster id, both rising."""
     order = np.argsort(cluster_ids, kind="stable")
     ids, starts = np.unique(cluster_ids[order], return_index=True)
     return dict(zip(ids.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def _first_of_events(state: ClusterState, members: Members) -> NDArray[np.int64]:
-    """One row for each cluster and event, the strongest: an event counts once."""
+    """Return one row for each cluster and event, the strongest: an event counts once."""
     order = np.argsort(members.order)
     pairs = np.stack([state.cluster_ids[order], members.events[order]], axis=1)
     _, first = np.unique(pairs, axis=0, return_index=True)
@@ -215,7 +215,7 @@ def _row(
 
 
 def _commonest(labels: Iterable[str | None]) -> tuple[str | None, int, int]:
-    """The commonest label, of equally common ones the first by name; how many have it, and how many have one."""
+    """Return the commonest label, the first by name of equally common ones; how many have it, and how many any."""
     counts = Counter(label for label in labels if label is not None)
     if not counts:
         return None, 0, 0
@@ -297,7 +297,7 @@ def _members(store: CatalogStore, state: ClusterState, coarse_by: SensitivePhoto
 def _sites(
     store: CatalogStore, files: Mapping[int, bytes], coarse_by: SensitivePhotos | None
 ) -> tuple[str, dict[int, str]]:
-    """What a site is, and the site of each photo that has one.
+    """Return what a site is, and the site of each photo that has one.
 
     The deployments of the last `sightings` run, if it has any; else cameras, if at least half of the photos tell
     theirs; else folders.
@@ -325,7 +325,7 @@ def _sites(
 def picks(
     order: NDArray[np.int64], events: NDArray[np.int64], most: int = _STRONGEST + _SPREAD + _WEAKEST
 ) -> list[tuple[int, bool]]:
-    """Members to look at: the strongest, some spread evenly, and the weakest, no event twice if that can be.
+    """Choose members to look at: the strongest, some spread evenly, and the weakest, no event twice if that can be.
 
     Args:
         order: (M,) rank of each member, 0 the strongest.
@@ -357,7 +357,7 @@ def picks(
 
 
 def member_rows(found: Overview) -> list[dict[str, object]]:
-    """A row for each member: clusters by id, then outliers; in each the strongest first."""
+    """Return a row for each member: clusters by id, then outliers; in each the strongest first."""
     state, members = found.state, found.members
     is_outlier = state.cluster_ids == OUTLIER
     return [

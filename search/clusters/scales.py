@@ -91,7 +91,7 @@ def make_space(
     told: Progress,
     deepest: int = 2,
 ) -> Space:
-    """Smooth vectors, at most `deepest` times, and find their neighbours."""
+    """Smooth vectors at most `deepest` times, and find their neighbours."""
     rows, graphs = [unit], [knn_graph(unit, neighbours, progress=told)]
     for _ in range(deepest if len(unit) <= _SCORED else 1):
         rows.append(smoothed(rows[-1], graphs[-1], _SMOOTHING, ALPHA))
@@ -103,12 +103,12 @@ def make_space(
 
 
 def best_of(partitions: Iterable[Partition]) -> Partition:
-    """That with the highest silhouette; of equal ones the one with the fewest clusters."""
+    """Return the partition with the highest silhouette; of equal ones the one with the fewest clusters."""
     return min(partitions, key=lambda each: (-each.score, each.count, each.family, each.scale))
 
 
 def leiden_profile(space: Space, level: int, seed: int) -> list[Partition]:
-    """Leiden's partitions from coarse to fine.
+    """Return Leiden's partitions from coarse to fine.
 
     Resolutions are in equal ratios, closer about the best, and go beyond the last as long as finer is better.
     """
@@ -151,7 +151,7 @@ def _climb(
 def ward_profile(
     space: Space, level: int, micro: NDArray[np.int64] | None, k: int | None = None
 ) -> list[Partition]:
-    """Cuts of Ward's linkage: numbers of clusters in equal ratios, and all between those next to the best.
+    """Cut Ward's linkage at numbers of clusters in equal ratios, and at all between those next to the best.
 
     Args:
         space: What is parted.
@@ -181,7 +181,7 @@ def _cuts(space: Space, level: int, tree: Merges, counts: list[int]) -> list[Par
 
 
 def micro_clusters(space: Space, seed: int) -> NDArray[np.int64] | None:
-    """What Ward's linkage starts from: the vectors themselves (None), or, of many, Leiden's finest clusters.
+    """Return the leaves of Ward's linkage: None for the vectors themselves, or, of many, Leiden's finest clusters.
 
     Returns:
         (N,) int64, at most 4,000 clusters; None if there are no more vectors than that.

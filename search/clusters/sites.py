@@ -155,7 +155,7 @@ def _entropy(counts: NDArray[np.int64]) -> float:
 
 
 def _information(left: NDArray[np.int64], right: NDArray[np.int64], rights: int) -> float:
-    """Mutual information, in nats."""
+    """Return the mutual information, in nats."""
     _, joint = np.unique(left * rights + right, return_counts=True)
     return _entropy(np.bincount(left)) + _entropy(np.bincount(right)) - _entropy(joint)
 
@@ -179,7 +179,7 @@ def _of_one_site(
 
 
 def binomial_tail(successes: int, trials: int, probability: float) -> float:
-    """Probability of at least so many successes in independent trials, 0..1.
+    """Return the probability of at least so many successes in independent trials, 0..1.
 
     Args:
         successes: 0..trials.

@@ -57,7 +57,7 @@ def split_vectors(
 
 
 def _start(unit: NDArray[np.float64], k: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Vectors to start from: each next one with a chance that rises with its distance to those chosen."""
+    """Choose vectors to start from: each next one with a chance that rises with its distance to those chosen."""
     chosen = [int(rng.integers(len(unit)))]
     far = np.full(len(unit), np.inf)
     while len(chosen) < k:

@@ -196,7 +196,7 @@ def _check(unit: NDArray[np.float32], method: str, k: int | None, groups: NDArra
 
 
 def _canonical(unit: NDArray[np.float32], groups: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """The places of the vectors in an order that depends on what they are, not on where they are."""
+    """Return the rows of the vectors in an order that depends on their values, not on their order."""
     if not len(unit) or not unit.shape[1]:
         return np.arange(len(unit))
     keys = unit.view(np.dtype((np.void, unit.shape[1] * 4))).ravel()
@@ -205,7 +205,7 @@ def _canonical(unit: NDArray[np.float32], groups: NDArray[np.int64] | None) -> N
 
 
 def _numbered(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Clusters numbered by falling size, of equal ones that with the smallest member first."""
+    """Number clusters by falling size, of equal ones that with the smallest member first."""
     member = np.flatnonzero(labels >= 0)
     names, first, number, sizes = np.unique(
         labels[member], return_index=True, return_inverse=True, return_counts=True
@@ -272,7 +272,7 @@ class _Work:
         return make_space(unit, self.groups, min(self.neighbours, len(unit) - 1), self.told)
 
     def _parted(self, space: Space, method: str) -> Partition:
-        """The best partition of all families, corrected by the best of each, then by the vectors themselves."""
+        """Return the best partition of all families, corrected by the best of each, then by the vectors."""
         families = []
         micro = micro_clusters(space, self.seed) if method == "auto" else None
         for level in space.levels:
@@ -292,13 +292,13 @@ class _Work:
         return Partition(chosen.family, chosen.scale, labels, space.score(labels))
 
     def _kmeans(self, space: Space) -> Partition:
-        """Ward's clusters, then k-means from them, among the vectors smoothed once."""
+        """Run k-means from Ward's clusters, among the vectors smoothed once."""
         best = best_of(ward_profile(space, 1, micro_clusters(space, self.seed), self.k))
         labels = settled(space.rows[1], best.labels, _KMEANS_ROUNDS)
         return Partition("kmeans", float(best.count), labels, space.score(labels))
 
     def _hdbscan(self, space: Space, scores: dict[str, float]) -> _Result:
-        """HDBSCAN on the vectors smoothed once; its least cluster is that with the highest silhouette.
+        """Run HDBSCAN on the vectors smoothed once; its least cluster is that with the highest silhouette.
 
         Source: R. Campello, D. Moulavi, J. Sander, "Density-based clustering based on hierarchical density
         estimates", PAKDD 2013.
@@ -335,7 +335,7 @@ class _Work:
         return _Result(labels, strength, parameters, scores)
 
     def _large_enough(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Clusters that are too small are outliers. Copies of a vector are together."""
+        """Make outliers of clusters that are too small. Copies of a vector are together."""
         if len(self.rows):
             is_new = np.append(True, (self.rows[1:] != self.rows[:-1]).any(axis=1))
             labels = labels[np.flatnonzero(is_new)[np.cumsum(is_new) - 1]]
@@ -343,7 +343,7 @@ class _Work:
         return np.where((labels >= 0) & (sizes[labels] >= self.least), labels, -1)
 
     def _surrogate_score(self, centred: NDArray[np.float32]) -> float:
-        """The best silhouette of Ward's clusters that there is where there are no clusters.
+        """Return the best silhouette that Ward's clusters reach where there are no clusters.
 
         Source: R. Tibshirani, G. Walther, T. Hastie, "Estimating the number of clusters in a data set via the gap
         statistic", J. Royal Statistical Society B 63, 2001: the same on data without structure. Here those are
@@ -358,7 +358,7 @@ class _Work:
         return best
 
     def _one_or_none(self, scores: dict[str, float]) -> _Result:
-        """All of one cluster if they are alike, else all outliers."""
+        """Put all into one cluster if they are alike; else all are outliers."""
         count = len(self.rows)
         mean = background_cosine(self.rows, self.groups)
         is_one = count >= max(self.least, 2) and mean >= _ALIKE
@@ -373,7 +373,7 @@ def _silent(_what: str, _done: int, _total: int) -> None:
 
 
 def _centred(unit: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Unit-norm vectors from the mean: (N, C) -> (N, C); zeros where a vector is the mean."""
+    """Return unit-norm vectors from the mean: (N, C) -> (N, C); zeros where a vector is the mean."""
     if not len(unit):
         return unit
     mean = unit.mean(axis=0, dtype=np.float64)

@@ -86,7 +86,7 @@ class Prepared:
         return self._turned[name]
 
     def planes(self, sigma: float) -> Array:
-        """(4, 96, 96): luma, red, green and blue, blurred."""
+        """Return luma, red, green and blue, blurred: (4, 96, 96)."""
         if sigma not in self._planes:
             chroma = self.pixels[1]
             wider = _placing(SIDE, chroma.shape[1], 0.0, 1.0)[0]
@@ -407,7 +407,7 @@ def _toned(source: Array, target: Array) -> Array:
 def _solved(
     terms: Sequence[Array], target: Array, widths: Sequence[float], noise: float = _LEAST_NOISE
 ) -> tuple[Array, Array]:
-    """Robust least squares (Cauchy weights, ever narrower): the weights of the terms, and what they leave."""
+    """Solve by least squares (Cauchy weights, ever narrower); return the weights of the terms, and the rest."""
     matrix = np.stack(terms).reshape(len(terms), -1)
     aim = target.ravel()
     rest, solution = aim, np.zeros(len(terms), dtype=np.float32)
@@ -423,7 +423,7 @@ def _solved(
 
 
 def _widened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """With the neighbours up to two pixels away: a small pixel is the mean of many, of which some were clipped."""
+    """Return the mask with its neighbours up to two pixels away: a small pixel is the mean of many."""
     wide = np.pad(mask, 2)
     high, across = mask.shape
     rows = np.logical_or.reduce([wide[index : index + high] for index in range(5)])
@@ -431,7 +431,7 @@ def _widened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _slopes(values: Array, side: int) -> tuple[Array, Array]:
-    """Horizontal and vertical change for each whole side."""
+    """Return the horizontal and vertical change for each whole side."""
     down, across = np.gradient(values)
     return np.asarray(across * side, np.float32), np.asarray(down * side, np.float32)
 
@@ -444,7 +444,7 @@ def _laplacian(values: Array) -> Array:
 
 
 def _averaged(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means over whole squares of `_WINDOW` pixels, (H - 4, W - 4)."""
+    """Return means over whole squares of `_WINDOW` pixels, (H - 4, W - 4)."""
     sums = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
     sums[1:, 1:] = values.cumsum(0).cumsum(1)
     k = _WINDOW
@@ -486,7 +486,7 @@ def quarters(turn: str) -> int:
 
 @functools.lru_cache(maxsize=64)
 def reducer(side: int, smaller: int) -> Array:
-    """(smaller, side) float32: means over `smaller` equal parts of `side` pixels."""
+    """Return the matrix that takes means over `smaller` equal parts of `side` pixels, (smaller, side) float32."""
     edges = np.arange(smaller + 1) * side / smaller
     pixels = np.arange(side)
     shared = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -505,6 +505,6 @@ def _blurred(values: Array, sigma: float) -> Array:
 
 
 def _normalised(values: Array, wide: float = 4.0) -> Array:
-    """Detail, divided by how much of it there is around."""
+    """Return the detail, divided by how much of it there is around."""
     detail = _blurred(values, 1.0) - _blurred(values, wide)
     return np.asarray(detail / (np.sqrt(_blurred(detail**2, wide)) + 2))

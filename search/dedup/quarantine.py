@@ -335,7 +335,7 @@ def undo(
 
 
 def _units(rows: Sequence[QuarantineRow]) -> list[list[QuarantineRow]]:
-    """Rows by photo file: it comes first, then what belongs to it; the units last moved come first."""
+    """Group rows by photo file: it comes first, then what belongs to it; the units last moved come first."""
     units: dict[int, list[QuarantineRow]] = {}
     for row in sorted(rows, key=lambda each: each.id):
         units.setdefault(row.id if row.companion_of is None else row.companion_of, []).append(row)

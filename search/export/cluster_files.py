@@ -121,7 +121,7 @@ def write_report(
 
 
 def _layout(store: CatalogStore, found: Overview) -> tuple[EmbeddingMap, NDArray[np.int64]]:
-    """The map, and which member of the state each of its points is.
+    """Return the map, and which member of the state each of its points is.
 
     Vectors go in by content, so that the map does not depend on the order in which photos were indexed.
     """
@@ -147,7 +147,7 @@ def _picture(
 
 
 def _hover_thumbs(found: Overview, places: NDArray[np.int64], told: Progress) -> dict[int, str]:
-    """Small pictures for the map of photos that no contact sheet shows, from all clusters in turn."""
+    """Return thumbnails for the map, of photos that no contact sheet shows, from all clusters in turn."""
     state, members = found.state, found.members
     turns: list[list[int]] = []
     for row in (*found.rows, *([found.outliers] if found.outliers else [])):

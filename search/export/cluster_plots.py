@@ -26,7 +26,7 @@ _INCHES, _DOTS_PER_INCH = 9.0, 160
 
 
 def colours(count: int) -> list[str]:
-    """So many colours, such as `#0072b2`, that show on white and on black; few are far apart, many less so.
+    """Return so many colours, such as `#0072b2`, that show on white and on black; few are far apart, many less so.
 
     Args:
         count: How many.
@@ -49,7 +49,7 @@ def draw_map(
     names: Sequence[str],
     title: str,
 ) -> bytes:
-    """A scatter plot of clusters as a PNG.
+    """Draw a scatter plot of clusters as a PNG.
 
     Args:
         points: (M, 2) float32 within 0..1.
@@ -112,12 +112,12 @@ def draw_map(
 
 
 def _middle(points: NDArray[np.float32]) -> tuple[float, float]:
-    """The point nearest to the median: on the cluster even if that lies in two parts."""
+    """Return the point nearest to the median: on the cluster even if that lies in two parts."""
     apart = np.abs(points - np.median(points, axis=0)).sum(axis=1)
     x, y = points[int(apart.argmin())].tolist()
     return x, y
 
 
 def _clean(text: str) -> str:
-    """Text that the font engine takes: lone surrogates, as in paths that are not UTF-8, are escaped."""
+    """Return text that the font engine takes: lone surrogates, as in paths that are not UTF-8, are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -24,7 +24,7 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw_cluster(found: Overview, row: ClusterRow, most: int) -> Image.Image:
-    """The members of a cluster, strongest first; the weakest have an edge of another colour.
+    """Draw the members of a cluster, strongest first; the weakest have an edge of another colour.
 
     Args:
         found: The clusters.

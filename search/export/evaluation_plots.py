@@ -67,7 +67,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def draw_curve(curve: Curve, *, is_dark: bool = False) -> bytes:
-    """A plot as a PNG, 1000 pixels wide.
+    """Draw a curve as a PNG, 1000 pixels wide.
 
     Lines are named at their ends where there is room for that, else in a legend. The same curve and the same
     matplotlib give the same bytes.
@@ -119,7 +119,7 @@ def draw_curve(curve: Curve, *, is_dark: bool = False) -> bytes:
 
 
 def _drawable(curve: Curve) -> Curve:
-    """The curve with lone surrogates, as in paths that are not UTF-8, escaped: the font engine refuses them."""
+    """Escape lone surrogates of a curve, as in paths that are not UTF-8: the font engine refuses them."""
 
     def clean(text: str) -> str:
         return text.encode("utf-8", "backslashreplace").decode()
@@ -264,7 +264,7 @@ def _name_lines(axes: Any, lines: list[Series], look: _Look) -> None:
 
 
 def _columns(names: list[str]) -> int:
-    """As many columns as a legend has room for; names go down the columns."""
+    """Return how many columns a legend has room for; names go down the columns."""
     lengths = [len(name) + _SIGN_LENGTH for name in names]
     for columns in range(len(names), 1, -1):
         if sum(int(column.max()) for column in np.array_split(lengths, columns)) <= _LEGEND_LENGTH:

@@ -62,7 +62,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
 
 def file_names(report: Report) -> list[str]:
-    """Names of the curves' files, from their titles; equal ones are numbered in the order of the curves."""
+    """Return names of the curves' files, from their titles; equal ones are numbered in the order of the curves."""
     names: list[str] = []
     for curve in report.curves:
         plain = unicodedata.normalize("NFKD", curve.title).encode("ascii", "ignore").decode().lower()
@@ -76,7 +76,7 @@ def file_names(report: Report) -> list[str]:
 
 
 def report_dict(report: Report) -> dict[str, object]:
-    """The report as JSON types, every number as it is; those that are not finite are None."""
+    """Return the report as JSON types, every number as it is; those that are not finite are None."""
     return {
         "title": report.title,
         "notes": list(report.notes),

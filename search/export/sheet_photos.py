@@ -44,11 +44,11 @@ class Pictures:
         self._made: dict[tuple[bytes | None, Box | None], Thumbnail] = {}
 
     def query(self, query: QueryPhoto) -> Thumbnail:
-        """Thumbnail of a query photo, its region marked."""
+        """Return the thumbnail of a query photo, its region marked."""
         return self._thumbnail(query.file, query.box)
 
     def hit(self, hit: Hit) -> Thumbnail:
-        """Thumbnail of a hit, its view marked unless that is the whole frame."""
+        """Return the thumbnail of a hit, its view marked unless that is the whole frame."""
         return self._thumbnail(hit.file, None if hit.box.is_whole else hit.box)
 
     def _thumbnail(self, file: bytes | None, box: Box | None) -> Thumbnail:
@@ -90,12 +90,12 @@ def _mark(image: Image.Image, box: Box) -> None:
 
 
 def file_name(path: str) -> str:
-    """The last part of a display path."""
+    """Return the last part of a display path."""
     return path.rstrip("/").rsplit("/", 1)[-1] or path
 
 
 def hit_note(hit: Hit) -> tuple[str, str]:
-    """What is told about a hit: its label with the probability, and when it was taken; empty if not known."""
+    """Return the caption of a hit: its label with the probability, and its time; empty if neither is known."""
     label = "" if hit.label is None else hit.label
     if hit.label is not None and hit.label_probability is not None:
         label = f"{hit.label} {hit.label_probability:.0%}"
@@ -103,7 +103,7 @@ def hit_note(hit: Hit) -> tuple[str, str]:
 
 
 def shorten_middle(text: str, fits: Callable[[str], bool]) -> str:
-    """The longest form of a text that fits: whole, or with its middle replaced by an ellipsis.
+    """Return the longest form of a text that fits: whole, or with its middle replaced by an ellipsis.
 
     Args:
         text: The text.

@@ -33,7 +33,7 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw_sheet(results: Sequence[QueryResult]) -> Image.Image:
-    """A picture with a section for each query photo: the photo and its labels to the left of its hits.
+    """Draw a section for each query photo: the photo and its labels to the left of its hits.
 
     Args:
         results: The answers.
@@ -95,12 +95,12 @@ class _Painter:
     def text(
         self, place: tuple[float, float], text: str, width: float, font: _Font, fill: tuple[int, int, int]
     ) -> None:
-        """One line, its middle left out where it is wider than `width`."""
+        """Draw one line, its middle left out where it is wider than `width`."""
         fitting = shorten_middle(text, lambda part: font.getlength(part) <= width)
         self.draw.text(place, fitting, font=font, fill=fill)
 
     def right(self, edge: float, top: float, text: str, font: _Font, *, is_bold: bool = False) -> float:
-        """One line that ends at `edge`; returns where it begins."""
+        """Draw one line that ends at `edge`, and return where it begins."""
         left = edge - font.getlength(text)
         # The default font has one weight: a thin outline of the same colour makes the heavier one.
         self.draw.text((left, top), text, font=font, fill=_TEXT, stroke_width=0.4 if is_bold else 0)
@@ -166,7 +166,7 @@ class _Painter:
                 self.text((inner, line), text, width, self.small, fill)
 
     def well(self, corner: tuple[int, int], side: int, picture: Thumbnail) -> None:
-        """A square with the photo in its middle, or with the reason why it is not there."""
+        """Draw a square with the photo in its middle, or with the reason why it is not there."""
         left, top = corner
         self.draw.rectangle((left, top, left + side - 1, top + side - 1), fill=_WELL)
         if picture.image is not None:
@@ -181,7 +181,7 @@ class _Painter:
             line += 20
 
     def wrapped(self, text: str, width: float) -> list[str]:
-        """Lines of whole words, at most seven; a word that is too long loses its middle."""
+        """Break a text into at most seven lines of whole words; a word that is too long loses its middle."""
         lines: list[str] = []
         for word in text.split():
             fitting = shorten_middle(word, lambda part: self.small.getlength(part) <= width)

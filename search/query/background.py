@@ -33,5 +33,5 @@ def background_cosine(unit: NDArray[np.float32], groups: NDArray[np.int64] | Non
 
 
 def above_background(cosines: NDArray[np.float32], background: float) -> NDArray[np.float64]:
-    """Similarities without their background: (cosine - mu) / (1 - mu), 1 for the same and 0 for strangers."""
+    """Return (cosine - mu) / (1 - mu): similarities above the background, 1 for the same, 0 for strangers."""
     return np.asarray((cosines.astype(np.float64) - background) / (1 - background))

@@ -90,7 +90,7 @@ def catalog_model(
 
 
 def _last_known(record: ModelRecord, settings: Settings) -> Path:
-    """The weights file with the catalog's hash."""
+    """Return the weights file with the catalog's hash."""
     place = None if record.weights_path is None else Path(os.fsdecode(record.weights_path))
     found: tuple[str, str] | None = None
     if place is not None and place.is_file():

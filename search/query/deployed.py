@@ -88,7 +88,7 @@ def _be(count: int) -> str:
 
 
 def _inside(one: Deployment, frames: Frames) -> tuple[NDArray[np.bool_], NDArray[np.bool_], int]:
-    """Which frames have a file in the folder, which of them their own, and how deep it is."""
+    """Return which frames have a file in the folder, which of them their own, and how deep it is."""
     if one.folder is None:
         every = np.ones(len(frames), bool)
         return every, every, 0
@@ -126,7 +126,7 @@ def _fits(one: Deployment, frames: Frames, rows: NDArray[np.int64]) -> NDArray[n
 def _comparable(
     frames: Frames, rows: NDArray[np.int64], moment: datetime
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Microseconds of the photos and of the moment, in UTC where both tell it, else as their clocks had it."""
+    """Return microseconds of the photos and of the moment, in UTC if both have an offset, else by their clocks."""
     stamps, offsets = frames.stamps[rows], frames.offsets[rows]
     wall = int(np.datetime64(moment.replace(tzinfo=None), "us").astype(np.int64))
     if moment.tzinfo is None:

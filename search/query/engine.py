@@ -259,7 +259,7 @@ def check_embedding(embedding: NDArray[np.float32], size: int) -> None:
 
 
 def _alike(requests: Sequence[QueryRequest], key: Callable[[QueryRequest], object]) -> list[list[int]]:
-    """Places of requests, those together whose keys are equal; conditions need not be hashable."""
+    """Group the positions of requests whose keys are equal; conditions need not be hashable."""
     groups: list[tuple[object, list[int]]] = []
     for row, request in enumerate(requests):
         mine = key(request)

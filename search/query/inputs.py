@@ -98,7 +98,7 @@ def check_box(box: Box) -> Box:
 
 
 def region_of(box: Box | Sequence[float] | None) -> Box | None:
-    """A checked region, or None for the whole frame.
+    """Return a checked region, or None for the whole frame.
 
     Raises:
         InvalidInputError: It is not four numbers, or not a region of the frame.
@@ -155,7 +155,7 @@ def find_photo(store: CatalogStore, photo: Photo, box: Box | None, limits: Photo
 
 
 def _known_photo(store: CatalogStore, content: bytes, name: str, limits: PhotoLimits) -> int | None:
-    """The photo of a file's picture, if it is shown in the file as it was embedded."""
+    """Return the photo of a file's picture, if it is shown in the file as it was embedded."""
     digests = digest_file(content, sha256=True)
     wanted = [digest for digest in (digests.picture, digests.sha256) if digest is not None]
     found = store.photo_ids(digests=wanted)
@@ -172,7 +172,7 @@ def _known_photo(store: CatalogStore, content: bytes, name: str, limits: PhotoLi
 
 
 def id_or_path(photo: str | os.PathLike[str] | int) -> int | bytes:
-    """The id that names a photo, or its path.
+    """Return the id that names a photo, or its path.
 
     Raises:
         InvalidInputError: It is neither an id nor a path.
@@ -188,7 +188,7 @@ def id_or_path(photo: str | os.PathLike[str] | int) -> int | bytes:
 
 
 def photo_name(image: Image.Image) -> str:
-    """What a Pillow image is called: the path of its file, escaped for people, or `image`."""
+    """Return the name of a Pillow image: the path of its file, escaped for people, or `image`."""
     name = getattr(image, "filename", "")
     return display_path(os.fsencode(name)) if name else "image"
 

@@ -53,7 +53,7 @@ def nearest(
     exact: bool = False,
     effort: float = 1.0,
 ) -> Neighbours:
-    """The k most similar views of each query, among the allowed ones.
+    """Return the k most similar views of each query, among the allowed ones.
 
     Which views are looked at: all that are allowed, if the index is not in lists of near ones, if few are allowed,
     if many neighbours are asked for, or if `exact`. Else those in the nearest lists, as many as were measured to
@@ -126,7 +126,7 @@ class _Search:
         self._judged: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
 
     def answer(self, queries: NDArray[np.float32]) -> Neighbours:
-        """The answer to (Q, C) queries."""
+        """Return the neighbours of (Q, C) queries."""
         view_ids = np.empty((len(queries), self._width), np.int64)
         similarities = np.empty(view_ids.shape, np.float32)
         pending, fetch = np.arange(len(queries)), min(self._count, self._width + _SPARE)
@@ -148,7 +148,7 @@ class _Search:
     def _ranked(
         self, queries: NDArray[np.float32], fetch: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
-        """The lowest score fetched (Q,), and views (Q, fetch) with their exact similarities, best first."""
+        """Return the lowest score fetched (Q,), and views (Q, fetch) with their exact similarities, best first."""
         scores, places = self._found(queries, fetch)
         scores[places < 0] = -np.inf
         exactly = np.empty(places.shape, np.float32)
@@ -174,7 +174,7 @@ class _Search:
     def _everything(
         self, queries: NDArray[np.float32], fetch: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scores and positions among all that may be found."""
+        """Return scores and positions among all that may be found."""
         index, base = self._index, self._index.base
         self._verify(None)
         if base is None or len(queries) >= TOGETHER or self._count * _FEW < len(index.gone):
@@ -186,7 +186,7 @@ class _Search:
     def _found(
         self, queries: NDArray[np.float32], fetch: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scores and positions among what may be found in the nearest lists and beside them, or everywhere."""
+        """Return scores and positions in the nearest lists and beside them, or everywhere."""
         index, base = self._index, self._index.base
         scores = np.empty((len(queries), fetch), np.float32)
         places = np.empty((len(queries), fetch), np.int64)
@@ -214,7 +214,7 @@ class _Search:
         return scores, places
 
     def _lists_for(self, neighbours: float) -> int | None:
-        """Into how many lists to look; None for everything."""
+        """Return into how many lists to look; None for everything."""
         base = self._index.base
         if base is None or base.effort is None:
             return None
@@ -226,7 +226,7 @@ class _Search:
     def _in_each_list(
         self, base: IndexSnapshot, kept: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Of some vectors, how many are in each list, and how many of these may be found: (L,) each."""
+        """Count how many of some vectors are in each list, and how many of these may be found: (L,) each."""
         if self._judged is None:
             step = max(1, len(kept) // _JUDGED)
             among = base.list_of[kept[: np.searchsorted(kept, len(base)) : step]]
@@ -234,7 +234,7 @@ class _Search:
         return self._judged
 
     def _among(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Positions without those that are barred, rising and distinct."""
+        """Return positions without those that are barred, rising and distinct."""
         if not (positions[1:] > positions[:-1]).all():
             positions = np.unique(positions)
         return positions[~np.isin(positions, self._barred)] if len(self._barred) else positions
@@ -257,7 +257,7 @@ class _Search:
         return None if self._mask is None else self._mask[: self._index.start]
 
     def _positions(self, start: int) -> NDArray[np.int64]:
-        """Positions, from one on, that may be found."""
+        """Return the positions, from one on, that may be found."""
         if self._kept is not None:
             return self._kept[np.searchsorted(self._kept, start) :]
         if self._mask is not None:

@@ -55,7 +55,7 @@ class KnnGraph:
 def knn_graph(
     unit: NDArray[np.float32], k: int, *, exact: bool | None = None, progress: Progress | None = None
 ) -> KnnGraph:
-    """The k nearest neighbours of every vector, itself left out.
+    """Return the k nearest neighbours of every vector, itself left out.
 
     Copies of one vector are searched once. Up to 50,000 distinct vectors all pairs are compared. Beyond, an
     inverted file (Sivic and Zisserman, "Video Google", ICCV 2003) of about 4 sqrt(N) lists is searched, in so
@@ -103,7 +103,7 @@ def knn_graph(
 def near_pairs(
     graph: KnnGraph, min_cosine: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Pairs of vectors that are alike, read off their k nearest.
+    """Return pairs of vectors that are alike, read off their k nearest.
 
     A pair is missed if each of the two has k others at least as near: choose k above the size of a burst.
 
@@ -127,7 +127,7 @@ def _empty(count: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
 
 
 def _distinct(unit: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Place of the first of each distinct vector, rising, and for every vector which of them it is."""
+    """Return the row of the first of each distinct vector, rising, and for every vector which of them it is."""
     # Adding zero makes -0.0 and 0.0 one.
     keys = (unit + np.float32(0.0)).view(np.dtype((np.void, unit.shape[1] * 4))).ravel()
     _, first, numbers = np.unique(keys, return_index=True, return_inverse=True)
@@ -173,7 +173,7 @@ def _tune(index: Any, rows: NDArray[np.float32], k: int) -> float:
 def _searched(
     rows: NDArray[np.float32], k: int, index: Any | None, told: Progress
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The k nearest of distinct vectors: candidates by FAISS, ranked by exact cosines."""
+    """Find the k nearest of distinct vectors: candidates by FAISS, ranked by exact cosines."""
     places, cosines = _empty(len(rows), k)
     width = min(k, len(rows) - 1)
     fetch = min(len(rows), k + 1 + _SPARE)
@@ -205,7 +205,7 @@ def _searched(
 def _cosines(
     queries: NDArray[np.float32], rows: NDArray[np.float32], places: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """(Q, n) float32: exact cosines of (Q, C) to `rows[places]`, (Q, n)."""
+    """Return exact cosines of (Q, C) to `rows[neighbours]`, (Q, n): (Q, n) float32."""
     # Products of two float32 are exact in float64; a sum along contiguous rows has one order whatever their number.
     products = rows[places].astype(np.float64)
     products *= queries[:, None, :]
@@ -215,7 +215,7 @@ def _cosines(
 def _nearest_of_all(
     rows: NDArray[np.float32], query: int, threshold: float, width: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The nearest where float32 cannot tell those at the k-th place from those behind it."""
+    """Return the nearest where float32 cannot tell the k-th from those behind it."""
     found = np.flatnonzero(rows @ rows[query] >= threshold)
     found = found[found != query]
     exact = _cosines(rows[query : query + 1], rows, found[None, :])[0]
@@ -230,7 +230,7 @@ def _with_copies(
     near: NDArray[np.int64],
     near_cosines: NDArray[np.float32],
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The graph of all vectors, from that of the distinct ones."""
+    """Return the graph of all vectors, from that of the distinct ones."""
     k = near.shape[1]
     places, cosines = _empty(len(copy_of), k)
     members = np.argsort(copy_of, kind="stable")

@@ -106,7 +106,7 @@ def _moved(
 def refined_vectors(
     unit: NDArray[np.float32], k: int = NEIGHBOURS, alpha: float = ALPHA
 ) -> NDArray[np.float32]:
-    """Database-side augmentation: every vector moved towards its neighbours.
+    """Move every vector towards its neighbours (database-side augmentation).
 
     Args:
         unit: (N, C) float32, unit-norm.
@@ -149,7 +149,7 @@ class RefinedVectors:
 
     @classmethod
     def open(cls, store: CatalogStore, plain: VectorIndex) -> RefinedVectors:
-        """The refined vectors of an index that has caught up.
+        """Return the refined vectors of an index that has caught up.
 
         They are read from the catalog's folder if they are of the same state and whole, else made; a catalog that
         is open for writing keeps them.
@@ -174,13 +174,13 @@ class RefinedVectors:
         return cls(plain, moved)
 
     def plain_cosines(self, query: NDArray[np.float32], view_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Cosines of a query, (C,) float32 unit-norm, to the plain vectors of views that the index holds: (N,)."""
+        """Return cosines of a query, (C,) float32 unit-norm, to the plain vectors of the index's views: (N,)."""
         vectors = self.plain.take(self.plain.positions(view_ids))
         exact = vectors.astype(np.float64) @ query.astype(np.float64)
         return np.asarray(exact, dtype=np.float32)
 
     def queries(self, unit: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Queries moved towards their neighbours: (Q, C) float32 unit-norm -> the same."""
+        """Move queries towards their neighbours: (Q, C) float32 unit-norm -> the same."""
         return expand(unit, self._unit, self.background)
 
 

@@ -26,7 +26,7 @@ def feedback(
     like: Sequence[NDArray[np.float32]],
     unlike: Sequence[NDArray[np.float32]],
 ) -> NDArray[np.float32]:
-    """A query with feedback.
+    """Return a query with feedback.
 
     Args:
         query: (C,) float32 embedding, or None to start from what is like it.

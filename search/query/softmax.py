@@ -11,7 +11,7 @@ __all__ = ["softmax"]
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probabilities of logits, over the last axis; large logits do not overflow.
+    """Return the probabilities of logits, over the last axis; large logits do not overflow.
 
     Args:
         logits: (..., classes), finite.

@@ -130,7 +130,7 @@ def vote_groups(
     *,
     vectors: Mapping[int, NDArray[np.float32]] | None = None,
 ) -> NDArray[np.int64]:
-    """The groups of views; see `kinship`."""
+    """Return the groups of views; see `kinship`."""
     return kinship(store, model_id, view_ids, rules, vectors=vectors).groups
 
 
@@ -142,7 +142,7 @@ def kinship(
     *,
     vectors: Mapping[int, NDArray[np.float32]] | None = None,
 ) -> Kinship:
-    """The picture and the group of each view: views of one group are no independent evidence about each other.
+    """Return the picture and the group of each view: those of one group are no independent evidence on each other.
 
     All views of a photo are of one group; which photos are, `groups_of` says. The camera is make, model and
     serial number. Where it is unknown, photos of one folder stand for those of one camera. Only the views
@@ -199,7 +199,7 @@ def _unit_vectors(
     photo_ids: Sequence[int],
     known: Mapping[int, NDArray[np.float32]],
 ) -> NDArray[np.float32]:
-    """The unit-norm vector of each photo's whole frame, (P, C); zeros where there is none."""
+    """Return the unit-norm vector of each photo's whole frame, (P, C); zeros where there is none."""
     whole = store.whole_views(photo_ids)
     view_ids = [whole.get(photo_id, 0) for photo_id in photo_ids]
     rest = [view_id for view_id in view_ids if view_id not in known]
@@ -221,7 +221,7 @@ def groups_of(
     unit: NDArray[np.float32],
     rules: GroupRules = _RULES,
 ) -> NDArray[np.int64]:
-    """The group of each photo, by time and by likeness.
+    """Return the group of each photo, by time and by likeness.
 
     - Sequence: photos of one camera, in the order of their times, each at most `gap_s` after the one before. What
       then lasts longer than `longest_s` is parted at the widest of its gaps (of equal ones, at that nearest to
@@ -259,7 +259,7 @@ def _pictures_and_groups(
     unit: NDArray[np.float32],
     rules: GroupRules,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(P,) int64 each, for each photo the index of the first of its picture, and of its group."""
+    """Return for each photo the index of the first of its picture, and of its group: (P,) int64 each."""
     count = len(cameras)
     if not len(folders) == len(times) == len(phashes) == len(unit) == count:
         raise InvalidInputError(
@@ -316,7 +316,7 @@ def _join_sequences(
 
 
 def _widest(gaps: NDArray[np.int64]) -> int:
-    """The widest gap; of equal ones, the first of those nearest to the middle."""
+    """Return the widest gap; of equal ones, the first of those nearest to the middle."""
     widest = np.flatnonzero(gaps == gaps.max())
     return int(widest[np.argmin(np.abs(2 * widest - (len(gaps) - 1)))])
 
@@ -328,7 +328,7 @@ def _hash_pairs(
     others: NDArray[np.int64],
     most: int,
 ) -> Iterator[Pairs]:
-    """Pairs of photos that may be copies, by hash and time; some come more than once."""
+    """Yield pairs of photos that may be copies, by hash and time; some come more than once."""
     # Two exposures: only within one second.
     seconds = stamps // _SECOND_US
     in_time = exposures[np.argsort(seconds[exposures], kind="stable")]
@@ -365,7 +365,7 @@ def hash_bands(hashes: NDArray[np.uint64]) -> tuple[Band, ...]:
 def near_hashes(
     left: NDArray[np.uint64], right: NDArray[np.uint64], bits: int, bands: tuple[Band, ...] | None = None
 ) -> Iterator[Pairs]:
-    """Every pair of a left and a right hash that differ in few bits, exactly, in parts of bounded size.
+    """Find every pair of a left and a right hash that differ in few bits, exactly, in parts of bounded size.
 
     The 64 bits are cut into 4 bands. With `bits = 4 r + a`, a pair within `bits` differs in at most r bits in
     one of the first a + 1 bands, or in at most r - 1 in one of the others; so only hashes whose band is one
@@ -406,7 +406,7 @@ def _band(hashes: NDArray[np.uint64], band: int) -> NDArray[np.int64]:
 def _expanded(
     rows: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Pairs of each row with every number from its start to before its end, some `_PAIRS` at a time."""
+    """Yield pairs of each row with every number from its start to before its end, some `_PAIRS` at a time."""
     some = ends > starts
     rows, starts, lengths = rows[some], starts[some], (ends - starts)[some]
     upto = np.cumsum(lengths)
@@ -422,7 +422,7 @@ def _expanded(
 
 
 def differing_bits(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """How many bits differ: the ones of the exclusive or, summed in pairs, fours, bytes and over all bytes."""
+    """Count differing bits: the ones of the exclusive or, summed in pairs, fours, bytes and over all bytes."""
     ones = left ^ right
     ones = ones - ((ones >> np.uint64(1)) & np.uint64(0x5555555555555555))
     ones = (ones & np.uint64(0x3333333333333333)) + ((ones >> np.uint64(2)) & np.uint64(0x3333333333333333))

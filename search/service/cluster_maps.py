@@ -62,7 +62,7 @@ class ClusterMaps:
         return found if is_whole and found.points.shape == (len(found.view_ids), 2) else None
 
     def make(self, store: CatalogStore, state: ClusterState) -> PhotoMap:
-        """Work the map of a state out, and keep it.
+        """Compute the map of a state, and keep it.
 
         Raises:
             InvalidInputError: The file cannot be written.

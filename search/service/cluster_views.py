@@ -102,7 +102,7 @@ def typical_photos(members: Members, ordered: NDArray[np.int64], most: int) -> l
 
 
 def odd_members(state: ClusterState, members: Members, ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Members that may not belong to their cluster.
+    """Return which members may not belong to their cluster.
 
     They fit it less than half as well as the middle one does, or most labelled members bear one label and they bear
     another one. Of those in no cluster none is odd.

@@ -181,7 +181,7 @@ class _Connection(H11Protocol):
 
 
 def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
-    """No timer, after this one was stopped."""
+    """Cancel a timer; return None, as there is none afterwards."""
     if timer is not None:
         timer.cancel()
     return None

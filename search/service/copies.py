@@ -64,7 +64,7 @@ class FoundCopies:
             self._found, self._state = found, last_change_and_run(store, _MOVES_FILES)
 
     def moved(self, store: CatalogStore) -> None:
-        """Go on with the groups after files were moved, or put back, that they name."""
+        """Keep the groups after files that they name were moved, or put back."""
         with self._lock:
             self._state = last_change_and_run(store, _MOVES_FILES)
 

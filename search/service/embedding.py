@@ -220,7 +220,7 @@ class Embedder:
         return Verdict.see(READING_VERSION, self._catalog.store.rendering(found.photo_id))
 
     def _pool(self, input_size: tuple[int, int], mode: str) -> DecodePool:
-        """This thread's process, made anew if the catalog's model was changed."""
+        """Return this thread's process, made anew if the catalog's model was changed."""
         settings = (input_size, mode)
         if self._mine.pool is None or self._mine.settings != settings:
             pool = DecodePool(1, input_size, self._limits, judge=self._judge, decode=mode)
@@ -245,7 +245,7 @@ class Embedder:
 
     @contextlib.contextmanager
     def _on_disk(self, photo: PhotoSource) -> Iterator[bytes]:
-        """The path of a photo, for as long as the block runs."""
+        """Yield the path of a photo, for as long as the block runs."""
         if isinstance(photo.content, bytes):
             yield photo.content
             return
@@ -260,7 +260,7 @@ class Embedder:
 def _embeddings(
     on_batch: Callable[[int], None], asked: Sequence[tuple[Model, _Pixels]]
 ) -> list[NDArray[np.float32]]:
-    """Embeddings of pixels, in order; nearly always all by one model."""
+    """Return embeddings of pixels, in order; nearly always all by one model."""
     found: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(asked)
     for model in {id(model): model for model, _ in asked}.values():
         places = [place for place, (mine, _) in enumerate(asked) if mine is model]

@@ -60,7 +60,7 @@ class Task:
         return self._cancelled.is_set()
 
     def check(self) -> None:
-        """Go on only if the work is not to end.
+        """Raise if the work is to end.
 
         Raises:
             JobCancelled: It is.
@@ -118,7 +118,7 @@ class Jobs:
     # -- asking for work ---------------------------------------------------------------------------------
 
     def start(self, kind: JobKind, work: Work, key: Hashable = None) -> Job:
-        """Have work done after what waits already.
+        """Queue work behind what waits already.
 
         Args:
             kind: What it is.

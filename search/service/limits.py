@@ -65,7 +65,7 @@ class BodyLimit:
         await app(scope, body.receive, body.send)
 
     def _most_of(self, path: str, content_type: str) -> tuple[int, bool]:
-        """Largest body of a request, and whether that is what `--max-upload-mb` says."""
+        """Return the largest body of a request, and whether that is what `--max-upload-mb` says."""
         if content_type.lower().startswith("multipart/") and path in _UPLOADS:
             return self._max_bytes, True
         if path == _SESSION:

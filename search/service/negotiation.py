@@ -42,7 +42,7 @@ def choose_encoding(accept: str | None, available: tuple[str, ...] = ("JPEG", "W
 
 
 def _quality(qualities: dict[str, float], media_type: str) -> float:
-    """That of the most specific range that has the type."""
+    """Return the quality of the most specific range that has the type."""
     return next((qualities[one] for one in (media_type, "image/*", "*/*") if one in qualities), 0.0)
 
 

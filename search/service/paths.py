@@ -27,7 +27,7 @@ class ShownPaths:
         self._read()
 
     def _read(self) -> dict[bytes, str]:
-        """Root path -> name, which no other root has; roots are looked up anew."""
+        """Return root path -> name, which no other root has; roots are looked up anew."""
         names: dict[bytes, str] = {}
         for _, path in sorted(self._store.roots()):
             plain = display_path(os.path.basename(path.rstrip(b"/")) or b"root")  # noqa: PTH119 bytes
@@ -45,7 +45,7 @@ class ShownPaths:
         return dict(self._read())
 
     def known(self) -> dict[str, str] | None:
-        """Absolute path -> what is shown, for roots and the catalog; None if paths are shown as they are."""
+        """Return absolute path -> shown path, for roots and the catalog; None if paths are shown as they are."""
         if self._absolute:
             return None
         with self._lock:

@@ -33,7 +33,7 @@ IMAGE_TYPES = {
 
 
 def read_photo_rows(service: Service, photo_ids: Sequence[int]) -> list[Photo]:
-    """Photos, in the order of their ids in `photo_ids`.
+    """Return photos, in the order of their ids in `photo_ids`.
 
     Args:
         service: Whose catalog.

@@ -194,7 +194,7 @@ def install(app: FastAPI, known: Callable[[Request], Mapping[str, str] | None]) 
 
 
 def _allowed(app: FastAPI, scope: Scope) -> list[str]:
-    """Methods that the path of a request takes, over all the routes that have this path."""
+    """Return the methods that the path of a request takes, over all the routes that have this path."""
     methods = {
         method
         for method in _METHODS

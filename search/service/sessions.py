@@ -60,7 +60,7 @@ class Guesses:
 
     @contextlib.contextmanager
     def of(self, address: str) -> Iterator[bool]:
-        """Whether one more may be tried now by the client at an address; it is counted until the block ends."""
+        """Yield whether the client at an address may try once more now; the try counts until the block ends."""
         if self._running[address] >= _GUESSES_AT_ONCE:
             yield False
             return

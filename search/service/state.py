@@ -110,7 +110,7 @@ class Service:
 
     @contextlib.contextmanager
     def writing(self, purpose: str) -> Iterator[CatalogStore]:
-        """The catalog opened for writing by a request for as long as the block runs, also beside long work.
+        """Open the catalog for writing by a request for as long as the block runs, also beside long work.
 
         Args:
             purpose: What is written, shown to other processes that find the catalog taken.
@@ -125,7 +125,7 @@ class Service:
 
     @contextlib.contextmanager
     def writing_beside(self, purpose: str) -> Iterator[CatalogStore]:
-        """The catalog opened for writing by the job that runs, while requests write too; see `writing`."""
+        """Open the catalog for writing by the job that runs, while requests write too; see `writing`."""
         self.check_writable()
         with self._writers.for_job(purpose) as store:
             yield store

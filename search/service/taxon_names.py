@@ -17,7 +17,7 @@ _RANKS = {0: "other", 1: "genus", 2: "species"}
 
 
 def find_taxa(store: CatalogStore, text: str, limit: int) -> list[FoundTaxon]:
-    """Taxa of which a name holds a text.
+    """Return taxa of which a name holds a text.
 
     First come those of which a name begins with it, then those of which a word of a name does, then those that hold
     it elsewhere; within these, those that more photos were verified to show, then by name. Case, diacritics and
@@ -39,7 +39,7 @@ def find_taxa(store: CatalogStore, text: str, limit: int) -> list[FoundTaxon]:
 
 
 def _fit(wanted: str, name: str) -> int:
-    """0 if a name begins with a text, 1 if a word of it does, 2 if it holds it, 3 if not."""
+    """Return 0 if a name begins with a text, 1 if a word of it does, 2 if it holds it, 3 if not."""
     plain = _plain(name)
     if plain.startswith(wanted):
         return 0

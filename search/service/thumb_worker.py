@@ -43,7 +43,7 @@ ENCODINGS: dict[str, dict[str, Any]] = {
 
 
 def thumbnail_size(width: float, height: float, side: int) -> tuple[int, int]:
-    """Width and height of a thumbnail in pixels: the longer is `side`, or what there is if that is less.
+    """Return width and height of a thumbnail in pixels: the longer is `side`, or the photo's if that is less.
 
     Args:
         width: Pixels of what is shown.
@@ -84,7 +84,7 @@ def make_thumbnail(
 
 
 def encode(image: Image.Image, encoding: str) -> bytes:
-    """The bytes of a thumbnail; `encoding` is a key of `ENCODINGS`."""
+    """Return the bytes of a thumbnail; `encoding` is a key of `ENCODINGS`."""
     buffer = io.BytesIO()
     image.save(buffer, encoding, **ENCODINGS[encoding])
     return buffer.getvalue()

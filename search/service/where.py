@@ -98,7 +98,7 @@ WhereQuery = Annotated[WhereModel, Depends(_where_query)]
 
 
 def where_of(service: Service, given: WhereModel | Mapping[str, object]) -> Where:
-    """The conditions that a request names.
+    """Return the conditions that a request names.
 
     Unless the service shows exact places, `near` and `bbox` see places of sensitive species as they are shown.
 
@@ -133,7 +133,7 @@ def where_of(service: Service, given: WhereModel | Mapping[str, object]) -> Wher
 
 
 def _folders(service: Service, shown: Sequence[str]) -> tuple[bytes, ...]:
-    """Absolute folders that shown paths name, escaped or as they are."""
+    """Return the absolute folders that shown paths name, escaped or as they are."""
     names = service.paths.names() if shown else {}
     found: set[bytes] = set()
     for text in shown:
@@ -168,7 +168,7 @@ def _check_shown(text: str, names: Mapping[bytes, str]) -> None:
 
 
 def _unescaped(match: re.Match[str]) -> str:
-    """What an escape that `birdsearch.display_path.display_path` writes stands for."""
+    """Return what an escape that `birdsearch.display_path.display_path` writes stands for."""
     letter, byte, short, long = match.groups()
     if letter is not None:
         return {"t": "\t", "n": "\n", "r": "\r"}[letter]

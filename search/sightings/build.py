@@ -43,7 +43,7 @@ class Taxa:
 
 
 def read_taxa(store: CatalogStore, frames: Frames, exposures: NDArray[np.int64], least: float) -> Taxa:
-    """The taxon of each frame: its verified label or that of a copy, else what the last `label` run is sure of.
+    """Return the taxon of each frame: its verified label, that of a copy, or what the last `label` run is sure of.
 
     Args:
         store: An open catalog.
@@ -77,7 +77,7 @@ def read_taxa(store: CatalogStore, frames: Frames, exposures: NDArray[np.int64],
 
 
 def _shown(taxonomy: Taxonomy, name: str, shown: dict[str, str]) -> str:
-    """One spelling for all names of a taxon."""
+    """Return one spelling for all names of a taxon."""
     key = name_key(name)
     if key not in shown:
         taxon = taxonomy.find(name)
@@ -88,7 +88,7 @@ def _shown(taxonomy: Taxonomy, name: str, shown: dict[str, str]) -> str:
 def site_codes(
     assignment: Assignment, frames: Frames, grouping: Grouping
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The site of each frame: that of most exposures of its event that have one; and the sites by name.
+    """Return the site of each frame: that of most exposures of its event that have one; and the sites by name.
 
     Returns:
         (N,) int64 codes, -1 where unknown, and the names that they are places in.
@@ -106,7 +106,7 @@ def site_codes(
 def vote_of(
     groups: NDArray[np.int64], values: NDArray[np.int64], counts: NDArray[np.bool_], size: int
 ) -> NDArray[np.int64]:
-    """The commonest value of each group, the smallest of equally common ones.
+    """Return the commonest value of each group, the smallest of equally common ones.
 
     Args:
         groups: (N,) int64, 0..size - 1.
@@ -127,7 +127,7 @@ def vote_of(
 
 
 def instants(frames: Frames, cameras: NDArray[np.int64], sites: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Times on one clock, so that two cameras compare: UTC, as far as the photos tell their offset from it.
+    """Return times on one clock, so that two cameras compare: UTC, as far as the offset of the photos is known.
 
     A photo that does not is taken to have the offset that most photos of its camera have, else of its site, else
     of all; where none tells one, wall-clock times stay as they are.
@@ -232,7 +232,7 @@ def build_parts(
 
 
 def _show_one(codes: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which events `split_event` leaves whole without a look: few exposures, and no two taxa told."""
+    """Return which events `split_event` leaves whole unseen: few exposures, and no two known taxa."""
     if not len(starts):
         return np.zeros(0, bool)
     most = np.maximum.reduceat(codes, starts)
@@ -241,7 +241,7 @@ def _show_one(codes: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np
 
 
 def _blocks(starts: NDArray[np.int64], total: int) -> Iterator[tuple[int, int]]:
-    """Runs of whole events with few exposures in all: first event, and the one after the last."""
+    """Yield runs of whole events with few exposures in all: first event, and the one after the last."""
     first = 0
     while first < len(starts):
         last = int(np.searchsorted(starts, starts[first] + _CHUNK, side="right"))
@@ -312,7 +312,7 @@ def _mean(values: NDArray[np.float64], groups: NDArray[np.int64], count: int) ->
 def _mean_longitude(
     degrees: NDArray[np.float64], groups: NDArray[np.int64], count: int
 ) -> NDArray[np.float64]:
-    """The mean of those that tell one, also across the antimeridian: relative to the first of each group."""
+    """Return the mean of the known longitudes of each group, also across the antimeridian."""
     known = np.flatnonzero(~np.isnan(degrees))
     base = np.zeros(count)
     base[groups[known[::-1]]] = degrees[known[::-1]]

@@ -29,7 +29,7 @@ _LEAST_RISING = 0.75
 def cameras_of(
     frames: Frames, apart: NDArray[np.int64], deployments: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """The camera of each frame.
+    """Return the camera of each frame.
 
     Args:
         frames: N frames.
@@ -55,7 +55,7 @@ def cameras_of(
 def apart_folders(
     frames: Frames, event_gap_s: float, copies: GroupRules, deployments: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """Folders whose photos, of one model without serial numbers and of no deployment, are of two cameras.
+    """Find folders whose photos, of one model without serial numbers and of no deployment, are of two cameras.
 
     Args:
         frames: N frames.
@@ -93,7 +93,7 @@ def warn_of_apart(frames: Frames, apart: NDArray[np.int64]) -> tuple[str, ...]:
 def _two_pictures(
     frames: Frames, left: NDArray[np.int64], right: NDArray[np.int64], copies: GroupRules
 ) -> NDArray[np.bool_]:
-    """Both have hashes, and these are not near."""
+    """Return which pairs are two pictures: both have hashes, and these are not near."""
     has = frames.has_hash[left] & frames.has_hash[right]
     return np.asarray(has & (bits_apart(frames, left, right) > copies.bits))
 
@@ -101,14 +101,14 @@ def _two_pictures(
 def _folder_pairs(
     frames: Frames, left: NDArray[np.int64], right: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The pairs of folders, (K, 2), and which of them each pair of frames is of, (P,)."""
+    """Return the pairs of folders, (K, 2), and which of them each pair of frames is of, (P,)."""
     both = np.stack([frames.folders[left], frames.folders[right]], axis=1)
     pairs, which = np.unique(np.sort(both, axis=1), axis=0, return_inverse=True)
     return pairs, which.reshape(-1)
 
 
 def _in_step(frames: Frames, rows: NDArray[np.int64], copies: GroupRules) -> NDArray[np.int64]:
-    """Folders most of whose photos of one second and file number are two pictures."""
+    """Return folders most of whose photos of one second and file number are two pictures."""
     # A name that something was added to is that of a version, which may be cropped.
     rows = rows[frames.is_counted[rows] & frames.is_bare[rows]]
     keys = (frames.models, frames.stamps // _SECOND_US, frames.prefixes, frames.numbers)
@@ -125,7 +125,7 @@ def _in_step(frames: Frames, rows: NDArray[np.int64], copies: GroupRules) -> NDA
 def _interleaved(
     frames: Frames, bare: NDArray[np.int64], event_gap_s: float, copies: GroupRules
 ) -> NDArray[np.int64]:
-    """Folders between which photos go back and forth, while file numbers do not rise along."""
+    """Return folders between which photos go back and forth, while file numbers do not rise along."""
     # Of the files of one exposure the one that tells a fraction: an edited copy lies in another folder.
     keys = (
         frames.models[bare],

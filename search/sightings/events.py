@@ -133,7 +133,7 @@ def events_of(
 def _clocks(
     frames: Frames, cameras: NDArray[np.int64], timed: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Times that frames of one camera are put in order by: UTC if all of them tell their offset, else wall-clock.
+    """Return times to order the frames of one camera by: UTC if all of them have an offset, else wall-clock.
 
     Returns:
         (N,) int64 microseconds, and (N,) bool, whether they are UTC.
@@ -145,7 +145,7 @@ def _clocks(
 
 
 def _tells_fractions(frames: Frames, events: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """For each frame, whether any time of its event has a fraction: 12:00:05 is then exactly that."""
+    """Return for each frame whether any time of its event has a fraction: 12:00:05 is then exactly that."""
     found = np.zeros(len(frames), bool)
     found[events[row[frames.has_fraction[row]]]] = True
     return found[events]
@@ -158,7 +158,7 @@ def _may_be_burst(
     gaps: NDArray[np.int64],
     rules: EventRules,
 ) -> NDArray[np.bool_]:
-    """For each two neighbours, whether their times allow a burst."""
+    """Return for each two neighbours whether their times allow a burst."""
     left, right = row[:-1], row[1:]
     limit = round(rules.burst_gap_s * 1e6)
     is_exact = _tells_fractions(frames, events, row)[left]

@@ -47,7 +47,7 @@ _OTHER_SIZE = 1.1
 def exposures_of(
     frames: Frames, cameras: NDArray[np.int64], cosines: Cosines, copies: GroupRules = _COPIES
 ) -> NDArray[np.int64]:
-    """The exposure of each frame: a photo and its copies; see the module's rules.
+    """Return the exposure of each frame: a photo and its copies; see the module's rules.
 
     Args:
         frames: N frames.
@@ -78,13 +78,13 @@ class _Pictures:
         self._frames, self._cosines, self._copies = frames, cosines, copies
 
     def near(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(P,) bool, both have hashes, and these are near."""
+        """Return which pairs have hashes both that are near, (P,) bool."""
         frames = self._frames
         has = frames.has_hash[left] & frames.has_hash[right]
         return np.asarray(has & (bits_apart(frames, left, right) <= self._copies.bits))
 
     def __call__(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(P,) bool, they may be one picture."""
+        """Return which pairs may be one picture, (P,) bool."""
         frames = self._frames
         found = self.near(left, right) | ~(frames.has_hash[left] & frames.has_hash[right])
         edited = ~(frames.is_bare[left] & frames.is_bare[right])
@@ -97,7 +97,7 @@ class _Pictures:
 
 
 def bits_apart(frames: Frames, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
-    """In how many bits the hashes of two frames differ, mirrored or not; (P,) int64."""
+    """Count the bits in which the hashes of two frames differ, mirrored or not; (P,) int64."""
     hashes = frames.hashes
     plain = differing_bits(hashes[left], hashes[right])
     return np.asarray(np.minimum(plain, differing_bits(hashes[left] ^ MIRROR, hashes[right])), dtype=np.int64)
@@ -106,7 +106,7 @@ def bits_apart(frames: Frames, left: NDArray[np.int64], right: NDArray[np.int64]
 def within_groups(
     row: NDArray[np.int64], keys: Sequence[NDArray[np.int64]]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Pairs of the places in a row whose keys are equal, neighbours first; not of all in a large group.
+    """Return pairs of rows whose keys are equal, neighbours first; not all pairs of a large group.
 
     Args:
         row: (R,) int64 places, sorted by the keys.
@@ -129,7 +129,7 @@ def _join_same_time(
     exact: NDArray[np.int64],
     is_one: _Pictures,
 ) -> None:
-    """Same camera and time with a fraction, unless the camera counted two frames."""
+    """Join frames of the same camera and time with a fraction, unless the camera counted two frames."""
     stamps, prefixes, numbers = frames.stamps, frames.prefixes, frames.numbers
     row = exact[np.lexsort((exact, numbers[exact], prefixes[exact], stamps[exact], cameras[exact]))]
     for step, (left, right) in enumerate(within_groups(row, (cameras, stamps))):
@@ -145,11 +145,12 @@ def _join_same_time(
 def _fits(
     frames: Frames, cameras: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Same model and second, and not of two cameras: editors may drop the serial number and the fraction."""
+    """Return which pairs are of one model and second, and may be of one camera."""
     same = (frames.models[left] == frames.models[right]) & (
         frames.stamps[left] // _SECOND_US == frames.stamps[right] // _SECOND_US
     )
-    # Of cameras without a serial number, which is which is told by folders, and a copy may lie in another one.
+    # Editors may drop the serial number and the fraction. Cameras without serial numbers are known by their folders,
+    # and a copy may lie in another one.
     may_be = (frames.serials[left] < 0) | (frames.serials[right] < 0)
     blurred = ~(frames.has_fraction[left] & frames.has_fraction[right])
     return np.asarray(same & blurred & ((cameras[left] == cameras[right]) | may_be))
@@ -312,7 +313,7 @@ def _near(
 
 
 def _may_be_copy(frames: Frames, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Nothing that both tell speaks against it."""
+    """Return which pairs agree in model and second, as far as both are known."""
     models = (frames.models[left] < 0) | (frames.models[right] < 0)
     models |= frames.models[left] == frames.models[right]
     times = np.isnat(frames.times[left]) | np.isnat(frames.times[right])

@@ -131,7 +131,7 @@ class Sighting:
     why: tuple[EventReason, ...]
 
     def to_dict(self) -> dict[str, object]:
-        """The sighting as JSON types."""
+        """Return the sighting as JSON types."""
         return asdict(self) | {"number": f"s{self.number}", "why": [asdict(one) for one in self.why]}
 
 
@@ -248,7 +248,7 @@ def with_told_places(frames: Frames, hidden: NDArray[np.bool_]) -> Frames:
 
 
 def with_deployments(frames: Frames, assignment: Assignment) -> Frames:
-    """The frames with the position of their deployment where they tell none themselves."""
+    """Return the frames with the position of their deployment where they have none themselves."""
     positions = [(one.latitude, one.longitude) for one in assignment.deployments]
     known = np.array([*positions, (None, None)], dtype=np.float64)[assignment.codes]
     lacks = np.isnan(frames.latitudes) | np.isnan(frames.longitudes)
@@ -260,7 +260,7 @@ def with_deployments(frames: Frames, assignment: Assignment) -> Frames:
 
 
 def _smallest(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Name groups by the smallest row in each."""
+    """Return for each row the smallest row of its group."""
     _, first, back = np.unique(labels, return_index=True, return_inverse=True)
     return np.asarray(first[back.reshape(-1)], dtype=np.int64)
 
@@ -282,7 +282,7 @@ class _Listing:
     def list_all(
         self, labels: dict[int, FusedLabel], best: dict[int, int]
     ) -> tuple[NDArray[np.int64], tuple[Sighting, ...]]:
-        """The number of each frame's sighting, and the sightings by number."""
+        """Return the number of each frame's sighting, and the sightings by number."""
         numbers = number_sightings(self.frames, self.sightings)
         order = np.argsort(numbers, kind="stable")
         starts = np.flatnonzero(np.diff(numbers[order], prepend=0))
@@ -337,7 +337,7 @@ class _Listing:
         )
 
     def _verified(self, leads: NDArray[np.int64]) -> str | None:
-        """The commonest verified taxon, the first by name of equally common ones."""
+        """Return the commonest verified taxon, the first by name of equally common ones."""
         codes = self.taxa.codes[leads[self.taxa.verified[leads]]]
         return self.taxa.names[int(np.bincount(codes).argmax())] if len(codes) else None
 
@@ -371,7 +371,7 @@ class _Listing:
 
 
 def mean_place(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> tuple[float, float] | None:
-    """The middle of places near each other, across the antimeridian too; None if none is known.
+    """Return the middle of places near each other, across the antimeridian too; None if none is known.
 
     Args:
         latitudes: (N,) degrees north, NaN where unknown.
@@ -398,14 +398,14 @@ def told_place(frames: Frames, some: NDArray[np.int64]) -> tuple[float | None, f
 
 
 def ids_of_groups(photo_ids: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The smallest photo id of each group, at the place that names it."""
+    """Return the smallest photo id of each group, in the row that names it."""
     found = np.full(len(photo_ids), np.iinfo(np.int64).max)
     np.minimum.at(found, groups, photo_ids)
     return found
 
 
 def number_sightings(frames: Frames, sightings: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The number of each frame's sighting: from 1 in order of first times, those without one last.
+    """Return the number of each frame's sighting: from 1 in order of first times, those without one last.
 
     Args:
         frames: N frames.

@@ -110,7 +110,7 @@ def _spaced(members: NDArray[np.int64]) -> NDArray[np.int64]:
 def _groups(
     store: CatalogStore, estimator: LabelEstimator, frames: Frames, events: NDArray[np.int64]
 ) -> tuple[References, NDArray[np.int64]]:
-    """The references, and the group of each frame: what votes for it is neither of its event nor near it."""
+    """Return the references, and the group of each frame: what votes for it is neither of its event nor near it."""
     if not len(estimator.references):
         return estimator.references, np.full(len(frames), -1, np.int64)
     view_ids = allowed_views(store, estimator.record.id, Where())
@@ -181,7 +181,7 @@ def _pooled(
     background: float,
     prior: float,
 ) -> tuple[NDArray[np.float64], float]:
-    """One sighting's probabilities (L,), and that its bird is of no known label."""
+    """Return one sighting's probabilities (L,), and that its bird is of no known label."""
     shared = likeness(unit, bursts, background)
     p, scores, means = [], [], []
     for burst in np.unique(bursts):
@@ -212,7 +212,7 @@ def bird_sizes(store: CatalogStore, frames: Frames) -> NDArray[np.float64]:
 def representatives(
     sightings: NDArray[np.int64], rows: NDArray[np.int64], signs: tuple[NDArray[np.float64], ...]
 ) -> dict[int, int]:
-    """The exposure that shows each sighting best, by Borda's count.
+    """Return the exposure that shows each sighting best, by Borda's count.
 
     For each sign (sharpness, size of the bird, how sure the label is), an exposure gets the share of the others of
     its sighting that it exceeds, ties half; one that does not tell the sign gets a half. The highest mean wins; of
@@ -237,7 +237,7 @@ def representatives(
 
 
 def _shares(values: NDArray[np.float64], group: NDArray[np.int64]) -> NDArray[np.float64]:
-    """For each value the share of the others of its group, as far as known, that it exceeds, ties half."""
+    """Return for each value the share of the others of its group, as far as known, that it exceeds, ties half."""
     found = np.full(len(values), 0.5)
     known = np.flatnonzero(~np.isnan(values))
     order = known[np.lexsort((values[known], group[known]))]

@@ -41,7 +41,7 @@ class GroupSummary:
     photo_id: int
 
     def to_dict(self) -> dict[str, object]:
-        """The group as JSON types."""
+        """Return the group as JSON types."""
         return {
             "group": self.group,
             "started_at": self.started_at,
@@ -56,7 +56,7 @@ class GroupSummary:
 
 
 def list_groups(found: FoundSightings, level: Literal["bursts", "events"]) -> list[GroupSummary]:
-    """The bursts of two exposures or more, or all events.
+    """Return the bursts of two exposures or more, or all events.
 
     Args:
         found: What `birdsearch.search.sightings.find.find_sightings` gave.

@@ -129,7 +129,7 @@ def read_seen(store: CatalogStore, record: ModelRecord, run_id: int) -> SeenPhot
 
 
 def _by_row(names: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Name groups by the smallest row in each."""
+    """Return for each row the smallest row of its group."""
     _, first, back = np.unique(names, return_index=True, return_inverse=True)
     return np.asarray(first[back.reshape(-1)], dtype=np.int64)
 
@@ -142,7 +142,7 @@ def list_sightings(
     confidence: float = DEFAULT_CONFIDENCE,
     sensitive: SensitivePhotos | None = None,
 ) -> tuple[StoredSighting, ...]:
-    """The sightings with the labels that photos have now.
+    """Return the sightings with the labels that photos have now.
 
     Args:
         store: An open catalog.
@@ -190,7 +190,7 @@ class _Teller:
     estimator: LabelEstimator
 
     def tell(self, number: int, some: NDArray[np.int64]) -> StoredSighting:
-        """One sighting, of the photos at some places."""
+        """Return one sighting, of the photos in some rows."""
         seen, frames, grouping = self.seen, self.seen.frames, self.seen.grouping
         sighting = int(seen.sightings[some[0]])
         leads = some[self.is_lead[some]]
@@ -232,7 +232,7 @@ class _Teller:
         )
 
     def _place(self, leads: NDArray[np.int64]) -> tuple[float, float] | None:
-        """The middle of the places of its events, however many exposures each has."""
+        """Return the middle of the places of its events, however many exposures each has."""
         frames, events = self.seen.frames, self.seen.grouping.events[leads]
         places = [
             mean_place(frames.latitudes[some], frames.longitudes[some])
@@ -247,7 +247,7 @@ class _Teller:
 
 
 def is_of(sighting: StoredSighting, clade: Clade, taxonomy: Taxonomy) -> bool:
-    """Whether a sighting is of a species, genus, family or order, as far as its label tells.
+    """Return whether a sighting is of a species, genus, family or order, as far as its label says.
 
     Args:
         sighting: The sighting.

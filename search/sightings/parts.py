@@ -69,7 +69,7 @@ class SightingRules:
 
 
 def average_linkage(similarities: NDArray[np.float64], least: float) -> NDArray[np.int64]:
-    """Clusters by average linkage (UPGMA): the two that are most alike are joined while they are alike enough.
+    """Cluster by average linkage (UPGMA): the two that are most alike are joined while they are alike enough.
 
     Source: R. R. Sokal, C. D. Michener, University of Kansas Science Bulletin 38 (1958) 1409-1438.
     NOTE: most events have a few looks; of 5 the linkage of SciPy takes 10 times as long, and is faster from 60 on.
@@ -106,7 +106,7 @@ def split_event(
     verified: NDArray[np.bool_],
     rules: SightingRules,
 ) -> tuple[NDArray[np.int64], str]:
-    """The parts of one event that show different birds.
+    """Return the parts of one event that show different birds.
 
     Args:
         unit: (n, C) float32, unit-norm vectors of its exposures in order of time; zeros where there is none.
@@ -148,14 +148,14 @@ def _has_vector(unit: NDArray[np.float32]) -> bool:
 
 
 def _share_taxon(parts: NDArray[np.int64], large: NDArray[np.int64], taxa: NDArray[np.int64]) -> bool:
-    """Whether a taxon is told in two of the looks: then they are two looks of one bird, as from two sides."""
+    """Return whether two looks have a taxon in common: then they are two looks of one bird, as from two sides."""
     told = [np.unique(taxa[(parts == part) & (taxa >= 0)]) for part in large]
     every = np.concatenate(told)
     return len(np.unique(every)) < len(every)
 
 
 def _looks(unit: NDArray[np.float32], least: float) -> NDArray[np.int64]:
-    """Clusters of exposures; an exposure without a vector is one of its own."""
+    """Cluster exposures; an exposure without a vector is one of its own."""
     count = len(unit)
     piece = np.arange(count) * min(count, _MOST_PIECES) // count
     sums = np.zeros((int(piece[-1]) + 1, unit.shape[1]))
@@ -167,7 +167,7 @@ def _looks(unit: NDArray[np.float32], least: float) -> NDArray[np.int64]:
 
 
 def _with_nearest(unit: NDArray[np.float32], which: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Parts by number, with each exposure that has none (-1) in the one whose mean is nearest, else before it."""
+    """Give each exposure without a part (-1) the part with the nearest mean, else that of the one before it."""
     found = which.copy()
     sums = np.zeros((int(which.max()) + 1, unit.shape[1]))
     np.add.at(sums, which[which >= 0], unit[which >= 0].astype(np.float64))
@@ -291,7 +291,7 @@ def merge_parts(parts: Parts, rules: SightingRules) -> tuple[NDArray[np.int64], 
 
 
 def _keys(parts: Parts, part: int, near_km: float) -> Iterator[tuple[tuple[object, ...], bool]]:
-    """Where parts of the same place are found, and whether this part is to be found there itself."""
+    """Yield the keys of parts of the same place, and whether this part is to be found there itself."""
     site, camera = int(parts.sites[part]), int(parts.cameras[part])
     if site >= 0:
         yield ("site", site), True
@@ -314,7 +314,7 @@ def _keys(parts: Parts, part: int, near_km: float) -> Iterator[tuple[tuple[objec
 def _fits(
     parts: Parts, part: int, others: list[int], taxa: list[int], rules: SightingRules
 ) -> Iterator[Joined]:
-    """Why a part fits earlier ones whose sightings have some taxa (-1: none yet); nothing for those it does not."""
+    """Yield why a part fits earlier ones whose sightings have some taxa (-1: none yet)."""
     if not others:
         return
     own = int(parts.taxa[part])

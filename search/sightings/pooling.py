@@ -30,7 +30,7 @@ def pool_labels(
     rho: float | NDArray[np.float64],
     prior: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """The pooled probabilities of some frames; see the module's formula.
+    """Return the pooled probabilities of some frames; see the module's formula.
 
     Args:
         probabilities: (F, L) float64, each row sums to 1; F and L are at least 1.
@@ -67,7 +67,7 @@ def pool_scores(
     rho: float | NDArray[np.float64],
     prior: float = 0.5,
 ) -> float:
-    """The pooled probability of one thing that is or is not, such as that a bird is of no known label.
+    """Return the pooled probability of one thing that is or is not, such as that a bird is of no known label.
 
     Args:
         scores: (F,) float64, 0..1.
@@ -86,7 +86,7 @@ def pool_scores(
 
 
 def frame_weights(groups: NDArray[np.int64], rho: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """What each frame weighs: 1 / (1 + (n - 1) rho), with n frames in its group.
+    """Return the weight of each frame: 1 / (1 + (n - 1) rho), with n frames in its group.
 
     Args:
         groups: (F,) int64.
@@ -110,7 +110,7 @@ def frame_weights(groups: NDArray[np.int64], rho: float | NDArray[np.float64]) -
 def likeness(
     unit: NDArray[np.float32], groups: NDArray[np.int64], background: float = 0.0
 ) -> NDArray[np.float64]:
-    """How much the frames of each group depend on each other, by how alike they look.
+    """Return how much the frames of each group depend on each other, by how alike they look.
 
     The mean cosine of two frames of a group, less what unrelated photos have in common: (cos - mu) / (1 - mu).
 

@@ -54,7 +54,7 @@ class SimilarHit:
     away_km: float | None
 
     def to_dict(self) -> dict[str, object]:
-        """The hit as JSON types."""
+        """Return the hit as JSON types."""
         return {
             "rank": self.hit.rank,
             "similarity": self.hit.similarity,
@@ -179,7 +179,7 @@ def _asked(
     settings: Settings | None,
     device: str,
 ) -> tuple[str, NDArray[np.int64], NDArray[np.float32]]:
-    """How it is called, the places of its photos, and its unit vector, (1, C)."""
+    """Return the name of what is asked about, the rows of its photos, and its unit vector, (1, C)."""
     match = _SIGHTING.fullmatch(asked) if isinstance(asked, str) else None
     if match is not None:
         if known.run_id is None:
@@ -213,7 +213,7 @@ def _one_an_event(
     known: KnownEvents,
     place: dict[int, int],
 ) -> list[Match]:
-    """The best view of each of the k best events."""
+    """Return the best view of each of the k best events."""
     fetch = 4 * k
     while True:
         found = nearest(index, query, fetch, allowed)
@@ -230,7 +230,7 @@ def _one_an_event(
 
 
 def _seconds(known: KnownEvents, members: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Seconds from each photo to the nearest of the times asked about, NaN where one is not known."""
+    """Return seconds from each photo to the nearest of the times asked about, NaN where one is not known."""
     frames = known.frames
     found = np.full(len(frames), np.nan)
     times = np.sort(frames.stamps[members[frames.has_time[members]]])
@@ -245,7 +245,7 @@ def _seconds(known: KnownEvents, members: NDArray[np.int64]) -> NDArray[np.float
 
 
 def _kilometres(known: KnownEvents, members: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Kilometres from each photo to the first position asked about, NaN where one is not known."""
+    """Return kilometres from each photo to the first position asked about, NaN where one is not known."""
     latitudes, longitudes = known.frames.latitudes, known.frames.longitudes
     placed = members[~np.isnan(latitudes[members]) & ~np.isnan(longitudes[members])]
     if not len(placed):

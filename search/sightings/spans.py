@@ -13,7 +13,7 @@ _MINUTE_US = 60_000_000
 
 
 def span_of(frames: Frames, some: NDArray[np.int64]) -> tuple[str | None, str | None]:
-    """The first and the last time of frames, both on the clock of the first.
+    """Return the first and the last time of frames, both on the clock of the first.
 
     Where all of them tell their offset from UTC, an event during which clocks are put back by an hour lasts as long
     as it lasted, and does not end before it began.
@@ -37,6 +37,6 @@ def span_of(frames: Frames, some: NDArray[np.int64]) -> tuple[str | None, str | 
 
 
 def _time_text(moment: np.datetime64) -> str:
-    """A wall-clock time, ISO 8601, with a fraction if it has one."""
+    """Return a wall-clock time, ISO 8601, with a fraction if it has one."""
     text = str(moment.astype("datetime64[us]"))
     return text.removesuffix(".000000")

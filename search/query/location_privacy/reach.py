@@ -68,7 +68,7 @@ def cells_of(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) ->
 
 
 def _around(cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N, 9): the cells that each cell touches, itself among them. Rows beyond a pole hold nothing."""
+    """Return the cells that each cell touches, itself among them: (N, 9). Rows beyond a pole hold nothing."""
     rows, columns = np.divmod(cells, _COLUMNS)
     steps = range(-1, 2)
     return np.stack(
@@ -150,7 +150,7 @@ class _Sorted:
         self._keys, self._places, self._count = keys[order], places[order], count
 
     def within(self, keys: NDArray[np.int64], reach: int) -> NDArray[np.bool_]:
-        """(N,) bool: photos with a key at most `reach` from one of the keys, which are of any shape."""
+        """Return which photos have a key at most `reach` from one of the keys (of any shape), (N,) bool."""
         found = np.zeros(self._count, bool)
         if not keys.size or not len(self._keys):
             return found
@@ -230,7 +230,7 @@ class Reach:
         return found
 
     def _near(self, marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """What is near in time and space, and where one of the two is not known, of one camera or folder."""
+        """Return what is near in time and space, and where one of the two is not known, of one camera or folder."""
         facts, found = self._facts, marked.copy()
         both = np.flatnonzero(marked & self._is_timed & self._is_placed)
         found |= self._by_cell.within(self._with_time(_around(facts.cells[both]), both[:, None]), REACH_S)
@@ -252,7 +252,7 @@ class Reach:
 
 
 def _sharing(codes: tuple[NDArray[np.int64], ...], marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Photos that share a code with a marked one."""
+    """Return the photos that share a code with a marked one."""
     found = np.zeros(len(marked), bool)
     for code in codes:
         # The last place is that of -1, which nothing shares.

@@ -161,7 +161,7 @@ def get_annotations(
     service: ServiceDep,
     photo_id: Annotated[int, Query(ge=1, le=2**53, description="The photo whose labels are asked for.")],
 ) -> Response:
-    """Every label that a photo ever had, those that were replaced or taken back included."""
+    """Return every label that a photo ever had, those that were replaced or taken back included."""
     views = views_of_photos(service.store, [photo_id])
     if not views:
         raise HTTPException(404, f"no photo {photo_id}")

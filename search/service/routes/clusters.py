@@ -62,7 +62,7 @@ Run = Annotated[int, Path(ge=1, le=2**53, description="The run that made the clu
 
 @router.get("", responses=responses())
 def get_runs(service: ServiceDep) -> Runs:
-    """The newest clusterings and edits of them, the one in force first."""
+    """Return the newest clusterings and edits of them, the one in force first."""
     states = service.clusters.states(service.store)
     return Runs(
         tuple(
@@ -98,7 +98,7 @@ def start_clustering(service: ServiceDep, response: Response, request: ClusterRe
 
 @router.get("/{run}", responses=responses(404, 422))
 def get_clusters(service: ServiceDep, run: Run) -> Clusters:
-    """The clusters of a run, the largest first, with the labels that photos have now."""
+    """Return the clusters of a run, the largest first, with the labels that photos have now."""
     found = _overview(service, run)
     state, members = found.state, found.members
     items = []
@@ -150,7 +150,7 @@ def get_clusters(service: ServiceDep, run: Run) -> Clusters:
     },
 )
 def get_map(service: ServiceDep, run: Run) -> Response:
-    """The photos of a run in the plane, near to what looks like them."""
+    """Return the photos of a run in the plane, near to what looks like them."""
     state = _state(service.store, run)
     found = service.maps.read(service.store, state)
     if found is None:
@@ -163,7 +163,7 @@ def get_map(service: ServiceDep, run: Run) -> Response:
 
 @router.post("/{run}/map", status_code=202, responses=responses(404, 422))
 def make_map(service: ServiceDep, run: Run, response: Response) -> Job:
-    """Work the map of a run out, if that is not done."""
+    """Compute the map of a run, if that is not done."""
     return accepted(response, _start_map(service, _state(service.store, run)))
 
 
@@ -177,7 +177,7 @@ def get_cluster(
         str | None, Query(pattern=r"^[0-9]{1,15}$", description="`next` of the page before.")
     ] = None,
 ) -> ClusterPage:
-    """The photos of a cluster, the strongest first; those that may not belong are marked."""
+    """Return the photos of a cluster, the strongest first; those that may not belong are marked."""
     found = _overview(service, run)
     state, members = found.state, found.members
     ordered = ordered_members(state, members, cluster)

@@ -113,7 +113,7 @@ def get_duplicates(
         str | None, Query(pattern=r"^[0-9]{1,15}$", description="`next` of the page before.")
     ] = None,
 ) -> Duplicates:
-    """The groups that were found last, until the catalog's files change."""
+    """Return the groups that were found last, until the catalog's files change."""
     job = service.jobs.unfinished(_KEY)
     found = service.copies.get(service.store)
     groups = {} if found is None else found.groups

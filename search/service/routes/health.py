@@ -55,5 +55,5 @@ def readyz(service: ServiceDep, searcher: SearcherDep) -> Health | Response:
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=responses())
 def metrics(service: ServiceDep) -> Response:
-    """What was counted, as Prometheus reads it."""
+    """Return what was counted, as Prometheus reads it."""
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

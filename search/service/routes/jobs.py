@@ -65,7 +65,7 @@ class JobRequest(BaseModel):
 
 @router.get("", responses=responses())
 def list_jobs(service: ServiceDep) -> JobList:
-    """The jobs that are remembered, the newest first."""
+    """Return the jobs that are remembered, the newest first."""
     return JobList(tuple(service.jobs.list()))
 
 
@@ -82,7 +82,7 @@ def start_job(service: ServiceDep, request: JobRequest, response: Response) -> J
 
 @router.get("/{job_id}", responses=responses(404, 422))
 def get_job(service: ServiceDep, job_id: JobId) -> Job:
-    """A job as it is now."""
+    """Return a job as it is now."""
     return _known(service.jobs.get(job_id), job_id)
 
 

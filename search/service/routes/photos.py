@@ -46,7 +46,7 @@ _PhotoId = Annotated[int, Path(ge=1, le=_LARGEST_ID, description="Number of the 
 
 @router.get("/catalog", response_model=CatalogInfo, responses=responses())
 def get_catalog(service: ServiceDep) -> Response:
-    """What the catalog holds, and what this service does."""
+    """Return what the catalog holds, and what this service does."""
     store, options = service.store, service.options
     names = service.paths.names()
     record = store.active_model()
@@ -95,7 +95,7 @@ def list_photos(
         ),
     ] = None,
 ) -> Response:
-    """A page of the photos that meet the conditions, or photos by their ids."""
+    """Return a page of the photos that meet the conditions, or photos by their ids."""
     if ids is not None:
         photos = read_photo_rows(service, _parsed_ids(ids))
         return json_answer(PhotoPage(tuple(photos), None, len(photos)))
@@ -119,7 +119,7 @@ def list_photo_ids(
     where: WhereQuery,
     sort: Annotated[Sort, Query(description="Photos without a time come last.")] = "captured_at",
 ) -> Response:
-    """The ids of all photos that meet the conditions."""
+    """Return the ids of all photos that meet the conditions."""
     ids = list_ids(service.store, where_of(service, where), sort)
     # A hundred thousand numbers that are known to be numbers.
     return Response(json.dumps({"ids": ids}, separators=(",", ":")), media_type="application/json")
@@ -127,7 +127,7 @@ def list_photo_ids(
 
 @router.get("/photos/{photo_id}", response_model=Photo, responses=responses(404, 422))
 def get_photo(service: ServiceDep, photo_id: _PhotoId) -> Response:
-    """One photo."""
+    """Return one photo."""
     found = read_photo_rows(service, [photo_id])
     if not found:
         raise HTTPException(404, f"no photo {photo_id}")
@@ -156,7 +156,7 @@ async def get_thumb(
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
     if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
-    """A photo made small: upright, in sRGB, without metadata."""
+    """Return a photo made small: upright, in sRGB, without metadata."""
     async with service.thumb_turns.of(request) as is_wanted:
         if not is_wanted:
             # The client scrolled on, and those who still look are not to wait for this one.
@@ -217,7 +217,7 @@ def _has(if_none_match: str | None, etag: str) -> bool:
     response_class=Response,
 )
 def get_image(service: ServiceDep, photo_id: _PhotoId, request: Request) -> Response:
-    """The photo itself, as its file is, where the service serves originals.
+    """Return the photo itself, as its file is, where the service serves originals.
 
     A photo that would tell where a sensitive species is is not served, whatever the catalog knows of its place: its
     file may tell it in a way that only others read. `--exact-places` serves it.
@@ -250,5 +250,5 @@ def list_taxa(
     q: Annotated[str, Query(max_length=100, description="What was typed of a name.")] = "",
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
 ) -> Response:
-    """Taxa that what was typed may mean, the likeliest first."""
+    """Return taxa that what was typed may mean, the likeliest first."""
     return json_answer(Taxa(tuple(find_taxa(service.store, q, limit))))

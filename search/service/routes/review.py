@@ -63,7 +63,7 @@ def get_review(
         float, Query(ge=0, le=1, description="How sure a label has to be, else the evidence is rolled up.")
     ] = DEFAULT_CONFIDENCE,
 ) -> Response:
-    """What to verify next: of each event and its copies one photo, of none that has a verified one."""
+    """Return what to verify next: of each event and its copies one photo, of none that has a verified one."""
     counts = photo_counts(service.store)
     record = service.store.active_model()
     if record is None:

@@ -76,7 +76,7 @@ def get_sightings(
     since: Annotated[Name | None, Query(description="Ends at this local time or later.")] = None,
     until: Annotated[Name | None, Query(description="Begins at this local time or earlier.")] = None,
 ) -> Sightings:
-    """The sightings that were stored last, with the labels that photos have now."""
+    """Return the sightings that were stored last, with the labels that photos have now."""
     earliest, latest = Where(since=since, until=until).span
     run_id, found = _stored(service)
     if taxon is not None:
@@ -117,7 +117,7 @@ def start_sightings(service: ServiceDep, response: Response, request: SightingsR
 def get_sighting(
     service: ServiceDep, number: Annotated[int, Path(ge=1, le=2**53, description="Number of the sighting.")]
 ) -> Sighting:
-    """A sighting with all its photos."""
+    """Return a sighting with all its photos."""
     _, found = _stored(service)
     if number > len(found):
         raise HTTPException(404, f"no sighting {number}")
