@@ -106,11 +106,11 @@ def bits_apart(frames: Frames, left: NDArray[np.int64], right: NDArray[np.int64]
 def within_groups(
     row: NDArray[np.int64], keys: Sequence[NDArray[np.int64]]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return pairs of rows whose keys are equal, neighbours first; not all pairs of a large group.
+    """Yield pairs of rows whose keys are equal, neighbours first; not all pairs of a large group.
 
     Args:
-        row: (R,) int64 places, sorted by the keys.
-        keys: (N,) int64 each, by place.
+        row: (R,) int64 rows, sorted by the keys.
+        keys: (N,) int64 each, by row.
     """
     is_first = np.ones(len(row), bool)
     is_first[1:] = np.logical_or.reduce([key[row[1:]] != key[row[:-1]] for key in keys])
@@ -149,8 +149,8 @@ def _fits(
     same = (frames.models[left] == frames.models[right]) & (
         frames.stamps[left] // _SECOND_US == frames.stamps[right] // _SECOND_US
     )
-    # Editors may drop the serial number and the fraction. Cameras without serial numbers are known by their folders,
-    # and a copy may lie in another one.
+    # Editors may drop the serial number and the fraction. Cameras without serial numbers are known by their
+    # folders, and a copy may lie in another one.
     may_be = (frames.serials[left] < 0) | (frames.serials[right] < 0)
     blurred = ~(frames.has_fraction[left] & frames.has_fraction[right])
     return np.asarray(same & blurred & ((cameras[left] == cameras[right]) | may_be))
