@@ -74,7 +74,7 @@ def open_engine(name: str, graph: bytes, cache: Path | None) -> GraphEngine:
 
     Args:
         name: A runtime of a processor other than `torch`.
-        graph: The network, as `birdsearch.model.runtimes.graph.build_graph` writes it.
+        graph: The network, as `birdsearch.model.runtimes.onnx_export.export_onnx` writes it.
         cache: Folder in which `GraphEngine.keep` may have put what the runtime compiled; None if there is none.
 
     Returns:

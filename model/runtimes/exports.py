@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 # Raised whenever an export comes to hold something else than before, or graphs come out otherwise.
-_VERSION = 1
+_VERSION = 2
 _SEAL = hashlib.sha256().digest_size
 _FACTS, _GRAPH, _ARRAYS = "facts.json", "graph.onnx", "arrays.npz"
 

@@ -111,9 +111,9 @@ class EngineLoader:
     def _export(self) -> Export:
         facts, engine = self._torch()
         try:
-            from birdsearch.model.runtimes.graph import build_graph
+            from birdsearch.model.runtimes.onnx_export import export_onnx
 
-            graph = build_graph(engine.network, facts.size, facts.stats)
+            graph = export_onnx(engine.network, facts.size, facts.stats)
         except ImportError as error:
             raise InvalidInputError(
                 "writing the network for another runtime needs an optional part: pip install "

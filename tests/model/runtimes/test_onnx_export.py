@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from birdsearch.model.config import RgbStats
-from birdsearch.model.runtimes.graph import build_graph
+from birdsearch.model.runtimes.onnx_export import export_onnx
 from birdsearch.model.xcit import XCiT
 
 Exact = Callable[[XCiT, np.ndarray, RgbStats], np.ndarray]
@@ -40,7 +40,7 @@ def test_the_graph_computes_what_the_network_does(
 ) -> None:
     network = make_network(name, seed=7)
     pixels = np.random.default_rng(70).integers(0, 256, (5, *size, 3), dtype=np.uint8)
-    found = _run(build_graph(network, size, stats), pixels)
+    found = _run(export_onnx(network, size, stats), pixels)
     expected = exact_embedding(network, pixels, stats)
     assert found.shape == expected.shape
     # Different pictures are told apart, or nothing below would mean much.
@@ -53,11 +53,11 @@ def test_a_blank_picture_gives_a_finite_embedding(
 ) -> None:
     network = network_without_a_length
     pixels = np.full((2, 64, 96, 3), 255, np.uint8)
-    found = _run(build_graph(network, (64, 96), stats), pixels)
+    found = _run(export_onnx(network, (64, 96), stats), pixels)
     expected = exact_embedding(network, pixels, stats)
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
 def test_the_same_network_gives_the_same_graph(make_network: Callable[..., XCiT], stats: RgbStats) -> None:
-    graphs = [build_graph(make_network(seed=seed), (32, 32), stats) for seed in (3, 3, 4)]
+    graphs = [export_onnx(make_network(seed=seed), (32, 32), stats) for seed in (3, 3, 4)]
     assert graphs[0] == graphs[1] != graphs[2]
