@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from birdsearch.indexer.catalog.files import PhotoContent
+from birdsearch.indexer.catalog.photo_content import PhotoContent
 from birdsearch.model.images.formats import sniff
 from birdsearch.search.service.photo_files import open_inside
 from birdsearch.search.service.photo_rows import IMAGE_TYPES

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from birdsearch.indexer.catalog.files import PhotoContent
+from birdsearch.indexer.catalog.photo_content import PhotoContent
 from birdsearch.model.images.file_io import OPEN_FLAGS
 
 __all__ = ["open_inside", "opened"]

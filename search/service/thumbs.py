@@ -15,7 +15,7 @@ from pathlib import Path
 
 from birdsearch.errors import PhotoError
 from birdsearch.files import write_whole
-from birdsearch.indexer.catalog.files import PhotoContent
+from birdsearch.indexer.catalog.photo_content import PhotoContent
 from birdsearch.model.images.box import Box
 from birdsearch.search.service.photo_files import opened
 from birdsearch.search.service.thumb_makers import ThumbMakers, ThumbTask

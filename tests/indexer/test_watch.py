@@ -57,7 +57,7 @@ def _index(catalog: Path, model: Model, archive: Path, stall_s: float = STALL_S)
 @pytest.mark.parametrize(
     ("target", "name", "stage"),
     [
-        (plan, "crawl", "the crawl of the folders"),
+        (plan._Scan, "run", "the crawl of the folders"),
         (Claims, "judge", "the supervision of the decoders"),
         (Model, "infer_pixels", "the network"),
         (CatalogWriter, "commit", "the writing of the catalog"),

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.catalog.counts import catalog_summary
-from birdsearch.indexer.catalog.files import find_content
+from birdsearch.indexer.catalog.photo_content import find_content
 from birdsearch.indexer.catalog.photo_lists import list_ids, page_of_ids
 from birdsearch.search.catalog_info import CatalogInfo, NetworkInfo, RootInfo
 from birdsearch.search.photos import Photo

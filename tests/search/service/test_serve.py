@@ -73,7 +73,7 @@ def test_it_prints_where_it_listens_and_ends_when_it_is_told_to(
 
 def _until_in_flight(url: str) -> None:
     for _ in range(500):
-        if "birdsearch_requests_in_flight 2\n" in httpx.get(f"{url}/metrics").text:
+        if "birdsearch_requests_in_flight 2.0\n" in httpx.get(f"{url}/metrics").text:
             return
     raise AssertionError("the request did not arrive")
 

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from birdsearch.errors import BirdsearchError, PhotoError
-from birdsearch.indexer.catalog.files import PhotoContent
+from birdsearch.indexer.catalog.photo_content import PhotoContent
 from birdsearch.model.images.box import Box
 from birdsearch.model.images.decode import digest_file
 from birdsearch.model.images.photo import PhotoLimits
