@@ -96,7 +96,7 @@ def measure(count: int, dim: int, graph_only: bool) -> dict[str, float]:
     left, _, _ = near_pairs(graph, _MIN_COSINE)
     found["pairs_s"], found["pairs"] = time.perf_counter() - started, len(left)
     found["graph_mb"], found["said_recall"] = _peak_mb(), graph.recall
-    found["true_recall"] = _true_recall(unit, graph.places, graph.cosines)
+    found["true_recall"] = _true_recall(unit, graph.neighbours, graph.cosines)
     if not graph_only:
         from sklearn.metrics import adjusted_mutual_info_score
 

@@ -141,7 +141,7 @@ def table(rows: Sequence[Mapping[str, object]], columns: Sequence[Column], width
         and all(row.get(key) is None or _is_number(row.get(key)) for row in rows)
         for key, _ in columns
     ]
-    widths = [max(display_width(line[place]) for line in cells) for place in range(len(columns))]
+    widths = [max(display_width(line[index]) for line in cells) for index in range(len(columns))]
     if width is not None:
         _shrink(widths, width - len(_GAP) * (len(widths) - 1))
     return "\n".join(
@@ -213,10 +213,10 @@ def shorten(text: str, width: int) -> str:
 
 def _prefix(text: str, width: int) -> str:
     taken = 0
-    for place, sign in enumerate(text):
+    for index, sign in enumerate(text):
         taken += _sign_width(sign)
         if taken > width:
-            return text[:place]
+            return text[:index]
     return text
 
 

@@ -165,8 +165,8 @@ def _print(results: list[QueryResult], fmt: str, nothing: str, *, is_flagged: bo
             fmt,
         )
     else:
-        for place, result in enumerate(results):
-            if place:
+        for index, result in enumerate(results):
+            if index:
                 emit("")
             _print_table(result, nothing, _columns(_TABLE, is_flagged))
 

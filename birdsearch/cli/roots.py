@@ -80,10 +80,10 @@ def move(old: Path, new: Path, apply: bool, catalog: Path, fmt: str) -> None:
             planned = plan_root_move(store, old, new, progress)
         if apply:
             apply_root_move(store, planned)
-    shown, place = display_path(planned.old), display_path(planned.new)
+    shown_old, shown_new = display_path(planned.old), display_path(planned.new)
     row: dict[str, object] = {
-        "old": shown,
-        "new": place,
+        "old": shown_old,
+        "new": shown_new,
         "files": planned.files,
         "found": planned.found,
         "compared": planned.compared,
@@ -97,13 +97,13 @@ def move(old: Path, new: Path, apply: bool, catalog: Path, fmt: str) -> None:
         write_rows([row], [(key, key) for key in row], fmt)
         return
     emit(
-        f"{planned.found} of {planned.files} files of {shown} are in {place}; {planned.compared} of them were read "
-        f"and are the same; {planned.known} have been indexed there already."
+        f"{planned.found} of {planned.files} files of {shown_old} are in {shown_new}; {planned.compared} of them "
+        f"were read and are the same; {planned.known} have been indexed there already."
     )
     if not apply:
         command = f"birdsearch roots move {shlex.quote(str(old))} {shlex.quote(str(new))} --apply"
-        emit(f"Nothing was changed: `{command}` makes the catalog use {place}.")
+        emit(f"Nothing was changed: `{command}` makes the catalog use {shown_new}.")
         return
-    emit(f"The catalog uses {place} from now on.")
+    emit(f"The catalog uses {shown_new} from now on.")
     if planned.found < planned.files:
-        emit(f"`birdsearch index {shlex.quote(place)}` says which files are missing.")
+        emit(f"`birdsearch index {shlex.quote(shown_new)}` says which files are missing.")

@@ -87,7 +87,7 @@ def fit(
         unit: (N, C) float32, unit-norm.
         labels: (N,) int64, clusters; -1 for none.
         groups: (N,) int64; every vector is a group of its own if None.
-        rows: Places of the R that are asked for; all if None.
+        rows: (R,) int64, the rows to answer for; all if None.
     """
     asked = np.arange(len(unit)) if rows is None else rows
     own, best = np.full(len(asked), np.nan), np.full(len(asked), -2.0)
@@ -218,8 +218,8 @@ def _own_groups(
     number = np.unique(groups, return_inverse=True)[1].astype(np.int64)
     keys = (labels + 1) * (int(number.max()) + 1) + number
     wanted, together = np.unique(keys[asked], return_inverse=True)
-    places = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
-    inside = np.where(wanted[places] == keys, places, -1)
+    found = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
+    inside = np.where(wanted[found] == keys, found, -1)
     sums = _sums(unit, inside, len(wanted))
     return together, sums, np.bincount(inside[inside >= 0], minlength=len(wanted)).astype(np.float64)
 

@@ -58,15 +58,17 @@ def smoothed(unit: NDArray[np.float32], graph: KnnGraph, k: int, alpha: float) -
     moved = np.empty_like(unit)
     for start in range(0, len(unit), _ROWS):
         rows = slice(start, start + _ROWS)
-        weights = _weights(graph.cosines[rows, :k], graph.places[rows, :k], alpha)
+        weights = _weights(graph.cosines[rows, :k], graph.neighbours[rows, :k], alpha)
         # (B, 1, k) @ (B, k, C) -> (B, C)
-        mean = np.einsum("bk,bkc->bc", weights, unit[graph.places[rows, :k]].astype(np.float64))
+        mean = np.einsum("bk,bkc->bc", weights, unit[graph.neighbours[rows, :k]].astype(np.float64))
         moved[rows] = normalised((unit[rows].astype(np.float64) + mean).astype(np.float32))
     return moved
 
 
-def _weights(cosines: NDArray[np.float32], places: NDArray[np.int64], alpha: float) -> NDArray[np.float64]:
-    return np.where(places < 0, 0.0, np.clip(cosines.astype(np.float64), 0.0, 1.0) ** alpha)
+def _weights(
+    cosines: NDArray[np.float32], neighbours: NDArray[np.int64], alpha: float
+) -> NDArray[np.float64]:
+    return np.where(neighbours < 0, 0.0, np.clip(cosines.astype(np.float64), 0.0, 1.0) ** alpha)
 
 
 def community_graph(graph: KnnGraph, alpha: float) -> Any:
@@ -77,12 +79,13 @@ def community_graph(graph: KnnGraph, alpha: float) -> Any:
     """
     from scipy.sparse import csr_array
 
-    count = len(graph.places)
-    weights = _weights(graph.cosines, graph.places, alpha) / 2
+    count = len(graph.neighbours)
+    weights = _weights(graph.cosines, graph.neighbours, alpha) / 2
     kept = weights > 0.0
     starts = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
     directed = csr_array(
-        (weights[kept], graph.places[kept].astype(np.int32), starts.astype(np.int64)), shape=(count, count)
+        (weights[kept], graph.neighbours[kept].astype(np.int32), starts.astype(np.int64)),
+        shape=(count, count),
     )
     both = (directed + directed.T).tocsr()
     both.sort_indices()
@@ -117,7 +120,7 @@ def leiden(edges: Any, resolution: float, seed: int) -> NDArray[np.int64]:
         seed=seed,
     )
     # A photo without neighbours is in no community.
-    labels = np.fromiter((found.get(place, -1) for place in range(count)), np.int64, count)
+    labels = np.fromiter((found.get(row, -1) for row in range(count)), np.int64, count)
     alone = np.flatnonzero(labels < 0)
     labels[alone] = labels.max() + 1 + np.arange(len(alone))
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)

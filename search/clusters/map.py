@@ -31,14 +31,14 @@ class EmbeddingMap:
     """Points in the plane.
 
     Attributes:
-        places: (M,) int64, which of the vectors are on the map, rising.
+        rows: (M,) int64, which of the vectors are on the map, rising.
         points: (M, 2) float32 within 0..1; one scale for both axes. Near points are alike; directions and large
             distances mean nothing.
         method: `pacmap` or `pca`.
         note: What a reader should know of how it was made.
     """
 
-    places: NDArray[np.int64]
+    rows: NDArray[np.int64]
     points: NDArray[np.float32]
     method: str
     note: str
@@ -73,12 +73,12 @@ def map_embeddings(
     is_installed = importlib.util.find_spec("pacmap") is not None
     if method == "pacmap" and not is_installed:
         raise InvalidInputError("pacmap is not installed: pip install pacmap")
-    places = np.arange(len(unit), dtype=np.int64)
+    rows = np.arange(len(unit), dtype=np.int64)
     notes: list[str] = []
     if len(unit) > most:
-        places = np.sort(np.random.default_rng(seed).choice(len(unit), most, replace=False))
+        rows = np.sort(np.random.default_rng(seed).choice(len(unit), most, replace=False))
         notes.append(f"a sample of {most:,} of {len(unit):,}")
-    chosen = np.ascontiguousarray(unit[places], dtype=np.float32)
+    chosen = np.ascontiguousarray(unit[rows], dtype=np.float32)
     if len(chosen) < _LEAST or method == "pca" or not is_installed:
         used, points = "pca", main_axes(chosen)
         notes.insert(0, "the two main axes (PCA)")
@@ -87,7 +87,7 @@ def map_embeddings(
     else:
         used, points = "pacmap", _pacmap(chosen, seed)
         notes.insert(0, "PaCMAP")
-    return EmbeddingMap(places, _scaled(points), used, "; ".join(notes))
+    return EmbeddingMap(rows, _scaled(points), used, "; ".join(notes))
 
 
 def main_axes(unit: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -167,8 +167,8 @@ def ward_profile(
     tried = sorted({int(each) for each in np.geomspace(2, most, 40).round()})
     found = _cuts(space, level, tree, tried)
     best = best_of(found).count
-    place = int(np.searchsorted(tried, best))
-    low, high = tried[max(place - 1, 0)], tried[min(place + 1, len(tried) - 1)]
+    index = int(np.searchsorted(tried, best))
+    low, high = tried[max(index - 1, 0)], tried[min(index + 1, len(tried) - 1)]
     between = sorted({int(each) for each in np.linspace(low, high, 24).round()} - set(tried))
     return found + (_cuts(space, level, tree, between) if between else [])
 

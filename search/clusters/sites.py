@@ -123,7 +123,7 @@ def check_sites(
         )
     is_known = np.array([site is not None for site in sites], dtype=bool) & (clusters >= 0)
     # In an order of their own, so that the permutations do not depend on that of the events.
-    pairs = sorted((int(clusters[place]), str(sites[place])) for place in np.flatnonzero(is_known).tolist())
+    pairs = sorted((int(clusters[index]), str(sites[index])) for index in np.flatnonzero(is_known).tolist())
     names, site = np.unique([name for _, name in pairs], return_inverse=True)
     ids, cluster = np.unique([each for each, _ in pairs], return_inverse=True)
     if len(names) < 2 or len(ids) < 2:
@@ -167,8 +167,8 @@ def _of_one_site(
     found: dict[int, tuple[str, float]] = {}
     # `cluster` rises, so that each cluster is one part of it.
     edges = np.searchsorted(cluster, np.arange(len(ids) + 1))
-    for place, cluster_id in enumerate(ids.tolist()):
-        counts = np.bincount(site[edges[place] : edges[place + 1]], minlength=len(names))
+    for index, cluster_id in enumerate(ids.tolist()):
+        counts = np.bincount(site[edges[index] : edges[index + 1]], minlength=len(names))
         size, most = int(counts.sum()), int(counts.argmax())
         share = float(counts[most] / size)
         # As many tests as there are clusters and sites that could have been it.

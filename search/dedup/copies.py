@@ -133,7 +133,7 @@ def candidate_pairs(
         left, right, _ = near_pairs(graph, rules.min_cosine)
         found.append(np.stack([usable[left], usable[right]], axis=1))
         # A border or half the light moves a copy far, and yet nothing is nearer to it than its original.
-        nearest = graph.places[:, 0]
+        nearest = graph.neighbours[:, 0]
         mutual = nearest[nearest] == np.arange(len(nearest))
         mutual &= graph.cosines[:, 0] >= rules.min_mutual_cosine
         found.append(np.stack([usable[mutual], usable[nearest[mutual]]], axis=1))

@@ -93,10 +93,10 @@ def write_report(
     except OSError as error:
         raise InvalidInputError(f"{folder}: cannot make this folder ({error.strerror})") from error
     told("map", 0, 1)
-    layout, places = _layout(store, found)
+    layout, shown = _layout(store, found)
     told("map", 1, 1)
-    picture, notes = _picture(found, layout, places)
-    thumbs = _hover_thumbs(found, places, told)
+    picture, notes = _picture(found, layout, shown)
+    thumbs = _hover_thumbs(found, shown, told)
     sheets, done = len(found.rows) + (found.outliers is not None), 0
 
     def sheet_done() -> None:
@@ -105,7 +105,7 @@ def write_report(
         told("contact sheets", done, sheets)
 
     note = f"{layout.note}. Near points are alike; directions and large distances mean nothing."
-    data = map_data(found, layout, places, thumbs) if len(places) else None
+    data = map_data(found, layout, shown, thumbs) if len(shown) else None
     page = report_page(found, data, note, _facts(found, layout), sheet_done)
     files = ReportFiles(
         folder / "clusters.html",
@@ -130,45 +130,45 @@ def _layout(store: CatalogStore, found: Overview) -> tuple[EmbeddingMap, NDArray
     order = np.array(sorted(range(len(view_ids)), key=digests.__getitem__), dtype=np.int64)
     unit, is_whole = load_unit(store, found.state.model_id, view_ids[order])
     layout = map_embeddings(unit)
-    return layout, order[is_whole][layout.places]
+    return layout, order[is_whole][layout.rows]
 
 
 def _picture(
-    found: Overview, layout: EmbeddingMap, places: NDArray[np.int64]
+    found: Overview, layout: EmbeddingMap, shown: NDArray[np.int64]
 ) -> tuple[bytes | None, tuple[str, ...]]:
-    by_id = {row.id: place for place, row in enumerate(found.rows)}
-    groups = np.array([by_id.get(each, -1) for each in found.state.cluster_ids[places].tolist()], np.int64)
+    by_id = {row.id: index for index, row in enumerate(found.rows)}
+    groups = np.array([by_id.get(each, -1) for each in found.state.cluster_ids[shown].tolist()], np.int64)
     names = [f"{row.id} {row.name}".strip() for row in found.rows]
-    title = f"{len(places):,} photos in {len(names)} clusters ({layout.method})"
+    title = f"{len(shown):,} photos in {len(names)} clusters ({layout.method})"
     try:
         return draw_map(layout.points, groups, names, title), ()
     except BirdsearchError as error:
         return None, (f"no map.png: {error}",)
 
 
-def _hover_thumbs(found: Overview, places: NDArray[np.int64], told: Progress) -> dict[int, str]:
+def _hover_thumbs(found: Overview, shown: NDArray[np.int64], told: Progress) -> dict[int, str]:
     """Return thumbnails for the map, of photos that no contact sheet shows, from all clusters in turn."""
     state, members = found.state, found.members
     turns: list[list[int]] = []
     for row in (*found.rows, *([found.outliers] if found.outliers else [])):
         of_row = np.flatnonzero(state.cluster_ids == (OUTLIER if row.id is None else row.id))
-        on_sheet = {place for place, _ in picks(members.order[of_row], members.events[of_row])}
+        on_sheet = {member for member, _ in picks(members.order[of_row], members.events[of_row])}
         rest = np.array(
-            [place for number, place in enumerate(of_row.tolist()) if number not in on_sheet], int
+            [member for number, member in enumerate(of_row.tolist()) if number not in on_sheet], int
         )
-        rest = rest[np.isin(rest, places)]
+        rest = rest[np.isin(rest, shown)]
         # Spread over the members, from the strongest to the weakest.
         ranked = rest[np.argsort(members.order[rest], kind="stable")]
         share = max(1, _HOVERS // max(1, len(found.rows)))
         step = np.unique(np.linspace(0, len(ranked) - 1, min(share, len(ranked))).astype(int))
         turns.append(ranked[step].tolist() if len(ranked) else [])
-    wanted = [place for turn in turns for place in turn][:_HOVERS]
+    wanted = [member for turn in turns for member in turn][:_HOVERS]
     thumbs: dict[int, str] = {}
     pictures = Pictures(_HOVER_SIDE)
-    for number, place in enumerate(wanted, start=1):
-        image = thumbnail(pictures, members.files[place]).image
+    for number, member in enumerate(wanted, start=1):
+        image = thumbnail(pictures, members.files[member]).image
         if image is not None:
-            thumbs[int(members.photo_ids[place])] = jpeg_uri(image, _HOVER_QUALITY)
+            thumbs[int(members.photo_ids[member])] = jpeg_uri(image, _HOVER_QUALITY)
         told("thumbnails", number, len(wanted))
     return thumbs
 

@@ -34,10 +34,10 @@ def colours(count: int) -> list[str]:
     if count <= len(_FEW):
         return list(_FEW[:count])
     found = []
-    for place in range(count):
-        hue = (0.58 + place * _TURN) % 1.0
+    for index in range(count):
+        hue = (0.58 + index * _TURN) % 1.0
         # Yellow and green look lighter than they are.
-        lightness = _LIGHTNESS[place % len(_LIGHTNESS)] * (0.8 if 0.12 < hue < 0.5 else 1.0)
+        lightness = _LIGHTNESS[index % len(_LIGHTNESS)] * (0.8 if 0.12 < hue < 0.5 else 1.0)
         rgb = colorsys.hls_to_rgb(hue, lightness, 0.62)
         found.append("#" + "".join(f"{round(255 * value):02x}" for value in rgb))
     return found
@@ -53,7 +53,7 @@ def draw_map(
 
     Args:
         points: (M, 2) float32 within 0..1.
-        groups: (M,) int64, place in `names` of each point's cluster; -1 for outliers.
+        groups: (M,) int64, index in `names` of each point's cluster; -1 for outliers.
         names: What is written on each cluster.
         title: Above the plot.
 
@@ -93,10 +93,10 @@ def draw_map(
         halo = [withStroke(linewidth=2.6, foreground="#ffffff")]
         sizes = np.bincount(groups[~of_none], minlength=len(names))
         largest = np.argsort(-sizes, kind="stable")[:_NUMBERED]
-        for place in largest[sizes[largest] >= _LEAST_NUMBERED].tolist():
+        for index in largest[sizes[largest] >= _LEAST_NUMBERED].tolist():
             axes.annotate(
-                _clean(names[place]),
-                _middle(points[groups == place]),
+                _clean(names[index]),
+                _middle(points[groups == index]),
                 xytext=(0, 4),
                 textcoords="offset points",
                 ha="center",

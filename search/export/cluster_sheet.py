@@ -35,8 +35,8 @@ def draw_cluster(found: Overview, row: ClusterRow, most: int) -> Image.Image:
         RGB, without metadata.
     """
     state, members = found.state, found.members
-    places = np.flatnonzero(state.cluster_ids == (OUTLIER if row.id is None else row.id))
-    chosen = picks(members.order[places], members.events[places], most)
+    in_cluster = np.flatnonzero(state.cluster_ids == (OUTLIER if row.id is None else row.id))
+    chosen = picks(members.order[in_cluster], members.events[in_cluster], most)
     tall = _TILE + _NOTE
     rows = math.ceil(len(chosen) / _COLUMNS)
     sheet = Image.new("RGB", (_WIDTH, _MARGIN + _HEAD + rows * (tall + _GAP) + _MARGIN - _GAP), _PAPER)
@@ -48,13 +48,13 @@ def draw_cluster(found: Overview, row: ClusterRow, most: int) -> Image.Image:
     if row.label is not None:
         about += f"; {row.label} {row.label_share or 0:.0%}{' of verified' if row.verified else ''}"
     # Where all fit equally well, and among outliers, none is weaker than another.
-    has_weak = row.id is not None and float(np.ptp(state.strengths[places])) > 0
+    has_weak = row.id is not None and float(np.ptp(state.strengths[in_cluster])) > 0
     if has_weak and any(is_weak for _, is_weak in chosen):
         about += "; the weakest have a brown edge"
     _line(draw, (_MARGIN, _MARGIN + 32), about, _WIDTH - 2 * _MARGIN, small, _SOFT)
     pictures = Pictures(_TILE)
-    for number, (member, is_weak) in enumerate(chosen):
-        place = int(places[member])
+    for number, (pick, is_weak) in enumerate(chosen):
+        member = int(in_cluster[pick])
         down, across = divmod(number, _COLUMNS)
         left, top = _MARGIN + across * (_TILE + _GAP), _MARGIN + _HEAD + down * (tall + _GAP)
         edge = _WARN if is_weak and has_weak else _LINE
@@ -65,15 +65,15 @@ def draw_cluster(found: Overview, row: ClusterRow, most: int) -> Image.Image:
             width=2 if edge is _WARN else 1,
         )
         draw.rectangle((left, top, left + _TILE - 1, top + _TILE - 1), fill=_WELL)
-        shown = thumbnail(pictures, members.files[place])
+        shown = thumbnail(pictures, members.files[member])
         if shown.image is not None:
             width, height = shown.image.size
             sheet.paste(shown.image, (left + (_TILE - width) // 2, top + (_TILE - height) // 2))
         else:
             _line(draw, (left + 8, top + _TILE // 2 - 8), shown.problem, _TILE - 16, small, _SOFT)
-        taken = (members.captured_at[place] or "")[:16].replace("T", " ")
-        facts = f"{state.strengths[place]:.2f}  #{members.photo_ids[place]}  {taken}"
-        lines = (facts, members.label(place) or "", file_name(display_path(members.files[place])))
+        taken = (members.captured_at[member] or "")[:16].replace("T", " ")
+        facts = f"{state.strengths[member]:.2f}  #{members.photo_ids[member]}  {taken}"
+        lines = (facts, members.label(member) or "", file_name(display_path(members.files[member])))
         for line, (text, fill) in enumerate(zip(lines, (_TEXT, _SOFT, _SOFT), strict=True)):
             _line(draw, (left + 8, top + _TILE + 5 + 20 * line), text, _TILE - 16, small, fill)
     return sheet
@@ -81,11 +81,11 @@ def draw_cluster(found: Overview, row: ClusterRow, most: int) -> Image.Image:
 
 def _line(
     draw: ImageDraw.ImageDraw,
-    place: tuple[float, float],
+    corner: tuple[float, float],
     text: str,
     width: float,
     font: _Font,
     fill: tuple[int, int, int],
 ) -> None:
     text = text.encode("utf-8", "backslashreplace").decode()
-    draw.text(place, shorten_middle(text, lambda part: font.getlength(part) <= width), font=font, fill=fill)
+    draw.text(corner, shorten_middle(text, lambda part: font.getlength(part) <= width), font=font, fill=fill)

@@ -163,14 +163,14 @@ def _settings(look: _Look) -> dict[str, Any]:
 
 
 def _draw_lines(axes: Any, curve: Curve, lines: list[Series], look: _Look) -> None:
-    place = 0
+    index = 0
     for series in lines:
         x, y = _array(series.x), _array(series.y)
         if series.style == "reference":
             axes.plot(x, y, color=look.soft, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1.5)
             continue
-        colour, dash, marker = _signs(place, look)
-        place += 1
+        colour, dash, marker = _signs(index, look)
+        index += 1
         if series.low is not None and series.high is not None:
             step = "post" if series.style == "steps" else None
             axes.fill_between(
@@ -198,9 +198,9 @@ def _draw_bars(axes: Any, bars: list[Series], look: _Look) -> None:
 
     centres = np.unique(np.concatenate([_array(series.x) for series in bars]))
     width = 0.86 * float(np.diff(centres).min()) / len(bars) if len(centres) > 1 else 0.05
-    for place, series in enumerate(bars):
-        shift = (place - (len(bars) - 1) / 2) * width
-        colour = look.soft if len(bars) == 1 else _signs(place, look)[0]
+    for index, series in enumerate(bars):
+        shift = (index - (len(bars) - 1) / 2) * width
+        colour = look.soft if len(bars) == 1 else _signs(index, look)[0]
         axes.bar(_array(series.x) + shift, _array(series.y), width=width, color=colour, linewidth=0)
     axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
     axes.grid(visible=False, axis="x")
@@ -234,14 +234,14 @@ def _name_lines(axes: Any, lines: list[Series], look: _Look) -> None:
         and all(above - below >= _APART for below, above in pairwise(heights))
     )
     if is_roomy:
-        for place, (series, end) in enumerate(zip(lines, ends, strict=True)):
+        for index, (series, end) in enumerate(zip(lines, ends, strict=True)):
             axes.annotate(
                 series.name,
                 end,
                 xytext=(7, 0),
                 textcoords="offset points",
                 va="center",
-                color=_signs(place, look)[0],
+                color=_signs(index, look)[0],
                 annotation_clip=False,
             )
         return
@@ -278,11 +278,11 @@ def _end(series: Series) -> tuple[float, float]:
     return (float(x[shown[-1]]), float(y[shown[-1]])) if len(shown) else (float("nan"), float("nan"))
 
 
-def _signs(place: int, look: _Look) -> tuple[str, Any, str]:
+def _signs(index: int, look: _Look) -> tuple[str, Any, str]:
     return (
-        look.lines[place % len(look.lines)],
-        _DASHES[place // len(look.lines) % len(_DASHES)],
-        _MARKERS[place % len(_MARKERS)],
+        look.lines[index % len(look.lines)],
+        _DASHES[index // len(look.lines) % len(_DASHES)],
+        _MARKERS[index % len(_MARKERS)],
     )
 
 

@@ -56,8 +56,8 @@ def draw_sheet(results: Sequence[QueryResult]) -> Image.Image:
     sheet = Image.new("RGB", (_WIDTH, max(height, 2 * _MARGIN)), _PAPER)
     painter.begin(sheet)
     top = _MARGIN
-    for place, (result, tall) in enumerate(zip(results, heights, strict=True)):
-        if place:
+    for index, (result, tall) in enumerate(zip(results, heights, strict=True)):
+        if index:
             painter.draw.line((_MARGIN, top, _WIDTH - _MARGIN, top), fill=_LINE, width=2)
             top += _MARGIN
         painter.section(result, top, queries, hits)
@@ -93,11 +93,11 @@ class _Painter:
         self.draw = ImageDraw.Draw(sheet)
 
     def text(
-        self, place: tuple[float, float], text: str, width: float, font: _Font, fill: tuple[int, int, int]
+        self, corner: tuple[float, float], text: str, width: float, font: _Font, fill: tuple[int, int, int]
     ) -> None:
         """Draw one line, its middle left out where it is wider than `width`."""
         fitting = shorten_middle(text, lambda part: font.getlength(part) <= width)
-        self.draw.text(place, fitting, font=font, fill=fill)
+        self.draw.text(corner, fitting, font=font, fill=fill)
 
     def right(self, edge: float, top: float, text: str, font: _Font, *, is_bold: bool = False) -> float:
         """Draw one line that ends at `edge`, and return where it begins."""
@@ -112,8 +112,8 @@ class _Painter:
         if not result.hits:
             self.text((left, top), "No similar photos were found.", _TILE * _COLUMNS, self.body, _SOFT)
         tall = _row_height(result)
-        for place, hit in enumerate(result.hits):
-            row, column = divmod(place, _COLUMNS)
+        for index, hit in enumerate(result.hits):
+            row, column = divmod(index, _COLUMNS)
             corner = (left + column * (_TILE + _GAP), top + row * tall)
             self.hit(hit, corner, tall - _GAP, hits.hit(hit))
 

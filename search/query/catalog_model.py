@@ -91,13 +91,13 @@ def catalog_model(
 
 def _last_known(record: ModelRecord, settings: Settings) -> Path:
     """Return the weights file with the catalog's hash."""
-    place = None if record.weights_path is None else Path(os.fsdecode(record.weights_path))
+    path = None if record.weights_path is None else Path(os.fsdecode(record.weights_path))
     found: tuple[str, str] | None = None
-    if place is not None and place.is_file():
-        sha256 = file_sha256(place)
+    if path is not None and path.is_file():
+        sha256 = file_sha256(path)
         if sha256 == record.sha256:
-            return place
-        found = (str(place), sha256)
+            return path
+        found = (str(path), sha256)
     reason = ""
     if is_weights_name(record.name):
         try:

@@ -15,7 +15,7 @@ from birdsearch.indexer.vectors.snapshot import IndexSnapshot, error_bound
 
 __all__ = ["Neighbours", "nearest"]
 
-# Candidates fetched beyond k, so that near-ties at the k-th place are mostly settled by one search; and how many
+# Candidates fetched beyond k, so that near-ties with the k-th are mostly settled by one search; and how many
 # times as many are fetched where they are not.
 _SPARE, _MORE = 32, 8
 # Numbers of candidates' vectors held at a time, 32 MB in float64, and queries at a time.
@@ -149,12 +149,12 @@ class _Search:
         self, queries: NDArray[np.float32], fetch: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
         """Return the lowest score fetched (Q,), and views (Q, fetch) with their exact similarities, best first."""
-        scores, places = self._found(queries, fetch)
-        scores[places < 0] = -np.inf
-        exactly = np.empty(places.shape, np.float32)
+        scores, positions = self._found(queries, fetch)
+        scores[positions < 0] = -np.inf
+        exactly = np.empty(positions.shape, np.float32)
         step = max(1, _NUMBERS // (len(queries) * self._index.dim))
-        for start in range(0, places.shape[1], step):
-            some = np.maximum(places[:, start : start + step], 0)
+        for start in range(0, positions.shape[1], step):
+            some = np.maximum(positions[:, start : start + step], 0)
             # (Q * n, C) -> (Q, n, C)
             vectors = self._index.take(some.ravel()).reshape(*some.shape, self._index.dim)
             # Products of two float32 are exact in float64; a sum along contiguous rows has one order whatever
@@ -162,8 +162,8 @@ class _Search:
             products = vectors.astype(np.float64)
             products *= queries[:, None, :]
             exactly[:, start : start + step] = np.clip(products.sum(axis=2), -1.0, 1.0)
-        exactly[places < 0] = -np.inf
-        view_ids = self._index.ids_at(places)
+        exactly[positions < 0] = -np.inf
+        view_ids = self._index.ids_at(positions)
         order = np.lexsort((view_ids, -exactly), axis=1)
         return (
             scores.min(axis=1),
@@ -189,7 +189,7 @@ class _Search:
         """Return scores and positions in the nearest lists and beside them, or everywhere."""
         index, base = self._index, self._index.base
         scores = np.empty((len(queries), fetch), np.float32)
-        places = np.empty((len(queries), fetch), np.int64)
+        positions = np.empty((len(queries), fetch), np.int64)
         is_far = np.ones(len(queries), bool)
         # Those asked for are among so many nearest of all, if chance decides what may be found.
         share = self._count / len(index.gone)
@@ -206,12 +206,12 @@ class _Search:
                 self._verify(visited[near])
                 found = base.search(queries[near], fetch, visited[near], self._base_mask)
                 found = scan(queries[near], self._positions(index.start), index.take, fetch, found)
-                scores[near], places[near] = found
+                scores[near], positions[near] = found
                 is_far[near] = (found[1] >= 0).sum(axis=1) < self._width
         far = np.flatnonzero(is_far)
         if len(far):
-            scores[far], places[far] = self._everything(queries[far], fetch)
-        return scores, places
+            scores[far], positions[far] = self._everything(queries[far], fetch)
+        return scores, positions
 
     def _lists_for(self, neighbours: float) -> int | None:
         """Return into how many lists to look; None for everything."""

@@ -27,7 +27,7 @@ _faiss: Any = faiss
 
 # Measured on two cores: all pairs of 100,000 x 128 take half a minute, of 200,000 two minutes.
 _EXACT = 50_000
-# Candidates fetched beyond k: near-ties at the k-th place are mostly settled among them.
+# Candidates fetched beyond k: near-ties with the k-th are mostly settled among them.
 _SPARE = 8
 # Queries at a time: with k = 20 of 128 numbers they take 60 MB in float64.
 _ROWS = 2048
@@ -42,12 +42,12 @@ class KnnGraph:
     """The nearest neighbours of each vector among the others.
 
     Attributes:
-        places: (N, k) int64, nearest first, equally near ones by place; -1 where there are no more.
+        neighbours: (N, k) int64 rows, nearest first, equally near ones by row; -1 where there are no more.
         cosines: (N, k) float32, -1..1, higher is more alike; -1 where there are no more.
         recall: Share of the true k nearest that were found: 1.0 if exact, else as measured on a sample.
     """
 
-    places: NDArray[np.int64]
+    neighbours: NDArray[np.int64]
     cosines: NDArray[np.float32]
     recall: float
 
@@ -87,17 +87,17 @@ def knn_graph(
     rows = unit if is_distinct else np.ascontiguousarray(unit[first])
     told = progress or (lambda _what, _done, _total: None)
     if exact if exact is not None else len(rows) <= _EXACT:
-        places, cosines = _searched(rows, k, None, told)
+        neighbours, cosines = _searched(rows, k, None, told)
         recall = 1.0
     else:
         # FAISS's k-means may add in another order with other numbers of threads.
         with one_thread():
             index = _inverted_file(rows)
         recall = _tune(index, rows, k)
-        places, cosines = _searched(rows, k, index, told)
+        neighbours, cosines = _searched(rows, k, index, told)
     if not is_distinct:
-        places, cosines = _with_copies(rows, first, copy_of, places, cosines)
-    return KnnGraph(places, cosines, recall)
+        neighbours, cosines = _with_copies(rows, first, copy_of, neighbours, cosines)
+    return KnnGraph(neighbours, cosines, recall)
 
 
 def near_pairs(
@@ -112,13 +112,13 @@ def near_pairs(
         min_cosine: The least cosine.
 
     Returns:
-        Left places, right places, cosines: (P,) each. Left is less than right; sorted by left, then right; every
+        Left rows, right rows, cosines: (P,) each. Left is less than right; sorted by left, then right; every
         pair once.
     """
-    left, column = np.nonzero((graph.cosines >= min_cosine) & (graph.places >= 0))
-    right, cosines = graph.places[left, column], graph.cosines[left, column]
+    left, column = np.nonzero((graph.cosines >= min_cosine) & (graph.neighbours >= 0))
+    right, cosines = graph.neighbours[left, column], graph.cosines[left, column]
     low, high = np.minimum(left, right), np.maximum(left, right)
-    _, chosen = np.unique(low * len(graph.places) + high, return_index=True)
+    _, chosen = np.unique(low * len(graph.neighbours) + high, return_index=True)
     return low[chosen], high[chosen], cosines[chosen]
 
 
@@ -174,7 +174,7 @@ def _searched(
     rows: NDArray[np.float32], k: int, index: Any | None, told: Progress
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Find the k nearest of distinct vectors: candidates by FAISS, ranked by exact cosines."""
-    places, cosines = _empty(len(rows), k)
+    neighbours, cosines = _empty(len(rows), k)
     width = min(k, len(rows) - 1)
     fetch = min(len(rows), k + 1 + _SPARE)
     # How far a float32 sum of C products may lie from the exact one (Higham, section 3.1), twice.
@@ -188,7 +188,7 @@ def _searched(
             scores, found = index.search(block, fetch)
         exact = _cosines(block, rows, found)
         exact[(found == queries[:, None]) | (found < 0)] = -np.inf
-        # Falling cosine, then rising place.
+        # Falling cosine, then rising row.
         order = np.lexsort((found, -exact), axis=1)[:, :width]
         best, near = np.take_along_axis(exact, order, 1), np.take_along_axis(found, order, 1)
         near[np.isneginf(best)] = _NO_MORE
@@ -197,17 +197,17 @@ def _searched(
                 near[row], best[row] = _nearest_of_all(
                     rows, int(queries[row]), float(best[row, -1]) - slack, width
                 )
-        places[queries, :width], cosines[queries, :width] = near, np.where(near < 0, np.float32(-1), best)
+        neighbours[queries, :width], cosines[queries, :width] = near, np.where(near < 0, np.float32(-1), best)
         told("neighbours", int(queries[-1]) + 1, len(rows))
-    return places, cosines
+    return neighbours, cosines
 
 
 def _cosines(
-    queries: NDArray[np.float32], rows: NDArray[np.float32], places: NDArray[np.int64]
+    queries: NDArray[np.float32], rows: NDArray[np.float32], neighbours: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Return exact cosines of (Q, C) to `rows[neighbours]`, (Q, n): (Q, n) float32."""
     # Products of two float32 are exact in float64; a sum along contiguous rows has one order whatever their number.
-    products = rows[places].astype(np.float64)
+    products = rows[neighbours].astype(np.float64)
     products *= queries[:, None, :]
     return np.asarray(np.clip(products.sum(axis=2), -1.0, 1.0), dtype=np.float32)
 
@@ -232,7 +232,7 @@ def _with_copies(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the graph of all vectors, from that of the distinct ones."""
     k = near.shape[1]
-    places, cosines = _empty(len(copy_of), k)
+    neighbours, cosines = _empty(len(copy_of), k)
     members = np.argsort(copy_of, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(copy_of, minlength=len(first)))])
     sizes = np.diff(starts)
@@ -240,7 +240,7 @@ def _with_copies(
     crowded = (sizes > 1) | ((sizes[near] > 1) & (near >= 0)).any(axis=1)
     # Where no copy is about, only the numbers change.
     plain = np.flatnonzero(~crowded)
-    places[first[plain]] = np.where(near[plain] < 0, _NO_MORE, first[near[plain]])
+    neighbours[first[plain]] = np.where(near[plain] < 0, _NO_MORE, first[near[plain]])
     cosines[first[plain]] = near_cosines[plain]
     for row in np.flatnonzero(crowded).tolist():
         mine = members[starts[row] : starts[row + 1]]
@@ -259,5 +259,5 @@ def _with_copies(
         # Each copy leaves itself out; those that are not among the first k + 1 take the first k.
         is_other = found != mine[:, None]
         columns = np.argsort(~is_other, axis=1, kind="stable")[:, :width]
-        places[mine, :width], cosines[mine, :width] = found[columns], exact[columns]
-    return places, cosines
+        neighbours[mine, :width], cosines[mine, :width] = found[columns], exact[columns]
+    return neighbours, cosines

@@ -128,7 +128,7 @@ def refined_vectors(
     moved = np.empty(unit.shape, np.float32)
     for start in range(0, len(unit), _ROWS):
         rows = slice(start, start + _ROWS)
-        moved[rows] = _moved(unit[rows], unit, graph.places[rows], graph.cosines[rows], background, alpha)
+        moved[rows] = _moved(unit[rows], unit, graph.neighbours[rows], graph.cosines[rows], background, alpha)
     return moved
 
 

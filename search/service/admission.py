@@ -1,4 +1,4 @@
-"""How many requests are answered at once; those that only wait for their client take no place from others."""
+"""How many requests are answered at once; those that only wait for their client take no slot from others."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 # Streams of one client: a browser opens no more connections to one service.
 _STREAMS_EACH = 6
-# Who asks for a session need not have shown a token, so such requests have few places of their own.
+# Who asks for a session need not have shown a token, so such requests have few slots of their own.
 _SESSIONS_AT_ONCE = 8
 # Thumbnails wait for each other, page after page of them; see `birdsearch.search.service.thumbs`.
-_THUMBS_PER_PLACE = 4
+_THUMBS_PER_SLOT = 4
 
 
 class _Room:
-    """Places for requests of one kind."""
+    """Slots for requests of one kind."""
 
-    def __init__(self, places: int) -> None:
-        self.places = places
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
         self._taken = 0
 
     def enter(self) -> bool:
-        if self._taken >= self.places:
+        if self._taken >= self.slots:
             return False
         self._taken += 1
         return True
@@ -47,8 +47,8 @@ class _Room:
         self._taken -= 1
 
 
-class _Place:
-    """A request's place in a room; it is free again once the answer is complete, read or not."""
+class _Slot:
+    """A request's slot in a room; it is free again once the answer is complete, read or not."""
 
     def __init__(self, room: _Room, send: Send) -> None:
         self._room = room
@@ -78,12 +78,12 @@ class _Place:
 class _Receiving:
     """Requests whose bodies are on their way; if there are too many, the one that takes longest is ended."""
 
-    def __init__(self, places: int) -> None:
-        self._places = places
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
         self._clocks: OrderedDict[object, asyncio.Timeout] = OrderedDict()
 
     def enter(self, request: object, clock: asyncio.Timeout) -> None:
-        if len(self._clocks) >= self._places:
+        if len(self._clocks) >= self._slots:
             _, oldest = self._clocks.popitem(last=False)
             oldest.reschedule(asyncio.get_running_loop().time())
         self._clocks[request] = clock
@@ -95,7 +95,7 @@ class _Receiving:
 class RequestLimit:
     """Answers 503 to what comes while as many requests as allowed are being answered.
 
-    A request takes its place when its body is there. Streams of events and thumbnails have places of their own.
+    A request takes its slot when its body is there. Streams of events and thumbnails have slots of their own.
 
     Args:
         app: What answers.
@@ -105,7 +105,7 @@ class RequestLimit:
     def __init__(self, app: ASGIApp, at_once: int) -> None:
         self._app = app
         self._answering = _Room(at_once)
-        self._thumbs = _Room(_THUMBS_PER_PLACE * at_once)
+        self._thumbs = _Room(_THUMBS_PER_SLOT * at_once)
         self._streams = _Room(at_once)
         self._streams_of: Counter[str] = Counter()
         self._sessions = _Room(_SESSIONS_AT_ONCE)
@@ -122,14 +122,14 @@ class RequestLimit:
             await self._with_body(scope, receive, send)
         else:
             room = self._thumbs if _THUMB.fullmatch(scope["path"]) else self._room_of(scope)
-            place = _Place(room, send)
-            if not place.take():
+            slot = _Slot(room, send)
+            if not slot.take():
                 await _busy(room)(scope, receive, send)
                 return
             try:
-                await self._app(scope, receive, place.send)
+                await self._app(scope, receive, slot.send)
             finally:
-                place.give_back()
+                slot.give_back()
 
     def _room_of(self, scope: Scope) -> _Room:
         return self._sessions if scope["path"] == _SESSION else self._answering
@@ -156,14 +156,14 @@ class RequestLimit:
     async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         receiving = self._receiving_sessions if scope["path"] == _SESSION else self._receiving
         room, request = self._room_of(scope), object()
-        place = _Place(room, send)
+        slot = _Slot(room, send)
         is_started = False
 
         async def received() -> Message:
             message = await receive()
             if message["type"] == "http.request" and not message.get("more_body", False) and not is_started:
                 receiving.leave(request)
-                if not place.is_taken and not place.take():
+                if not slot.is_taken and not slot.take():
                     raise HTTPException(503, _busy_detail(room), headers={"Retry-After": "1"})
             return message
 
@@ -175,7 +175,7 @@ class RequestLimit:
                 receiving.leave(request)
                 if not clock.expired():
                     clock.reschedule(None)
-            await place.send(message)
+            await slot.send(message)
 
         clock = asyncio.timeout(None)
         try:
@@ -189,7 +189,7 @@ class RequestLimit:
             await ProblemResponse(408, late)(scope, receive, send)
         finally:
             receiving.leave(request)
-            place.give_back()
+            slot.give_back()
 
 
 def _has_body(scope: Scope) -> bool:
@@ -202,4 +202,4 @@ def _busy(room: _Room) -> ProblemResponse:
 
 
 def _busy_detail(room: _Room) -> str:
-    return f"{room.places} requests are being answered, which is the limit; try again"
+    return f"{room.slots} requests are being answered, which is the limit; try again"

@@ -69,7 +69,7 @@ class ClusterMaps:
         """
         unit, is_whole = load_unit(store, state.model_id, state.view_ids)
         found = map_embeddings(unit)
-        made = PhotoMap(state.view_ids[is_whole][found.places], found.points)
+        made = PhotoMap(state.view_ids[is_whole][found.rows], found.points)
         content = io.BytesIO()
         np.savez(content, view_ids=made.view_ids, points=made.points)
         try:

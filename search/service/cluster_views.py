@@ -83,10 +83,10 @@ def ordered_members(state: ClusterState, members: Members, cluster_id: int) -> N
         cluster_id: The cluster.
 
     Returns:
-        (M,) int64 places, empty if there is no such cluster.
+        (M,) int64 rows, empty if there is no such cluster.
     """
-    places = np.flatnonzero(state.cluster_ids == cluster_id)
-    return places[np.argsort(members.order[places], kind="stable")]
+    rows = np.flatnonzero(state.cluster_ids == cluster_id)
+    return rows[np.argsort(members.order[rows], kind="stable")]
 
 
 def typical_photos(members: Members, ordered: NDArray[np.int64], most: int) -> list[int]:
@@ -94,7 +94,7 @@ def typical_photos(members: Members, ordered: NDArray[np.int64], most: int) -> l
 
     Args:
         members: Facts about the members.
-        ordered: (M,) int64, places of the cluster's members, the strongest first.
+        ordered: (M,) int64, rows of the cluster's members, the strongest first.
         most: How many.
     """
     _, first = np.unique(members.events[ordered], return_index=True)
@@ -110,7 +110,7 @@ def odd_members(state: ClusterState, members: Members, ordered: NDArray[np.int64
     Args:
         state: The clusters.
         members: Facts about their members.
-        ordered: (M,) int64, places of one cluster's members.
+        ordered: (M,) int64, rows of one cluster's members.
 
     Returns:
         (M,) bool.
@@ -120,7 +120,7 @@ def odd_members(state: ClusterState, members: Members, ordered: NDArray[np.int64
         return odd
     strengths = state.strengths[ordered]
     odd |= strengths < _ODD_STRENGTH * float(np.median(strengths))
-    labels = [members.label(place) for place in ordered.tolist()]
+    labels = [members.label(row) for row in ordered.tolist()]
     counts = Counter(label for label in labels if label is not None)
     if counts:
         commonest, count = counts.most_common(1)[0]

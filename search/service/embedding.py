@@ -263,9 +263,9 @@ def _embeddings(
     """Return embeddings of pixels, in order; nearly always all by one model."""
     found: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(asked)
     for model in {id(model): model for model, _ in asked}.values():
-        places = [place for place, (mine, _) in enumerate(asked) if mine is model]
-        on_batch(len(places))
-        computed = model.infer_pixels(np.stack([asked[place][1] for place in places])).embeddings
-        for place, embedding in zip(places, computed, strict=True):
-            found[place] = embedding
+        rows = [row for row, (mine, _) in enumerate(asked) if mine is model]
+        on_batch(len(rows))
+        computed = model.infer_pixels(np.stack([asked[row][1] for row in rows])).embeddings
+        for row, embedding in zip(rows, computed, strict=True):
+            found[row] = embedding
     return found

@@ -63,7 +63,7 @@ def original_response(found: PhotoContent, headers: Headers) -> Response | None:
         The response (200, 206, 304 or 416); None if no file of it is there, has the size that it had, and is a
         picture by its content.
     """
-    for place, path in enumerate(found.paths):
+    for index, path in enumerate(found.paths):
         descriptor = open_inside(path, found.roots)
         if descriptor is None:
             continue
@@ -74,7 +74,7 @@ def original_response(found: PhotoContent, headers: Headers) -> Response | None:
             # The name tells camera RAW files from TIFFs.
             suffix = os.path.splitext(os.fsdecode(path))[1].lower()  # noqa: PTH122
             media_type = IMAGE_TYPES.get(sniff(head, suffix))
-            if media_type is None or size != (found.sizes[place] if found.sizes else found.size):
+            if media_type is None or size != (found.sizes[index] if found.sizes else found.size):
                 continue
             # Files of one picture differ in their metadata, and an edit of it may leave the size.
             etag = f'"{found.digest.hex()[:32]}-{size:x}-{status.st_mtime_ns:x}"'

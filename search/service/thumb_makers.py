@@ -194,7 +194,7 @@ class ThumbMakers:
             "deadline_s": limits.deadline_s,
             "memory_bytes": _MEMORY_BYTES,
         }
-        # A place for each process; None where there is none yet. The one used last is taken first.
+        # A slot for each process; None where there is none yet. The one used last is taken first.
         self._idle: queue.LifoQueue[_Maker | None] = queue.LifoQueue()
         self._workers = workers
         self._lock = threading.Lock()
@@ -289,14 +289,14 @@ class ThumbMakers:
             # Whoever waits for it gets an error.
             maker.kill()
         until = time.monotonic() + self._deadline_s
-        places: list[_Maker | None] = []
+        slots: list[_Maker | None] = []
         # A thread that has one and does not come back is left behind.
         with contextlib.suppress(queue.Empty):
-            while len(places) < self._workers:
-                places.append(self._idle.get(timeout=max(0.0, until - time.monotonic())))
-        for place in places:
-            if place is not None:
-                self._end(place)
+            while len(slots) < self._workers:
+                slots.append(self._idle.get(timeout=max(0.0, until - time.monotonic())))
+        for slot in slots:
+            if slot is not None:
+                self._end(slot)
             self._idle.put(None)
 
 

@@ -33,7 +33,7 @@ class Taxa:
 
     Attributes:
         names: The names, in order.
-        codes: (N,) int64, places in `names`; -1 where nothing is told, or two verified labels differ.
+        codes: (N,) int64, indices in `names`; -1 where nothing is told, or two verified labels differ.
         verified: (N,) bool, whether somebody said so; else a prediction did.
     """
 
@@ -54,11 +54,11 @@ def read_taxa(store: CatalogStore, frames: Frames, exposures: NDArray[np.int64],
     taxonomy = catalog_taxonomy(store)
     shown: dict[str, str] = {}
     names = np.full(len(frames), None, dtype=object)
-    place = {photo_id: index for index, photo_id in enumerate(frames.photo_ids.tolist())}
+    row_of = {photo_id: index for index, photo_id in enumerate(frames.photo_ids.tolist())}
     said: dict[int, set[str]] = {}
     for one in labels_in_force(store, "positive"):
-        if one.photo_id in place:
-            exposure = int(exposures[place[one.photo_id]])
+        if one.photo_id in row_of:
+            exposure = int(exposures[row_of[one.photo_id]])
             said.setdefault(exposure, set()).add(_shown(taxonomy, one.name, shown))
     verified = np.isin(exposures, list(said)) if said else np.zeros(len(frames), bool)
     for index in np.flatnonzero(verified).tolist():
@@ -91,7 +91,7 @@ def site_codes(
     """Return the site of each frame: that of most exposures of its event that have one; and the sites by name.
 
     Returns:
-        (N,) int64 codes, -1 where unknown, and the names that they are places in.
+        (N,) int64 codes, -1 where unknown, and the names that they are indices in.
     """
     sites = tuple(sorted({one.site for one in assignment.deployments}))
     code = {site: number for number, site in enumerate(sites)}
@@ -264,11 +264,11 @@ def _summed_up(
 ) -> BuiltParts:
     count = len(split)
     order = np.argsort(part_of, kind="stable")
-    place, part = row[order], part_of[order]
+    frame, part = row[order], part_of[order]
     first = np.flatnonzero(np.diff(part, prepend=-1))
     last = np.append(first[1:], len(part))[: len(first)] - 1
-    verified = vote_of(part, taxa.codes[place], taxa.verified[place], count)
-    predicted = vote_of(part, taxa.codes[place], taxa.codes[place] >= 0, count)
+    verified = vote_of(part, taxa.codes[frame], taxa.verified[frame], count)
+    predicted = vote_of(part, taxa.codes[frame], taxa.codes[frame] >= 0, count)
     gaps = np.zeros(len(row))
     same_event = grouping.events[row[1:]] == grouping.events[row[:-1]]
     gaps[1:][same_event] = np.diff(clock[row])[same_event] / 1e6
@@ -285,19 +285,19 @@ def _summed_up(
     lead_of[grouping.exposures[row]] = row
     return BuiltParts(
         Parts(
-            events=grouping.events[place[first]],
+            events=grouping.events[frame[first]],
             means=means,
             taxa=np.where(verified >= 0, verified, predicted),
-            starts=clock[place[first]],
-            ends=clock[place[last]],
-            cameras=grouping.cameras[place[first]],
-            sites=sites[place[first]],
-            latitudes=_mean(frames.latitudes[place], part, count),
-            longitudes=_mean_longitude(frames.longitudes[place], part, count),
+            starts=clock[frame[first]],
+            ends=clock[frame[last]],
+            cameras=grouping.cameras[frame[first]],
+            sites=sites[frame[first]],
+            latitudes=_mean(frames.latitudes[frame], part, count),
+            longitudes=_mean_longitude(frames.longitudes[frame], part, count),
         ),
         lead_part[lead_of[grouping.exposures]],
         split,
-        of_event[grouping.events[place[first]]],
+        of_event[grouping.events[frame[first]]],
         np.where(np.isfinite(least), least, np.nan),
     )
 

@@ -40,12 +40,12 @@ def cameras_of(
         (N,) int64 codes, -1 where make and model are unknown.
     """
     bare = (frames.models >= 0) & (frames.serials < 0)
-    place = np.full(len(frames), -1) if deployments is None else np.where(bare, deployments, -1)
+    deployment = np.full(len(frames), -1) if deployments is None else np.where(bare, deployments, -1)
     folder = np.full(len(frames), -1)
-    is_apart = bare & (place < 0) & np.isin(frames.folders, apart)
+    is_apart = bare & (deployment < 0) & np.isin(frames.folders, apart)
     folder[is_apart] = frames.folders[is_apart]
     codes = frames.models
-    for further in (frames.serials, place, folder):
+    for further in (frames.serials, deployment, folder):
         # Numbered anew after each, so that the products stay small.
         keys = (codes + 1) * (int(further.max(initial=-1)) + 2) + further + 1
         codes = np.unique(keys, return_inverse=True)[1].reshape(-1)
@@ -80,7 +80,7 @@ def warn_of_apart(frames: Frames, apart: NDArray[np.int64]) -> tuple[str, ...]:
     """Say which folders were taken for two cameras, a line for a person, or nothing."""
     if not len(apart):
         return ()
-    one, other = (display_path(frames.folder_names[place]) for place in apart[0].tolist())
+    one, other = (display_path(frames.folder_names[folder]) for folder in apart[0].tolist())
     count = len(np.unique(apart))
     line = (
         f"{count} folders hold photos of one camera model without a serial number that overlap in time as those of "

@@ -172,11 +172,11 @@ def _may_be_burst(
 
 
 def _leads(frames: Frames, cameras: NDArray[np.int64], exposures: NDArray[np.int64]) -> NDArray[np.bool_]:
-    places = np.arange(len(frames))
+    rows = np.arange(len(frames))
     is_timed = frames.has_time & (cameras >= 0)
     order = np.lexsort(
         (
-            *(places, -frames.pixels, ~frames.is_bare, ~frames.has_fraction, frames.serials < 0, ~is_timed),
+            *(rows, -frames.pixels, ~frames.is_bare, ~frames.has_fraction, frames.serials < 0, ~is_timed),
             exposures,
         )
     )

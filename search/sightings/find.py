@@ -391,7 +391,7 @@ def told_place(frames: Frames, some: NDArray[np.int64]) -> tuple[float | None, f
 
     Args:
         frames: All frames.
-        some: (n,) int64 places of those that are meant.
+        some: (n,) int64, their rows.
     """
     middle = mean_place(coarse_places(frames.latitudes[some]), coarse_places(frames.longitudes[some]))
     return None if middle is None else coarse_place(*middle)

@@ -68,7 +68,7 @@ def fused_labels(
         events: (N,) int64.
         sightings: (N,) int64.
         bursts: (N,) int64.
-        rows: (E,) int64, the exposures that are asked, by the places of their frames.
+        rows: (E,) int64, the exposures that are asked, by the rows of their frames.
         confidence: What a rank has to reach, 0..1.
 
     Returns:
@@ -82,9 +82,9 @@ def fused_labels(
     found: dict[int, FusedLabel] = {}
     sure = np.full(len(frames), np.nan)
     waiting: list[NDArray[np.int64]] = []
-    for place, some in enumerate(members):
+    for index, some in enumerate(members):
         waiting.append(some)
-        if place + 1 == len(members) or sum(map(len, waiting)) + len(members[place + 1]) > _CHUNK:
+        if index + 1 == len(members) or sum(map(len, waiting)) + len(members[index + 1]) > _CHUNK:
             _label(
                 store,
                 estimator,
@@ -220,11 +220,11 @@ def representatives(
 
     Args:
         sightings: (N,) int64.
-        rows: (E,) int64, the exposures, by the places of their frames.
+        rows: (E,) int64, the exposures, by the rows of their frames.
         signs: (N,) float64 each, higher is better, NaN where unknown.
 
     Returns:
-        The place of the frame, by sighting.
+        The row of the frame, by sighting.
     """
     score = np.zeros(len(rows))
     group = sightings[rows]
@@ -249,7 +249,7 @@ def _shares(values: NDArray[np.float64], group: NDArray[np.int64]) -> NDArray[np
     is_new = (np.diff(group[order], prepend=-1) != 0) | (np.diff(values[order], prepend=np.inf) != 0)
     ties = np.flatnonzero(is_new)
     lengths = np.diff(ties, append=len(order))
-    # The mean place of a run of equal values, from 0.
-    place = np.repeat(ties + (lengths - 1) / 2.0, lengths) - begin
-    found[order] = np.where(size > 1, place / np.maximum(size - 1, 1), 0.5)
+    # The mean rank of a run of equal values, from 0.
+    rank = np.repeat(ties + (lengths - 1) / 2.0, lengths) - begin
+    found[order] = np.where(size > 1, rank / np.maximum(size - 1, 1), 0.5)
     return found

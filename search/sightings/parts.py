@@ -256,8 +256,8 @@ def merge_parts(parts: Parts, rules: SightingRules) -> tuple[NDArray[np.int64], 
     count = len(parts.events)
     labels = np.arange(count, dtype=np.int64)
     why: dict[int, Joined] = {}
-    taxon_of = {place: int(taxon) for place, taxon in enumerate(parts.taxa.tolist())}
-    events_of = {place: {event} for place, event in enumerate(parts.events.tolist())}
+    taxon_of = {row: int(taxon) for row, taxon in enumerate(parts.taxa.tolist())}
+    events_of = {row: {event} for row, event in enumerate(parts.events.tolist())}
     open_: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
     gap = round(rules.gap_s * 1e6)
     timed = np.flatnonzero(parts.starts != NO_TIME)

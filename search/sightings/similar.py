@@ -144,19 +144,19 @@ def similar(
         if not len(members) or np.isnat(known.frames.times[members]).all():
             raise InvalidInputError(f"{name}: its time is not known, so that no time is another one")
         barred |= ~(away_s >= _OTHER_TIME_S)
-    place = {photo_id: at for at, photo_id in enumerate(known.frames.photo_ids.tolist())}
+    row_of = {photo_id: at for at, photo_id in enumerate(known.frames.photo_ids.tolist())}
     # A photo that was indexed since is not known yet.
-    at_view = np.array([place.get(each, -1) for each in photos_of(store, allowed).tolist()], dtype=np.int64)
+    at_view = np.array([row_of.get(each, -1) for each in photos_of(store, allowed).tolist()], dtype=np.int64)
     allowed = allowed[(at_view >= 0) & ~barred[at_view]]
     index = VectorIndex.open(store, record.id, record.embedding_size)
-    matches = _one_an_event(store, index, query, k, allowed, known, place)
+    matches = _one_an_event(store, index, query, k, allowed, known, row_of)
     names = np.full(len(known.frames), np.iinfo(np.int64).max)
     np.minimum.at(names, known.events, known.frames.photo_ids)
     with store.snapshot() as snapshot:
         described = describe(snapshot, record, [matches])[0]
     hits = []
     for hit in described:
-        at = place[hit.photo_id]
+        at = row_of[hit.photo_id]
         number, site = int(known.numbers[at]), int(known.sites[at])
         hits.append(
             SimilarHit(
@@ -211,7 +211,7 @@ def _one_an_event(
     k: int,
     allowed: NDArray[np.int64],
     known: KnownEvents,
-    place: dict[int, int],
+    row_of: dict[int, int],
 ) -> list[Match]:
     """Return the best view of each of the k best events."""
     fetch = 4 * k
@@ -222,7 +222,7 @@ def _one_an_event(
         for view_id, similarity in zip(
             found.view_ids[0].tolist(), found.similarities[0].tolist(), strict=True
         ):
-            event = int(known.events[place[views[view_id].photo_id]])
+            event = int(known.events[row_of[views[view_id].photo_id]])
             best.setdefault(event, (views[view_id], similarity))
         if len(best) >= k or found.view_ids.shape[1] < fetch:
             return list(best.values())[:k]

@@ -20,7 +20,7 @@ def span_of(frames: Frames, some: NDArray[np.int64]) -> tuple[str | None, str | 
 
     Args:
         frames: N frames.
-        some: (M,) int64, places of frames.
+        some: (M,) int64, rows of frames.
 
     Returns:
         Wall-clock times, ISO 8601; None if no time is known.

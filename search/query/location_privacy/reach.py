@@ -119,12 +119,12 @@ class PhotoFacts:
         seconds: (N,) int64 wall-clock seconds since 1970, `NO_TIME` where unknown.
         cells: (N,) int64, see `cells_of`; those of the deployment where the photo tells none.
         cameras: (N,) int64 codes of make, model and serial number.
-        folder_rows: (R,) int64, the photo of each file, as a place; files that are missing count.
+        folder_rows: (R,) int64, the row of each file's photo; files that are missing count.
         folders: (R,) int64 codes of their folders.
         hashes: (N,) uint64 perceptual hashes; 0 says nothing.
         joined: Codes, (N,) int64 each, of events and sightings.
         fixed: Codes, (N,) int64 each, of sites and of cameras that stood still.
-        pairs: (P, 2) int64, places of photos that were found to be copies.
+        pairs: (P, 2) int64, rows of photos that were found to be copies.
     """
 
     ids: NDArray[np.int64]
@@ -145,9 +145,9 @@ class PhotoFacts:
 class _Sorted:
     """Photos by a key, of which those between two keys are found."""
 
-    def __init__(self, keys: NDArray[np.int64], places: NDArray[np.int64], count: int) -> None:
+    def __init__(self, keys: NDArray[np.int64], photos: NDArray[np.int64], count: int) -> None:
         order = np.argsort(keys, kind="stable")
-        self._keys, self._places, self._count = keys[order], places[order], count
+        self._keys, self._photos, self._count = keys[order], photos[order], count
 
     def within(self, keys: NDArray[np.int64], reach: int) -> NDArray[np.bool_]:
         """Return which photos have a key at most `reach` from one of the keys (of any shape), (N,) bool."""
@@ -157,7 +157,7 @@ class _Sorted:
         edges = np.zeros(len(self._keys) + 1, np.int64)
         np.add.at(edges, np.searchsorted(self._keys, keys.reshape(-1) - reach), 1)
         np.add.at(edges, np.searchsorted(self._keys, keys.reshape(-1) + reach, side="right"), -1)
-        found[self._places[np.cumsum(edges[:-1]) > 0]] = True
+        found[self._photos[np.cumsum(edges[:-1]) > 0]] = True
         return found
 
 
@@ -191,16 +191,16 @@ class Reach:
         self._by_folder = self._folder_cells(rows)
         self._by_folder_untimed = self._folder_cells(rows & ~self._is_timed[facts.folder_rows])
 
-    def _with_time(self, groups: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.asarray((groups << _SPAN_BITS) + self._stamps[places], dtype=np.int64)
+    def _with_time(self, groups: NDArray[np.int64], photos: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.asarray((groups << _SPAN_BITS) + self._stamps[photos], dtype=np.int64)
 
     def _company(self, rows: NDArray[np.bool_]) -> _Sorted:
-        places = self._shared_rows[rows]
-        return _Sorted(self._with_time(self._shared[rows], places), places, len(self._facts))
+        photos = self._shared_rows[rows]
+        return _Sorted(self._with_time(self._shared[rows], photos), photos, len(self._facts))
 
     def _folder_cells(self, rows: NDArray[np.bool_]) -> _Sorted:
-        facts, places = self._facts, self._facts.folder_rows[rows]
-        return _Sorted((facts.folders[rows] << _CELL_BITS) + facts.cells[places], places, len(facts))
+        facts, photos = self._facts, self._facts.folder_rows[rows]
+        return _Sorted((facts.folders[rows] << _CELL_BITS) + facts.cells[photos], photos, len(facts))
 
     def reached(self, marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the photos whose exact places tell those of the marked ones, these among them.
@@ -255,7 +255,7 @@ def _sharing(codes: tuple[NDArray[np.int64], ...], marked: NDArray[np.bool_]) ->
     """Return the photos that share a code with a marked one."""
     found = np.zeros(len(marked), bool)
     for code in codes:
-        # The last place is that of -1, which nothing shares.
+        # The last element is that of -1, which nothing shares.
         is_marked = np.zeros(int(code.max(initial=-1)) + 2, bool)
         is_marked[code[marked]] = True
         is_marked[-1] = False

@@ -191,16 +191,16 @@ def get_cluster(
         name=state.names.get(cluster),
         photos=tuple(
             ClusterMember(
-                photo_id=int(members.photo_ids[place]),
-                strength=float(state.strengths[place]),
+                photo_id=int(members.photo_ids[row]),
+                strength=float(state.strengths[row]),
                 odd=is_odd,
-                label=members.label(place),
-                verified=members.verified[place] is not None,
-                event=int(members.events[place]),
-                captured_at=members.captured_at[place],
-                thumb=f"/api/photos/{int(members.photo_ids[place])}/thumb",
+                label=members.label(row),
+                verified=members.verified[row] is not None,
+                event=int(members.events[row]),
+                captured_at=members.captured_at[row],
+                thumb=f"/api/photos/{int(members.photo_ids[row])}/thumb",
             )
-            for place, is_odd in zip(ordered[page].tolist(), odd[page].tolist(), strict=True)
+            for row, is_odd in zip(ordered[page].tolist(), odd[page].tolist(), strict=True)
         ),
         next=str(start + limit) if start + limit < len(ordered) else None,
         total=len(ordered),

@@ -380,9 +380,9 @@ def test_a_map_is_the_same_again_within_0_and_1_and_a_sample_of_many() -> None:
     assert np.ptp(found.points, axis=0).max() == pytest.approx(1.0)
     np.testing.assert_array_equal(map_embeddings(unit).points, found.points)
     sample = map_embeddings(unit, most=10, seed=1)
-    assert len(sample.places) == 10
+    assert len(sample.rows) == 10
     assert sample.note.endswith("a sample of 10 of 40")
-    assert (np.diff(sample.places) > 0).all()
+    assert (np.diff(sample.rows) > 0).all()
     for count in (0, 1, 2):
         assert map_embeddings(unit[:count]).points.shape == (count, 2)
     assert map_embeddings(np.ones((5, DIM), np.float32)).points.tolist() == [[0.5, 0.5]] * 5

@@ -16,12 +16,12 @@ from birdsearch.search.query.knn_graph import knn_graph, near_pairs
 def brute_force(unit: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     wide = unit.astype(np.float64)
     exact = np.clip((wide[:, None, :] * wide[None, :, :]).sum(axis=2), -1, 1).astype(np.float32)
-    places, cosines = np.full((len(unit), k), -1), np.full((len(unit), k), -1.0, np.float32)
+    neighbours, cosines = np.full((len(unit), k), -1), np.full((len(unit), k), -1.0, np.float32)
     for row in range(len(unit)):
         ranked = sorted((-float(exact[row, other]), other) for other in range(len(unit)) if other != row)[:k]
-        places[row, : len(ranked)] = [other for _, other in ranked]
+        neighbours[row, : len(ranked)] = [other for _, other in ranked]
         cosines[row, : len(ranked)] = [-score for score, _ in ranked]
-    return places, cosines
+    return neighbours, cosines
 
 
 def random_vectors(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
@@ -55,11 +55,11 @@ def test_the_exact_graph_is_that_of_brute_force(seed: int) -> None:
     unit = random_vectors(rng, int(rng.integers(2, 90)), int(rng.choice([2, 8, 128])))
     k = int(rng.integers(1, 30))
     graph = knn_graph(unit, k)
-    places, cosines = brute_force(unit, k)
-    assert np.array_equal(graph.places, places), f"seed {seed}"
+    neighbours, cosines = brute_force(unit, k)
+    assert np.array_equal(graph.neighbours, neighbours), f"seed {seed}"
     assert np.array_equal(graph.cosines, cosines), f"seed {seed}"
     assert graph.recall == 1.0
-    assert graph.places.dtype == np.dtype(np.int64)
+    assert graph.neighbours.dtype == np.dtype(np.int64)
     assert graph.cosines.dtype == np.dtype(np.float32)
 
 
@@ -67,8 +67,8 @@ def test_many_near_ties_at_the_last_place_are_settled_exactly() -> None:
     rng = np.random.default_rng(3)
     unit = normalised((rng.normal(size=(1, 128)) + rng.normal(size=(300, 128)) * 3e-4).astype(np.float32))
     graph = knn_graph(unit, 4)
-    places, cosines = brute_force(unit, 4)
-    assert np.array_equal(graph.places, places)
+    neighbours, cosines = brute_force(unit, 4)
+    assert np.array_equal(graph.neighbours, neighbours)
     assert np.array_equal(graph.cosines, cosines)
 
 
@@ -76,20 +76,20 @@ def test_copies_of_one_picture_are_each_others_neighbours_but_never_their_own() 
     unit = normalised(np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32))
     unit[10:50] = unit[10]
     graph = knn_graph(unit, 6)
-    assert not (graph.places == np.arange(60)[:, None]).any()
-    assert graph.places[10].tolist() == [11, 12, 13, 14, 15, 16]
-    assert graph.places[13].tolist() == [10, 11, 12, 14, 15, 16]
-    assert graph.places[49].tolist() == [10, 11, 12, 13, 14, 15]
+    assert not (graph.neighbours == np.arange(60)[:, None]).any()
+    assert graph.neighbours[10].tolist() == [11, 12, 13, 14, 15, 16]
+    assert graph.neighbours[13].tolist() == [10, 11, 12, 14, 15, 16]
+    assert graph.neighbours[49].tolist() == [10, 11, 12, 13, 14, 15]
 
 
 @pytest.mark.parametrize(("count", "dim"), [(0, 8), (1, 8), (3, 8), (5, 0)])
 def test_few_vectors_have_few_neighbours(count: int, dim: int) -> None:
     unit = normalised(np.random.default_rng(0).normal(size=(count, dim)).astype(np.float32))
     graph = knn_graph(unit, 5)
-    assert graph.places.shape == graph.cosines.shape == (count, 5)
+    assert graph.neighbours.shape == graph.cosines.shape == (count, 5)
     there = min(count - 1, 5) if count > 1 and dim else 0
-    assert (graph.places >= 0).sum(axis=1).tolist() == [there] * count
-    assert (graph.cosines[graph.places < 0] == -1).all()
+    assert (graph.neighbours >= 0).sum(axis=1).tolist() == [there] * count
+    assert (graph.cosines[graph.neighbours < 0] == -1).all()
 
 
 def test_an_inverted_file_finds_most_neighbours_and_says_how_many() -> None:
@@ -98,11 +98,12 @@ def test_an_inverted_file_finds_most_neighbours_and_says_how_many() -> None:
     truth = knn_graph(unit, 10, exact=True)
     graph = knn_graph(unit, 10, exact=False)
     shared = [
-        len(np.intersect1d(one, other)) / 10 for one, other in zip(truth.places, graph.places, strict=True)
+        len(np.intersect1d(one, other)) / 10
+        for one, other in zip(truth.neighbours, graph.neighbours, strict=True)
     ]
     assert 0.95 <= graph.recall <= 1.0
     assert abs(np.mean(shared) - graph.recall) < 0.02
-    same = truth.places == graph.places
+    same = truth.neighbours == graph.neighbours
     assert np.array_equal(truth.cosines[same], graph.cosines[same])
     assert (np.diff(graph.cosines, axis=1) <= 0).all()
 
@@ -116,7 +117,7 @@ def test_the_graph_does_not_depend_on_the_number_of_threads(exact: bool, threads
         found.append(knn_graph(unit, 8, exact=exact))
         assert faiss.omp_get_max_threads() == count
     for other in found[1:]:
-        assert np.array_equal(found[0].places, other.places)
+        assert np.array_equal(found[0].neighbours, other.neighbours)
         assert np.array_equal(found[0].cosines, other.cosines)
 
 
@@ -124,8 +125,8 @@ def test_an_inverted_file_of_few_vectors_and_of_copies_still_answers() -> None:
     unit = normalised(np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32))
     unit[3:] = unit[3]
     graph = knn_graph(unit, 10, exact=False)
-    assert (graph.places >= 0).sum(axis=1).tolist() == [6] * 7
-    assert graph.places[5, :3].tolist() == [3, 4, 6]
+    assert (graph.neighbours >= 0).sum(axis=1).tolist() == [6] * 7
+    assert graph.neighbours[5, :3].tolist() == [3, 4, 6]
 
 
 def test_near_pairs_are_those_of_brute_force() -> None:
