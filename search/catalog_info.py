@@ -1,4 +1,4 @@
-"""What a service says of its catalog: frozen, and the same for JSON, OpenAPI and the client."""
+"""Facts about a catalog that a service gives: frozen, and the same for JSON, OpenAPI and the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What went wrong with a request (RFC 9457): frozen, and the same for JSON, OpenAPI and the client."""
+"""A failed request as a problem (RFC 9457): frozen, and the same for JSON, OpenAPI and the client."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def counted(count: int, one: str, many: str) -> str:
 
 @dataclass
 class Stop:
-    """Whether to stop, and by which signal."""
+    """The wish to stop, and its signal."""
 
     signum: int | None = None
 

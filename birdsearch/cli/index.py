@@ -84,7 +84,7 @@ def index(
 
     if weights is not None and model_name is not None:
         raise click.UsageError("--weights and --model exclude each other")
-    # Before a catalog is made and torch is loaded: a mistyped folder or file is told at once.
+    # Before a catalog is made and torch is loaded: a mistyped folder or file is reported at once.
     roots = resolve_roots(folders, allow_missing=confirm_missing)
     source = weights or model_name
     if source is None and not CatalogStore.exists(catalog):

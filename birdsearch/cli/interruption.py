@@ -1,4 +1,4 @@
-"""What a command that is interrupted says: what is kept, and what the next run does."""
+"""The message of an interrupted command: what is kept, and what the next run does."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Terminated(BaseException):
 
 
 class _Counted(Protocol):
-    """What is known of a run of `index`: files that have to be read, None before that is known, and are written."""
+    """The progress of an `index` run: files to read, None before that is known, and files written."""
 
     planned_files: int | None
     committed_files: int

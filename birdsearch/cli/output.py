@@ -1,4 +1,4 @@
-"""How commands print: tables for people, JSON and CSV for programs; and the options that they share."""
+"""Output of commands: tables for people, JSON and CSV for programs; and the options that they share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The option that says what runs the network, shared by the commands that run it."""
+"""The `--runtime` option, shared by the commands that run the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that say which photos a command looks at, the same for every command that has them."""
+"""Options that choose the photos of a command, the same for every command that has them."""
 
 from __future__ import annotations
 

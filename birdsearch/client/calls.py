@@ -1,4 +1,4 @@
-"""How a client calls a service: JSON in and out, pages, and errors."""
+"""Calls of a service: JSON in and out, pages, and errors."""
 
 from __future__ import annotations
 

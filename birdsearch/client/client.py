@@ -1,4 +1,4 @@
-"""Asking a service: `Client` answers what `Catalog` answers, over HTTP."""
+"""`Client`: answers what `Catalog` answers, over HTTP."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _KEPT = 8
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the service sent back.
+    """The answer of the service.
 
     Attributes:
         status: HTTP status.

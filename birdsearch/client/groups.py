@@ -1,4 +1,4 @@
-"""What a client can ask about copies, sightings and clusters, and the jobs that find them."""
+"""Calls about copies, sightings and clusters, and the jobs that find them."""
 
 from __future__ import annotations
 

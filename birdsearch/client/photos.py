@@ -1,4 +1,4 @@
-"""What a client can ask about photos and their labels."""
+"""Calls about photos and their labels."""
 
 from __future__ import annotations
 

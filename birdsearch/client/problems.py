@@ -1,4 +1,4 @@
-"""What the service refuses, as the errors that `Catalog` raises for the same."""
+"""Refusals of the service as the errors that `Catalog` raises for the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client sends: photos as uploads, conditions and regions as JSON."""
+"""Bodies of requests: photos as uploads, conditions and regions as JSON."""
 
 from __future__ import annotations
 

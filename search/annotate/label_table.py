@@ -1,4 +1,4 @@
-"""A table of labels: what its columns are called, and what each row says. No catalog is asked."""
+"""Tables of labels: the names of their columns, and what each row says. No catalog is asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names that people give birds, and the taxa of the catalog's taxonomy that they lead to."""
+"""Names that people give birds, and the taxa of the catalog's taxonomy that they lead to."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class FoundTaxon(Record):
 
 @dataclass(frozen=True, slots=True)
 class Recorded(Record):
-    """What became of labels that were to be recorded.
+    """Counts of what became of labels to record.
 
     Attributes:
         run_id: Takes the labels back; None if nothing was recorded.

@@ -47,7 +47,7 @@ _ROWS = 10_000
 
 
 class Clustered(Protocol):
-    """What a clustering algorithm answers, such as `birdsearch.search.clusters.vectors.Clustering`."""
+    """The answer of a clustering algorithm, such as `birdsearch.search.clusters.vectors.Clustering`."""
 
     @property
     def labels(self) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Which of many partitions is best, told without labels, and what several of them agree on."""
+"""The choice of one of many partitions without labels, and the clusters that several of them agree on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def compact(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """How alike vectors are to their own clusters and to others.
+    """The likeness of vectors to their own clusters and to others.
 
     Attributes:
         own: (R,) float64, mean cosine to the members of its cluster that are not of its own group; NaN where

@@ -1,4 +1,4 @@
-"""Two ways to part vectors into clusters at many scales: Leiden on the k-NN graph, and Ward's linkage.
+"""Leiden on the k-NN graph and Ward's linkage: clusters of vectors at many scales.
 
 Leiden finds groups of any shape that are much connected within; Ward's linkage finds the small ones that
 Leiden, whose measure weighs every group against the whole graph, joins with others (Fortunato and Barthelemy,

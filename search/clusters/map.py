@@ -1,4 +1,4 @@
-"""Embeddings in two dimensions, to look at.
+"""A map of embeddings: their layout in the plane.
 
 PaCMAP where it is installed, else the two main axes. UMAP was tried and left out: on 2,964 real photos it took 15
 times as long on one thread for a map that keeps neighbours no better to speak of (1-NN species accuracy on the map

@@ -1,4 +1,4 @@
-"""What the clusters of a catalog look like: their sizes, times, sites and labels, and how pure they are."""
+"""Facts about the clusters of a catalog: their sizes, times, sites and labels, and how pure they are."""
 
 from __future__ import annotations
 

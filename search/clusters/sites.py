@@ -1,4 +1,4 @@
-"""Whether clusters follow the site (camera, folder or deployment) rather than the bird.
+"""A check whether clusters follow the site (camera, folder or deployment) rather than the bird.
 
 A network sees the whole frame. Where it looks at the background, or at what a camera does to colours, photos
 cluster by site. Sites also have birds of their own, so that a relation alone proves nothing; but a cluster of
@@ -28,7 +28,7 @@ _WARNING = 0.2
 
 @dataclass(frozen=True, slots=True)
 class SiteCheck:
-    """How much the clusters tell of the sites.
+    """The dependence of clusters on sites.
 
     Attributes:
         kind: What a site is: `camera`, `folder` or `deployment`.

@@ -80,7 +80,7 @@ _ROWS = 65_536
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clustering:
-    """Which photos belong together.
+    """The clusters of photos.
 
     Attributes:
         labels: (N,) int64: clusters by falling size, of equal ones that with the smallest member first; -1 outlier.
@@ -121,7 +121,7 @@ def cluster_vectors(
         seed: For Leiden.
         groups: (N,) int64: photos of one group, such as an event, are no evidence that they are like each other;
             every vector is a group of its own if None.
-        progress: Told how it goes.
+        progress: Called with what is done, how much of it, and of how much.
         min_size: Clusters of fewer vectors are outliers; None for sqrt(N) / 10, 2 to 10.
         min_strength: Vectors that fit their cluster less are outliers, 0..1. At 0.5 they fit it no better than the
             median vector fits the best cluster that is not its own.
@@ -219,7 +219,7 @@ def _numbered(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Result:
-    """What a method found, in canonical order."""
+    """The result of a method, in canonical order."""
 
     labels: NDArray[np.int64]
     strength: NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Laying one small picture upon another, and what then still differs.
+"""Alignment of one small picture to another, and what then still differs.
 
 All pictures are squashed to squares. A part (left, width, top, height) says where the second picture's square
 lies in the unit square of the first.

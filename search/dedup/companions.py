@@ -1,4 +1,4 @@
-"""What belongs to a photo file: sidecars, the video of a live photo, voice memos, thumbnails.
+"""Companions of a photo file: sidecars, the video of a live photo, voice memos, thumbnails.
 
 A companion is known by its name. `IMG_1.jpg.xmp`, named after the whole file name, belongs to `IMG_1.jpg` alone;
 `IMG_1.xmp` and `IMG_1.mov`, named after what stands before the suffix, belong to every photo of that name. A photo

@@ -1,4 +1,4 @@
-"""Which photos are copies of one picture: candidates, their verification, and groups.
+"""Copies of one picture: candidates, their verification, and groups.
 
 A candidate is a pair that either sign finds alike: the perceptual hash, which re-encoding, scaling, grey and tone
 leave as it is, or the embedding, which a crop or a border leaves near. Neither is trusted: each candidate is
@@ -44,7 +44,7 @@ _NO_PAIRS = np.zeros((0, 2), np.int64)
 
 @dataclass(frozen=True, slots=True)
 class CopyRules:
-    """What is looked at, and what is called a copy.
+    """Rules of what is compared, and what is called a copy.
 
     Attributes:
         rotations: Also tell copies that were turned by quarters or mirrored.

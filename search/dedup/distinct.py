@@ -1,4 +1,4 @@
-"""Photos that a person said are no copies of each other, however alike they are."""
+"""Pairs of photos that a person said are no copies of each other, however alike they are."""
 
 from __future__ import annotations
 

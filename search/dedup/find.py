@@ -1,4 +1,4 @@
-"""Copies and near-copies in a catalog: which files show the same picture, and which of them to keep.
+"""A search for copies and near-copies in a catalog: the files of one picture, and which of them to keep.
 
 Nothing is changed here; `birdsearch.search.dedup.quarantine` moves what a person wants gone.
 
@@ -64,7 +64,7 @@ _COMMAND = "dedup"
 
 @dataclass(frozen=True, slots=True)
 class DedupOptions:
-    """How to look for copies.
+    """Options of a search for copies.
 
     Attributes:
         rules: When two pictures are the same.
@@ -88,7 +88,7 @@ class DedupOptions:
 
 @dataclass(frozen=True, slots=True)
 class DedupResult:
-    """What was found.
+    """The result of a search for copies.
 
     Attributes:
         groups: In order of the kept files' paths.

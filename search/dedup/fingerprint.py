@@ -1,4 +1,4 @@
-"""Small pictures of photos, and whether two of them show one picture.
+"""Fingerprints of photos (small pictures), and the test whether two of them show one picture.
 
 Two photos are compared in three steps, each for the pairs that the one before leaves. A search over scales and
 shifts on coarse, locally normalised pictures says whether and where one could lie in the other. Least squares on
@@ -112,7 +112,7 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Whether a second photo is a copy of a first.
+    """The verdict whether a second photo is a copy of a first.
 
     Attributes:
         is_copy: They show one picture.

@@ -1,4 +1,4 @@
-"""Groups of copies as files that are there now: which one is kept, what becomes of the others."""
+"""Groups of copies as files that are there now: the one that is kept, and the fate of the others."""
 # ruff: noqa: PTH116, PTH120
 # The rules ask for pathlib, which takes no bytes.
 

@@ -1,4 +1,4 @@
-"""Which of several copies is kept: a ranked list of rules, of which the first that makes a difference decides."""
+"""The choice of the copy to keep: a ranked list of rules, of which the first that makes a difference decides."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SHOWN_KEYWORDS = 3
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What the rules know about a file.
+    """Facts about a file that the rules look at.
 
     Attributes:
         path: Absolute path.

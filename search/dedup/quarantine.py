@@ -1,4 +1,4 @@
-"""Copies are moved out of an archive, never deleted, and every move can be undone.
+"""Quarantine: copies are moved out of an archive, never deleted, and every move can be undone.
 
 `birdsearch.indexer.catalog.quarantine` keeps the undo log, in which each file has a row before it is touched.
 
@@ -61,7 +61,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class ApplyReport:
-    """What became of the files that were to go.
+    """The fate of the files that were to be moved.
 
     Attributes:
         run_id: The run, which `undo` takes.
@@ -86,7 +86,7 @@ class ApplyReport:
 
 @dataclass(frozen=True, slots=True)
 class UndoReport:
-    """What came of undoing a run.
+    """The result of undoing a run.
 
     Attributes:
         run_id: The run that did the undoing.

@@ -1,4 +1,4 @@
-"""Move files as the undo log plans it, put them back, and complete what was cut short."""
+"""Recovery of moves: files moved as the undo log plans it, put back, or completed after a crash."""
 # ruff: noqa: PTH108, PTH120
 # The rules ask for pathlib, which takes no bytes.
 

@@ -29,7 +29,7 @@ from birdsearch.version import __version__
 __all__ = ["ReportFiles", "write_cluster_sheet", "write_members", "write_report"]
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and of how much."""
+"""Called with what is being done, how much of it is done, and of how much."""
 
 _COLUMNS = ("photo_id", "path", "cluster_id", "name", "strength", "event", "captured_at", "label")
 # Thumbnails on the map beside those of the contact sheets.
@@ -39,7 +39,7 @@ _SHEET = 60
 
 @dataclass(frozen=True, slots=True)
 class ReportFiles:
-    """What a report was written to.
+    """The files of a report.
 
     Attributes:
         page: The web page.
@@ -79,7 +79,7 @@ def write_report(
         store: An open catalog.
         found: The clusters.
         folder: Where; made if it is not there. Files of an older report are replaced.
-        progress: Told how it goes.
+        progress: Called with what is done, how much of it, and of how much.
 
     Returns:
         What was written.

@@ -1,4 +1,4 @@
-"""What the map of a cluster report shows."""
+"""The data of the map in a cluster report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one way in which files for people are written."""
+"""Writing of files for people: whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which species are to be expected where and when: a list that flags labels and changes none of them.
+"""Checklists: the species to expect where and when. They flag labels and change none of them.
 
 A checklist is a CSV file with a header (see `birdsearch.csv_table`). A row says that a species occurs in
 some months in some region; the rows of a species add up. Columns, found by their titles in any case,

@@ -1,4 +1,4 @@
-"""The rows of a checklist: which species occurs where, in which months; see `checklist` for the columns."""
+"""The rows of a checklist: where a species occurs, in which months; see `checklist` for the columns."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a question to the photos that answer it."""
+"""Search: embeddings to hits, labels and their evidence."""

@@ -1,4 +1,4 @@
-"""How alike two photos are that have nothing to do with each other: what similarities are measured from."""
+"""The background cosine: how alike photos are that have nothing to do with each other."""
 
 from __future__ import annotations
 

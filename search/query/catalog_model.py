@@ -1,4 +1,4 @@
-"""The model that a catalog's vectors were made with: found again by its hash, and never another one."""
+"""The model of a catalog's vectors: found again by its hash, and never another one."""
 
 from __future__ import annotations
 

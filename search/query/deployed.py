@@ -1,4 +1,4 @@
-"""Which photos are of which deployment."""
+"""The deployment of each photo, by folder, time and camera."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MINUTE_US = 60_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assignment:
-    """Which photo is of which deployment.
+    """The deployment of each photo.
 
     Attributes:
         deployments: What was chosen among.

@@ -30,7 +30,7 @@ __all__ = ["QueryEngine", "QueryRequest", "check_embedding"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueryRequest:
-    """What is asked about an embedding.
+    """A question about an embedding.
 
     Attributes:
         query: The photo that it is of.
@@ -89,9 +89,9 @@ class QueryEngine:
     def __init__(self, store: CatalogStore) -> None:
         self._store = store
         self._index: VectorIndex | None = None
-        # A vector index is for one thread at a time, and must not have seen more than whoever searches it.
+        # A vector index is for one thread at a time, and must not be newer than the snapshot of the search.
         self._index_lock = threading.Lock()
-        # Making refined vectors can take a minute: they have an index of their own, so that nobody else waits.
+        # Making refined vectors can take a minute: with an index of their own, other searches need not wait.
         self._refined: tuple[VectorIndex, RefinedVectors] | None = None
         self._refined_lock = threading.Lock()
         self._estimator: tuple[int, EstimateState, LabelEstimator] | None = None

@@ -1,4 +1,4 @@
-"""What a search answers: frozen, and the same for Python, JSON, OpenAPI and the client."""
+"""Hits and labels as answers give them: frozen, and the same for Python, JSON, OpenAPI and the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a query is asked about: a file, an image or a photo id, a region of it, and the network's input."""
+"""Inputs of queries: a file, an image or a photo id, a region of it, and the network's pixels."""
 
 from __future__ import annotations
 

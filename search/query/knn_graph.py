@@ -20,7 +20,7 @@ from birdsearch.indexer.vectors.faiss_threads import one_thread
 __all__ = ["KnnGraph", "Progress", "knn_graph", "near_pairs"]
 
 Progress = Callable[[str, int, int], None]
-"""Told what is done, how much of it, and of how much."""
+"""Called with what is done, how much of it, and of how much."""
 
 # FAISS's Python wrappers take arrays and keywords where the signatures that type checkers see take pointers.
 _faiss: Any = faiss
@@ -65,7 +65,7 @@ def knn_graph(
         unit: (N, C) float32, unit-norm.
         k: How many neighbours.
         exact: Compare all pairs, or do not; None decides by N.
-        progress: Told how many vectors were searched.
+        progress: Called with how many vectors were searched.
 
     Returns:
         The graph. Memory beyond it: the vectors once more, and once more again for the inverted file.
@@ -215,7 +215,7 @@ def _cosines(
 def _nearest_of_all(
     rows: NDArray[np.float32], query: int, threshold: float, width: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the nearest where float32 cannot tell the k-th from those behind it."""
+    """Return the nearest where float32 cannot separate the k-th from those behind it."""
     found = np.flatnonzero(rows @ rows[query] >= threshold)
     found = found[found != query]
     exact = _cosines(rows[query : query + 1], rows, found[None, :])[0]

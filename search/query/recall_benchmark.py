@@ -1,4 +1,4 @@
-"""How well and how fast a catalog's vectors are searched: recall against exact search, and time."""
+"""A benchmark of the vector index of a catalog: recall against exact search, and time."""
 
 from __future__ import annotations
 

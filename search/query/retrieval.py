@@ -1,4 +1,4 @@
-"""From query embeddings to hits: the best view of each photo, and what the catalog knows about it."""
+"""Retrieval: query embeddings to hits, with the best view of each photo and what the catalog knows about it."""
 
 from __future__ import annotations
 

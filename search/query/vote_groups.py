@@ -1,4 +1,4 @@
-"""Which photos are no independent evidence about each other: copies of one picture, frames of one sequence.
+"""Groups of photos that are no independent evidence: copies of one picture, frames of one sequence.
 
 A photo's own copies and the frames of its burst show the same bird at the same moment. Where labels are
 estimated, calibrated or cross-validated, they must not vote for it; whole groups vote or are left out.
@@ -54,7 +54,7 @@ _SECOND_US = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class GroupRules:
-    """When photos belong together.
+    """Rules by which photos belong together.
 
     Attributes:
         gap_s: Photos of one camera at most this many seconds apart are of one sequence.
@@ -95,7 +95,7 @@ _RULES = GroupRules()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kinship:
-    """Which views are one witness, and which are no independent evidence about each other.
+    """The views that are one witness, and those that are no independent evidence about each other.
 
     Attributes:
         pictures: (N,) int64, for each view the smallest view id that shows the same picture: the same photo, or a

@@ -1,4 +1,4 @@
-"""How many requests are answered at once; those that only wait for their client take no slot from others."""
+"""Admission: a limit of the requests answered at once; those that wait only for their client take no slot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that come at the same time are answered together, by one thread.
+"""Batching: requests that come at the same time are answered together, by one thread.
 
 Questions that come while a batch is being answered are in the next one. So the busier the service, the larger the
 batches, and what can only be done by one thread at a time needs no lock. A batch can be held open for a moment: a

@@ -41,7 +41,7 @@ class PhotoMap:
 
 
 class ClusterMaps:
-    """Keeps maps in a folder. They hang on which photos were clustered, not on the clusters: edits leave them.
+    """Keeps maps in a folder. They depend on which photos were clustered, not on the clusters: edits leave them.
 
     Args:
         folder: Where they are kept; made when it is needed.

@@ -24,7 +24,7 @@ _LONGEST_REASON = 200
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What one connection, and all of them together, may take.
+    """Limits of what one connection, and all of them together, may take.
 
     Attributes:
         headers_s: Seconds for the headers of a request, from the connection or their first byte on.

@@ -25,7 +25,7 @@ _CHOSEN = "chosen by hand"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CopiesFound:
-    """What a search found.
+    """The result of a search for copies.
 
     Attributes:
         at: When, UTC, ISO 8601.

@@ -1,4 +1,4 @@
-"""From the photos of requests to embeddings: decoded in supervised processes, embedded in batches.
+"""Embedding of the photos of requests: decoded in supervised processes, embedded in batches.
 
 A process decodes one photo at a time. What crashes, hangs or eats memory there is that photo's failure: the process
 is replaced, and the next photo is decoded as if nothing had happened.
@@ -92,7 +92,7 @@ class _Asked:
 
 
 class _Mine(threading.local):
-    """What each decoding thread has for itself."""
+    """The state of one decoding thread."""
 
     pool: DecodePool | None = None
     settings: tuple[object, ...] = ()

@@ -69,7 +69,7 @@ class Task:
             raise JobCancelled
 
     def progress(self, message: str, done: int = 0, total: int | None = None) -> None:
-        """Tell how it goes; may be called as often as there is something to tell, by any thread.
+        """Report how it goes; may be called as often as there is news, by any thread.
 
         Args:
             message: The present step, for a person.

@@ -1,4 +1,4 @@
-"""How much one request, and all of them together, may take."""
+"""Limits of what one request, and all of them together, may take."""
 
 from __future__ import annotations
 

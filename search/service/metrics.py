@@ -1,4 +1,4 @@
-"""What a service counts, as Prometheus reads it."""
+"""Counters of a service, in the format that Prometheus reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which picture format a client gets: what its Accept header likes best (RFC 9110, section 12.5.1)."""
+"""Negotiation of the picture format: what a client's Accept header likes best (RFC 9110, section 12.5.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service was started with."""
+"""The options that a service was started with."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """How a catalog is served.
+    """Options of a service.
 
     Attributes:
         catalog: The catalog's folder.

@@ -1,4 +1,4 @@
-"""Photos as their files are: only pictures, recognised by their content, and a part of them if asked for."""
+"""Original photo files as responses: only pictures, recognised by their content, and ranges of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Query parameters that a route does not have are refused: one that is misspelt would be ignored without a word."""
+"""A check of query parameters: those a route does not have are refused, as a misspelt one would be ignored."""
 
 from __future__ import annotations
 

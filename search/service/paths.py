@@ -1,4 +1,4 @@
-"""How the service shows where a photo is: relative to its root, with the root's name before it."""
+"""Paths of photos as the service shows them: relative to the root, with its name before it."""
 
 from __future__ import annotations
 

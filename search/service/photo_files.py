@@ -1,4 +1,4 @@
-"""Open the files of photos, but none outside the indexed folders."""
+"""Safe opening of photo files: none outside the indexed folders."""
 
 from __future__ import annotations
 

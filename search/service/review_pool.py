@@ -1,4 +1,4 @@
-"""What is doubtful in the catalog, read once, and again in the background when labels change."""
+"""The photos to review: read once, and again in the background when labels change."""
 
 from __future__ import annotations
 

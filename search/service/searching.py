@@ -206,7 +206,7 @@ class Searcher:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Found:
-    """What the catalog has of what a request names.
+    """The catalog's data of what a request names.
 
     Attributes:
         embedding: Of what is asked about, if there is one.

@@ -1,4 +1,4 @@
-"""Who may ask: host names, tokens and sessions, origins; and the headers that keep browsers safe."""
+"""Security: host names, tokens, sessions and origins of requests, and headers that keep browsers safe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running the service: its socket, its signals and its end."""
+"""The server: its socket, its signals and its end."""
 
 from __future__ import annotations
 

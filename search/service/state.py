@@ -1,4 +1,4 @@
-"""What a running service holds: the catalog, and what is shared between requests."""
+"""The state of a running service: the catalog, and what is shared between requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which taxon a client means by a name."""
+"""The taxon that a client means by a name."""
 
 from __future__ import annotations
 

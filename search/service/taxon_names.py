@@ -1,4 +1,4 @@
-"""Names of taxa as they are typed: which of the catalog's taxonomy a few letters may mean."""
+"""Look-up of taxa by a few letters of their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes thumbnails in processes that may crash, hang or run out of memory without harm."""
+"""Makers of thumbnails: processes that may crash, hang or run out of memory without harm."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class _Maker:
             raise _LostError from error
 
     def kill(self) -> None:
-        """Kill the process; whoever waits for it hears that it is gone."""
+        """Kill the process; the thread that waits for it gets an error."""
         self._process.kill()
 
     def end(self) -> int:
@@ -286,7 +286,7 @@ class ThumbMakers:
             self._closed = True
             running = list(self._running)
         for maker in running:
-            # Whoever waits for it gets an error.
+            # The thread that waits for it gets an error.
             maker.kill()
         until = time.monotonic() + self._deadline_s
         slots: list[_Maker | None] = []

@@ -172,7 +172,7 @@ class ThumbCache:
             return
         path = self._path(key)
         try:
-            # Photos are nobody else's business.
+            # Other users of the machine may not see the photos.
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.parent.mkdir(mode=0o700, exist_ok=True)
             write_whole(path, content + zlib.crc32(content).to_bytes(_CHECK_BYTES, "big"))

@@ -1,4 +1,4 @@
-"""Work that is done for few requests at a time, in the order in which they came, if their clients still wait."""
+"""Turns: work for few requests at a time, in the order in which they came, if their clients still wait."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From photos to bursts, events and sightings."""
+"""Bursts, events and sightings of photos."""

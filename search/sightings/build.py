@@ -1,4 +1,4 @@
-"""What sightings are made from: the taxa that are told of frames, and the parts of events, from a catalog."""
+"""The input of sightings, from a catalog: the taxa of frames, and the parts of events."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _MINUTE_US = 60_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Taxa:
-    """What is told of frames.
+    """The taxa of frames.
 
     Attributes:
         names: The names, in order.
-        codes: (N,) int64, indices in `names`; -1 where nothing is told, or two verified labels differ.
+        codes: (N,) int64, indices in `names`; -1 where none is known, or two verified labels differ.
         verified: (N,) bool, whether somebody said so; else a prediction did.
     """
 
@@ -149,7 +149,7 @@ def instants(frames: Frames, cameras: NDArray[np.int64], sites: NDArray[np.int64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BuiltParts:
-    """Parts of events with what is told of them beside.
+    """Parts of events, with their taxa and other facts.
 
     Attributes:
         parts: P parts, what sightings are joined from.
@@ -182,7 +182,7 @@ def build_parts(
         model_id: Whose vectors.
         frames: N frames.
         grouping: Their events.
-        taxa: What is told of them.
+        taxa: Their taxa.
         sites: (N,) int64 codes.
         rules: When an event shows two birds.
     """

@@ -1,4 +1,4 @@
-"""Cameras: which photos one camera took.
+"""The camera of each photo.
 
 A camera is told by make, model and serial number. Photos of a model without a serial number are of one camera,
 unless they are of different deployments, or lie in two folders that are as two cameras leave them; then each such

@@ -1,4 +1,4 @@
-"""Tables and folders that say which camera stood where, from when to when."""
+"""Deployments from tables and folders: which camera stood where, from when to when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exposures, bursts and events: which photos were taken in one go, by which camera.
+"""Exposures, bursts and events: photos that one camera took in one go.
 
 For counting, not for voting: `birdsearch.search.query.vote_groups` joins where it is in doubt, so that no photo
 vouches for itself; here what is joined by mistake is an event that is not counted, and what is parted by mistake
@@ -34,7 +34,7 @@ _MINUTE_US = 60_000_000
 
 @dataclass(frozen=True, slots=True)
 class EventRules:
-    """When photos belong together.
+    """Rules by which photos belong together.
 
     Attributes:
         burst_gap_s: Frames of a burst are less than this many seconds apart.
@@ -64,7 +64,7 @@ class EventRules:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grouping:
-    """What frames are grouped to. A group is named by the smallest row in it.
+    """The groups of frames. A group is named by the smallest row in it.
 
     Attributes:
         cameras: (N,) int64, -1 where unknown.

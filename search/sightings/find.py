@@ -96,7 +96,7 @@ class Sighting:
         verified: True if somebody said so.
         started_at: First wall-clock time, ISO 8601, or None.
         ended_at: Last, on the clock of the first.
-        site: Of its deployment, or None; not told where the place is not told exactly.
+        site: Of its deployment, or None; None too where the exact place is hidden.
         latitude: Degrees north, or None.
         longitude: Degrees east, or None.
         is_coarse: True if the place was coarsened to 0.1 degree, as the species is sensitive.
@@ -137,7 +137,7 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundSightings:
-    """What was found in a catalog.
+    """The sightings found in a catalog.
 
     Attributes:
         frames: N photos.
@@ -234,7 +234,7 @@ def find_sightings(
 
 
 def with_told_places(frames: Frames, hidden: NDArray[np.bool_]) -> Frames:
-    """Return the frames with the places that are told of them: those of hidden ones are coarse.
+    """Return the frames with the places that are shown of them: those of hidden ones are coarse.
 
     Args:
         frames: N frames.
@@ -387,7 +387,7 @@ def mean_place(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) 
 
 
 def told_place(frames: Frames, some: NDArray[np.int64]) -> tuple[float | None, float | None] | None:
-    """Return where some frames are told to be together, known from the cells of their places alone.
+    """Return the place that is shown of some frames together, known from the cells of their places alone.
 
     Args:
         frames: All frames.

@@ -1,4 +1,4 @@
-"""What is on a sighting, and which of its photos shows it best."""
+"""Labels of sightings, and the photo that shows each best."""
 
 from __future__ import annotations
 

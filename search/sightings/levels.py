@@ -23,7 +23,7 @@ class GroupSummary:
         started_at: First wall-clock time, ISO 8601, or None.
         ended_at: Last, on the clock of the first.
         camera: Make and model, or None.
-        site: Of its deployment, or None; not told where the place is not told exactly.
+        site: Of its deployment, or None; None too where the exact place is hidden.
         frames: Exposures; copies count once.
         photos: Photos, copies included.
         sightings: Numbers of the sightings that it is of, or parts of it are.

@@ -1,4 +1,4 @@
-"""The sightings that a run stored, told with the labels that photos have now.
+"""The sightings that a run stored, with the labels that photos have now.
 
 What was joined is stored; what it shows is not, since that follows from labels, which go on changing.
 """
@@ -51,7 +51,7 @@ class StoredSighting:
         verified: True if somebody said so.
         started_at: First wall-clock time, ISO 8601, or None.
         ended_at: Last, on the clock of the first.
-        site: Of its deployment, or None; not told where the place is not told exactly.
+        site: Of its deployment, or None; None too where the exact place is hidden.
         latitude: Degrees north, or None.
         longitude: Degrees east, or None.
         is_coarse: True if the place is told coarsely, as the species is sensitive.

@@ -1,4 +1,4 @@
-"""From events to sightings, on arrays: events are parted where they show two birds, and joined where they go on.
+"""Parts of events: events are split where they show two birds, and joined to sightings where they go on.
 
 Cautious both ways. An event is one sighting unless two taxa are told in it, or two looks that have nothing in
 common and more than one exposure each. Two events are of one sighting if they are near in time and place and of
@@ -29,7 +29,7 @@ _MOST_PIECES = 512
 
 @dataclass(frozen=True, slots=True)
 class SightingRules:
-    """When events are of one sighting.
+    """Rules by which events are of one sighting.
 
     Attributes:
         gap_s: Events at most this many seconds apart may be.
@@ -110,7 +110,7 @@ def split_event(
 
     Args:
         unit: (n, C) float32, unit-norm vectors of its exposures in order of time; zeros where there is none.
-        taxa: (n,) int64 codes of what is told of each, -1 where nothing is.
+        taxa: (n,) int64 codes, -1 where the taxon is not known.
         verified: (n,) bool, whether somebody looked; a prediction alone tells a taxon only with a second exposure.
         rules: What counts as two looks.
 
@@ -197,7 +197,7 @@ class Parts:
     Attributes:
         events: (P,) int64, which event each is of.
         means: (P, C) float32, unit-norm mean vectors; zeros where there is none.
-        taxa: (P,) int64 codes, -1 where nothing is told.
+        taxa: (P,) int64 codes, -1 where the taxon is not known.
         starts: (P,) int64 microseconds of one clock for all; `NO_TIME` where unknown.
         ends: (P,) int64.
         cameras: (P,) int64 codes, -1 where unknown.

@@ -1,4 +1,4 @@
-"""One label for several frames of one bird, without taking a burst for as many witnesses.
+"""Pooling of the labels of several frames of one bird, without taking a burst for as many witnesses.
 
 Frames i with probabilities p_i(c) are pooled log-linearly,
 

@@ -41,7 +41,7 @@ class SimilarHit:
         hit: The photo.
         event: Name of its event, the smallest photo id in it.
         sighting: Number of its sighting, or None before the first `sightings` run.
-        site: Site of its deployment, or None; not told where the place is not told exactly.
+        site: Site of its deployment, or None; None too where the exact place is hidden.
         away_s: Seconds between the asked photo or sighting and this photo, by their clocks, or None.
         away_km: Kilometres between them as their places are told, or None.
     """
@@ -72,7 +72,7 @@ class SimilarHit:
 
 @dataclass(frozen=True, slots=True)
 class SimilarResult:
-    """What looks like a photo or a sighting.
+    """The answer to a search for what looks like a photo or a sighting.
 
     Attributes:
         asked: The photo's path, or the sighting's number.

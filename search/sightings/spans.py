@@ -1,4 +1,4 @@
-"""From when to when frames were taken."""
+"""The span of time of some frames."""
 
 from __future__ import annotations
 

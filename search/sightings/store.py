@@ -1,4 +1,4 @@
-"""Store what a `sightings` run found, and find the events of all photos again."""
+"""The store of `sightings` runs, and the events of all photos found again."""
 
 from __future__ import annotations
 

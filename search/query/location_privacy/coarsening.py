@@ -1,4 +1,4 @@
-"""Places of sensitive species: of which photos the place is not told exactly, and what is told instead.
+"""Coarsening of the places of sensitive species: the photos whose place is hidden, and the cell shown instead.
 
 Nests and roosts of some species are persecuted or protected, so where one was photographed is shown as a cell of
 0.1 degree (about 11 km from north to south) unless exact places are asked for. What shows a sensitive species,
@@ -44,7 +44,7 @@ def coarse(degrees: float) -> float:
 
 
 def coarse_place(latitude: float | None, longitude: float | None) -> tuple[float | None, float | None]:
-    """Return a place as it is told of a sensitive species; what is not known stays unknown."""
+    """Return a place as it is shown of a sensitive species; what is not known stays unknown."""
     return (
         None if latitude is None else coarse(latitude),
         None if longitude is None else coarse(longitude),
@@ -70,7 +70,7 @@ class _Surroundings:
 
 
 class SensitivePhotos:
-    """Which photos of a catalog would tell where a sensitive species is. Several threads may ask at once.
+    """The photos of a catalog that would reveal where a sensitive species is. Several threads may ask at once.
 
     Args:
         store: An open catalog.
@@ -84,7 +84,7 @@ class SensitivePhotos:
         self._all: tuple[object, NDArray[np.int64]] | None = None
 
     def among(self, photo_ids: Sequence[int] | NDArray[np.int64]) -> frozenset[int]:
-        """Return those of the photos whose places are not to be told exactly.
+        """Return those of the photos whose exact places are hidden.
 
         Args:
             photo_ids: Ids; those of no photo are left out.
@@ -94,7 +94,7 @@ class SensitivePhotos:
             return frozenset(self._among(snapshot, wanted).tolist())
 
     def are_hidden(self, photo_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return for each photo whether its place is not to be told exactly.
+        """Return for each photo whether its exact place is hidden.
 
         Args:
             photo_ids: (N,) ids.
@@ -169,7 +169,7 @@ class SensitivePhotos:
 def hidden_sites(
     assignment: Assignment, photo_ids: NDArray[np.int64], sensitive: SensitivePhotos
 ) -> frozenset[str]:
-    """Return the sites of which a photo has a place that is not told exactly.
+    """Return the sites of which a photo has a hidden place.
 
     Args:
         assignment: The deployments of photos.
@@ -181,7 +181,7 @@ def hidden_sites(
 
 
 def without_names(names: Mapping[int, str], sensitive: SensitivePhotos) -> dict[int, str]:
-    """Return names of places without those of places that are not told: these are numbered.
+    """Return names of places with numbers for those that are hidden.
 
     Args:
         names: What the place of each photo is called, by its id.

@@ -1,4 +1,4 @@
-"""Where and when all photos of a catalog were taken and what they belong to, read at once."""
+"""Facts of all photos of a catalog, read at once: place, time, and what they belong to."""
 
 from __future__ import annotations
 

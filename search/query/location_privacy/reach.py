@@ -1,4 +1,4 @@
-"""How far the place of a photo reaches: of which other photos the exact place would tell it.
+"""The reach of a photo: the other photos that would reveal its exact place.
 
 A photo's place is told by its copies, by what was joined with it to one event or sighting, by everything of its
 deployment's site, by a camera that stood still, and by what was taken about the same time not far from it. All of
@@ -55,7 +55,7 @@ _METRES_A_DEGREE = 111_195.0
 
 
 def cells_of(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the number of the cell that each place is told as, `NO_CELL` where it is not known.
+    """Return the number of the cell that each place is shown as, `NO_CELL` where it is not known.
 
     Args:
         latitudes: (N,) degrees north, NaN where unknown.
@@ -110,7 +110,7 @@ def standing_cameras(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PhotoFacts:
-    """What tells of N photos, by rising id, where and when they were taken and what they belong to.
+    """Facts of N photos, by rising id: where and when they were taken, and what they belong to.
 
     Codes tell values apart and mean nothing else; -1 is unknown.
 
@@ -162,7 +162,7 @@ class _Sorted:
 
 
 class Reach:
-    """Finds the photos whose exact places tell those of others.
+    """Finds the photos whose exact places would reveal those of others.
 
     The relation is symmetric: the photos that a photo reaches are those that reach it.
 
@@ -203,7 +203,7 @@ class Reach:
         return _Sorted((facts.folders[rows] << _CELL_BITS) + facts.cells[photos], photos, len(facts))
 
     def reached(self, marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return the photos whose exact places tell those of the marked ones, these among them.
+        """Return the photos whose exact places would reveal those of the marked ones, these among them.
 
         Args:
             marked: (N,) bool.

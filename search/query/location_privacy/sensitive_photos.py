@@ -65,7 +65,7 @@ class SensitiveNames:
 
 @dataclass(slots=True, eq=False)
 class _Answers:
-    """Whether the network takes views for a sensitive species, as far as it was asked.
+    """The network's answers whether views show a sensitive species, as far as it was asked.
 
     Attributes:
         model_id: The network.
@@ -83,7 +83,7 @@ class _Answers:
 
 
 class SensitiveLabels:
-    """Which photos labels say show sensitive species. Several threads may ask at once.
+    """The photos that show sensitive species by their labels. Several threads may ask at once.
 
     Args:
         store: An open catalog.

@@ -1,4 +1,4 @@
-"""Verified labels: recording them, taking them back, and what was said of a photo."""
+"""Verified labels: recording them, taking them back, and the history of a photo."""
 
 from __future__ import annotations
 

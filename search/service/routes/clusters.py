@@ -1,4 +1,4 @@
-"""Clusters: what there is, what is in them, correcting them, and the map."""
+"""Clusters: their list, their members, corrections, and the map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies: finding them, what is kept and why, moving the others away and back."""
+"""Copies: finding them, the files to keep and why, moving the others away and back."""
 
 from __future__ import annotations
 

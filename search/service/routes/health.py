@@ -1,4 +1,4 @@
-"""Whether the service lives, whether it can answer, and what it has counted."""
+"""Health of the service: whether it lives, whether it can answer, and its counters."""
 
 from __future__ import annotations
 

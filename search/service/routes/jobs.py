@@ -1,4 +1,4 @@
-"""Jobs: what runs, how far it is, and asking it to end."""
+"""Jobs: their list, their progress, and cancelling them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to verify next, and what it is taken for."""
+"""Photos to verify next, and their likely labels."""
 
 from __future__ import annotations
 

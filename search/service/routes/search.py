@@ -1,4 +1,4 @@
-"""What is like a photo, and what is on it."""
+"""Search for similar photos, and for labels of a photo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sightings: what was seen, once each."""
+"""Sightings: the birds that were seen, once each."""
 
 from __future__ import annotations
 

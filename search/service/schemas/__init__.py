@@ -1,1 +1,1 @@
-"""What the API takes and gives."""
+"""Schemas: the requests and answers of the API."""

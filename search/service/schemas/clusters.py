@@ -1,4 +1,4 @@
-"""What the API takes and gives about clusters."""
+"""Requests and answers of the endpoints of clusters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of jobs, and how a route answers that it has started one."""
+"""Lists of jobs, and the answer of a route that has started one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the endpoints of photos answer beside single records."""
+"""Answers of the endpoints of photos, beside single records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What requests for similar photos and for labels look like, and the answers."""
+"""Requests for similar photos and for labels, and their answers."""
 
 from __future__ import annotations
 
