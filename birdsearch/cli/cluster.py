@@ -22,7 +22,7 @@ from birdsearch.cli.output import (
     write_json,
     write_rows,
 )
-from birdsearch.cli.where import build_where, exact_places_option, told_by, where_options
+from birdsearch.cli.where import build_where, exact_places_option, sensitive_photos, where_options
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog.store import CatalogStore
@@ -133,7 +133,7 @@ def cluster(
     where = build_where(**conditions)
     with CatalogStore.open(catalog, "write", purpose="birdsearch cluster") as store:
         record = model_in_use(store)
-        told = told_by(store, exact_places=exact_places)
+        told = sensitive_photos(store, exact_places=exact_places)
         where = dataclasses.replace(where, coarse_by=told)
         with _bar() as progress:
             state = cluster_catalog(
@@ -198,7 +198,7 @@ def list_clusters(report: Path | None, out: Path | None, exact_places: bool, cat
     from birdsearch.search.clusters.report import overview
 
     with CatalogStore.open(catalog) as store:
-        found = overview(store, require_state(store), told_by(store, exact_places=exact_places))
+        found = overview(store, require_state(store), sensitive_photos(store, exact_places=exact_places))
         _write_files(store, found, report, out)
     _print(found, fmt)
 
@@ -236,7 +236,7 @@ def show(
         raise click.UsageError(f"{cluster_id!r} is no cluster id")
     with CatalogStore.open(catalog) as store:
         state = require_state(store)
-        found = overview(store, state, told_by(store, exact_places=exact_places))
+        found = overview(store, state, sensitive_photos(store, exact_places=exact_places))
         if cluster_id == _OUTLIERS:
             row, wanted = found.outliers, None
         else:

@@ -23,7 +23,7 @@ from birdsearch.cli.dedup_review import (
 )
 from birdsearch.cli.labelling import model_in_use
 from birdsearch.cli.output import Column, catalog_option, emit, format_option, write_json, write_rows
-from birdsearch.cli.where import build_where, told_by, where_options
+from birdsearch.cli.where import build_where, sensitive_photos, where_options
 from birdsearch.size_text import size_text
 
 if TYPE_CHECKING:
@@ -156,13 +156,13 @@ def _dedup(
     where = build_where(**conditions)
     if not apply:
         with CatalogStore.open(catalog) as store:
-            where = replace(where, coarse_by=told_by(store, exact_places=exact_places))
+            where = replace(where, coarse_by=sensitive_photos(store, exact_places=exact_places))
             result = _find(store, options, where, sheet)
         _write(result, fmt, None)
         _summary(result)
         return
     with CatalogStore.open(catalog, "write", purpose="dedup --apply") as store:
-        where = replace(where, coarse_by=told_by(store, exact_places=exact_places))
+        where = replace(where, coarse_by=sensitive_photos(store, exact_places=exact_places))
         result = _find(store, options, where, sheet)
         with finishing_the_file() as stop, bar("moving", " files") as progress:
             report = apply_groups(

@@ -9,7 +9,7 @@ import click
 
 from birdsearch.cli.annotate_review import text_of, warn
 from birdsearch.cli.output import Column, catalog_option, format_option, write_rows
-from birdsearch.cli.where import exact_places_option, told_by
+from birdsearch.cli.where import exact_places_option, sensitive_photos
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog.deployments import Deployment
@@ -143,7 +143,7 @@ def _list(store: CatalogStore, fmt: str, *, exact_places: bool) -> None:
 
     frames = _all_frames(store)
     assignment = assign(read_deployments(store), frames)
-    told = told_by(store, exact_places=exact_places)
+    told = sensitive_photos(store, exact_places=exact_places)
     hidden = frozenset[str]() if told is None else hidden_sites(assignment, frames.photo_ids, told)
     counts = np.bincount(assignment.codes[assignment.codes >= 0], minlength=len(assignment.deployments))
     for conflict in assignment.conflicts:

@@ -25,7 +25,7 @@ from birdsearch.cli.output import (
     write_json,
     write_rows,
 )
-from birdsearch.cli.where import build_where, told_by, where_options
+from birdsearch.cli.where import build_where, sensitive_photos, where_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -105,12 +105,12 @@ def label(
     where = build_where(**conditions)
     if suggest is not None:
         with CatalogStore.open(catalog) as store:
-            where = replace(where, coarse_by=told_by(store, exact_places=exact_places))
+            where = replace(where, coarse_by=sensitive_photos(store, exact_places=exact_places))
             listed = None if checklist is None else read_checklist(store, checklist)
             _suggest(store, suggest, where, listed, fmt)
         return
     with CatalogStore.open(catalog, "write", purpose="label") as store:
-        where = replace(where, coarse_by=told_by(store, exact_places=exact_places))
+        where = replace(where, coarse_by=sensitive_photos(store, exact_places=exact_places))
         if fit:
             _fit(store, where, fmt)
         else:

@@ -19,7 +19,7 @@ from birdsearch.cli.output import (
     write_rows,
 )
 from birdsearch.cli.runtime_option import runtime_option
-from birdsearch.cli.where import build_where, told_by, where_options
+from birdsearch.cli.where import build_where, sensitive_photos, where_options
 
 if TYPE_CHECKING:
     from birdsearch.errors import PhotoError
@@ -123,7 +123,7 @@ def query(
 
     with Catalog.open(catalog, "read", settings=settings) as opened:
         listed = None if checklist is None else read_checklist(opened.store, checklist)
-        told = told_by(opened.store, exact_places=exact_places)
+        told = sensitive_photos(opened.store, exact_places=exact_places)
         where = replace(where, coarse_by=told)
         results = opened.query_many(
             photos, k, where, region, include_self, weights, on_error, confidence, refined, exact

@@ -19,7 +19,7 @@ from birdsearch.cli.output import (
     write_json,
     write_rows,
 )
-from birdsearch.cli.where import build_where, told_by, where_options
+from birdsearch.cli.where import build_where, sensitive_photos, where_options
 
 if TYPE_CHECKING:
     from birdsearch.indexer.catalog.store import CatalogStore
@@ -141,7 +141,7 @@ def sightings(
         found = find_sightings(
             store,
             record,
-            replace(where, coarse_by=told_by(store, exact_places=exact_places)),
+            replace(where, coarse_by=sensitive_photos(store, exact_places=exact_places)),
             event_rules,
             rules,
             confidence=confidence,
@@ -271,7 +271,7 @@ def similar(
     where = build_where(**conditions)
     with CatalogStore.open(catalog) as store:
         model_in_use(store)
-        where = replace(where, coarse_by=told_by(store, exact_places=exact_places))
+        where = replace(where, coarse_by=sensitive_photos(store, exact_places=exact_places))
         result = find_similar(
             store, asked, k, where, elsewhere=elsewhere, other_time=other_time, exact_places=exact_places
         )

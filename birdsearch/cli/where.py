@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
 
-__all__ = ["build_where", "exact_places_option", "told_by", "where_options"]
+__all__ = ["build_where", "exact_places_option", "sensitive_photos", "where_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -49,7 +49,7 @@ exact_places_option = click.option(
     is_flag=True,
     help="Tell places of sensitive species, and find by them, exactly; otherwise to 0.1 degree.",
 )
-"""Passed as `exact_places`; `told_by` makes something of it."""
+"""Passed as `exact_places`; `sensitive_photos` makes something of it."""
 
 
 def where_options(command: _Command) -> _Command:
@@ -91,7 +91,7 @@ def build_where(
     )
 
 
-def told_by(store: CatalogStore, *, exact_places: bool) -> SensitivePhotos | None:
+def sensitive_photos(store: CatalogStore, *, exact_places: bool) -> SensitivePhotos | None:
     """Return what decides which photos' places are coarsened; None to show all exactly."""
     from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
 

@@ -46,10 +46,10 @@ __all__ = [
     "ids_of_groups",
     "mean_place",
     "number_sightings",
+    "shown_place",
     "span_of",
-    "told_place",
     "with_deployments",
-    "with_told_places",
+    "with_shown_places",
 ]
 
 
@@ -212,7 +212,7 @@ def find_sightings(
     if not exact_places:
         hidden = SensitivePhotos(store).are_hidden(frames.photo_ids)
     # Within reach everything of one place is hidden; what is joined from beyond would tell where that is.
-    joined = frames if rules.gap_s <= REACH_S else with_told_places(frames, hidden)
+    joined = frames if rules.gap_s <= REACH_S else with_shown_places(frames, hidden)
     built = build_parts(store, record.id, joined, grouping, taxa, sites, rules)
     part_labels, why = merge_parts(built.parts, rules)
     sightings = _smallest(part_labels[built.of_frame])
@@ -233,7 +233,7 @@ def find_sightings(
     return FoundSightings(frames, grouping, assignment, sightings, numbers, sites, site_names, listed, hidden)
 
 
-def with_told_places(frames: Frames, hidden: NDArray[np.bool_]) -> Frames:
+def with_shown_places(frames: Frames, hidden: NDArray[np.bool_]) -> Frames:
     """Return the frames with the places that are shown of them: those of hidden ones are coarse.
 
     Args:
@@ -308,7 +308,7 @@ class _Listing:
         name = verified if verified is not None else (None if fused is None else fused.name)
         species = verified if verified is not None else (None if fused is None else fused.species)
         is_hidden = self.sensitive.any_of(name, species) or bool(self.hidden[some].any())
-        place = told_place(frames, some) if is_hidden else self._place(some)
+        place = shown_place(frames, some) if is_hidden else self._place(some)
         _, sizes = np.unique(grouping.bursts[leads], return_counts=True)
         cameras = grouping.cameras[leads]
         # Frames of no deployment may have been joined to those of one.
@@ -386,7 +386,7 @@ def mean_place(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) 
     return round(float(latitudes[known].mean()), 6), round(float(longitude), 6)
 
 
-def told_place(frames: Frames, some: NDArray[np.int64]) -> tuple[float | None, float | None] | None:
+def shown_place(frames: Frames, some: NDArray[np.int64]) -> tuple[float | None, float | None] | None:
     """Return the place that is shown of some frames together, known from the cells of their places alone.
 
     Args:

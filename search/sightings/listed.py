@@ -25,7 +25,7 @@ from birdsearch.search.sightings.events import Grouping, events_of
 from birdsearch.search.sightings.find import (
     mean_place,
     number_sightings,
-    told_place,
+    shown_place,
     with_deployments,
 )
 from birdsearch.search.sightings.labels import FusedLabel, bird_sizes, fused_labels, representatives
@@ -204,7 +204,7 @@ class _Teller:
         is_hidden = self.sensitive.any_of(name, species) or not self.hidden.isdisjoint(
             frames.photo_ids[some].tolist()
         )
-        place = told_place(frames, some) if is_hidden else self._place(leads)
+        place = shown_place(frames, some) if is_hidden else self._place(leads)
         cameras = grouping.cameras[leads]
         site = int(seen.sites[some].max())
         shown = self.best[sighting]

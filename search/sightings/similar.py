@@ -22,7 +22,7 @@ from birdsearch.search.query.inputs import Photo, find_photo, network_input
 from birdsearch.search.query.knn import nearest
 from birdsearch.search.query.location_privacy.coarsening import SensitivePhotos
 from birdsearch.search.query.retrieval import Match, describe
-from birdsearch.search.sightings.find import with_told_places
+from birdsearch.search.sightings.find import with_shown_places
 from birdsearch.search.sightings.store import KnownEvents, known_events
 from birdsearch.settings import Settings
 
@@ -133,7 +133,7 @@ def similar(
     hidden = np.zeros(len(known.frames), bool)
     if not exact_places:
         hidden = SensitivePhotos(store).are_hidden(known.frames.photo_ids)
-        known = replace(known, frames=with_told_places(known.frames, hidden))
+        known = replace(known, frames=with_shown_places(known.frames, hidden))
     name, members, query = _asked(store, record, known, asked, settings, device)
     allowed = allowed_views(store, record.id, Where() if where is None else where)
     barred = np.isin(known.events, known.events[members]) | np.isin(known.sightings, known.sightings[members])

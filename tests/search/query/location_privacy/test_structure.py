@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[4]
 NAMES = {"latitude", "longitude", "latitudes", "longitudes", "lat", "lon"}
 ASKS = {
     "birdsearch.search.query.location_privacy.coarsening": "hides what is to be hidden",
-    "birdsearch.search.sightings.find": "tells places of frames as `with_told_places` and `told_place` give them",
+    "birdsearch.search.sightings.find": "tells places of frames as `with_shown_places` and `shown_place` give them",
 }
 """Modules that tell places as they may be told."""
 
