@@ -95,7 +95,7 @@ def test_who_waits_for_a_first_use_that_never_ends_is_told() -> None:
 
 
 def test_fresh_processes_get_through_their_first_batch() -> None:
-    starts = repeats(4, 40)
+    starts = repeats(4, 20)
     command = [sys.executable, str(FRESH_STARTS), "--starts", str(starts), "--way", "engine", "--busy", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
