@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 from PIL import Image
 
 from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.filters import Where
+from birdsearch.indexer.catalog.filters import FILTERS, Where
 from birdsearch.model.images.box import Box
 from birdsearch.model.images.photo import PhotoLimits, upright_rgb
 from birdsearch.search.query.hits import QueryPhoto
@@ -98,17 +96,8 @@ def where_json(where: Where | None) -> dict[str, Any]:
     """Return conditions as requests take them, those that are given."""
     if where is None:
         return {}
-    given: dict[str, Any] = {}
-    for name in ("since", "until"):
-        moment = getattr(where, name)
-        given[name] = moment.isoformat() if isinstance(moment, date) else moment
-    for name in ("near", "bbox"):
-        numbers = getattr(where, name)
-        given[name] = None if numbers is None else ",".join(repr(float(number)) for number in numbers)
-    for name in ("under", "exclude_under"):
-        given[name] = [display_path(os.fsencode(folder)) for folder in getattr(where, name)]
-    given |= {name: getattr(where, name) for name in ("camera", "taxon", "verified")}
-    return {name: value for name, value in given.items() if value is not None and value != []}
+    given = {each.name: each.to_json(getattr(where, each.name)) for each in FILTERS}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def box_json(box: Box | Sequence[float] | None) -> list[float] | None:

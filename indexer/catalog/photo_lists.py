@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.filters import Where, rows_allowed
+from birdsearch.indexer.catalog.filtered_photos import rows_allowed
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.store import CatalogStore
 
 __all__ = ["IdPage", "list_ids", "page_of_ids"]

@@ -19,7 +19,8 @@ from birdsearch.indexer.catalog.clusters import (
     state_of,
 )
 from birdsearch.indexer.catalog.embeddings import unit_vectors
-from birdsearch.indexer.catalog.filters import Where, allowed_views
+from birdsearch.indexer.catalog.filtered_photos import allowed_views
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.runs import recorded_failure
 from birdsearch.indexer.catalog.store import CatalogStore, now
 from birdsearch.indexer.catalog.views import view_facts, whole_views

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog.copies import read_exposures, read_hashes, read_repeated_photos
 from birdsearch.indexer.catalog.embeddings import unit_vectors
-from birdsearch.indexer.catalog.filters import Where, allowed_views, photos_of
+from birdsearch.indexer.catalog.filtered_photos import allowed_views, photos_of
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.query.vote_groups import join_groups

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.filters import Where, allowed_views
+from birdsearch.indexer.catalog.filtered_photos import allowed_views
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.evaluation.evaluate import Labelled

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.embeddings import stored_vectors
-from birdsearch.indexer.catalog.filters import Where, allowed_views
+from birdsearch.indexer.catalog.filtered_photos import allowed_views
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.predictions import add_predictions
 from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.runs import recorded_run

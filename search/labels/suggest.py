@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.embeddings import unit_vectors
-from birdsearch.indexer.catalog.filters import Where, allowed_views
+from birdsearch.indexer.catalog.filtered_photos import allowed_views
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import Answers, LabelEstimator

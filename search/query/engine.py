@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.filters import Where, views_allowed
+from birdsearch.indexer.catalog.filtered_photos import views_allowed
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.label_state import EstimateState, estimate_state
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore, Snapshot

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from birdsearch.errors import InvalidInputError
 from birdsearch.files import write_whole
 from birdsearch.indexer.catalog.clusters import ClusterState, clustering_run
-from birdsearch.indexer.catalog.filters import photos_of
+from birdsearch.indexer.catalog.filtered_photos import photos_of
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.clusters.catalog import load_unit
 from birdsearch.search.clusters.map import map_embeddings

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Query
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.filters import Where, parse_bbox, parse_near
+from birdsearch.indexer.catalog.filters import FILTERS, Filter, Where
 from birdsearch.search.service.state import Service
 
 __all__ = ["WhereModel", "WhereQuery", "where_of"]
@@ -24,7 +25,20 @@ _Short = Annotated[str, Field(max_length=_SHORT)]
 _Path = Annotated[str, Field(min_length=1, max_length=_LONG)]
 
 
-class WhereModel(BaseModel):
+def _described(each: Filter) -> str:
+    if each.kind == "folders":
+        return f"{each.help} As paths are shown."
+    return each.help if each.kind == "flag" or each.metavar == "TEXT" else f"{each.metavar}: {each.help}"
+
+
+_TYPES: Mapping[str, Any] = {
+    "text": Annotated[_Short | None, Field()],
+    "folders": Annotated[list[_Path], Field(max_length=_MANY)],
+    "flag": bool | None,
+}
+
+
+class _Conditions(BaseModel):
     """Conditions on photos; all that are given must hold."""
 
     model_config = ConfigDict(
@@ -35,63 +49,44 @@ class WhereModel(BaseModel):
         },
     )
 
-    since: _Short | None = Field(
-        None, description="Taken at this local time or later: 2023, 2023-05-14T06:30."
+
+if TYPE_CHECKING:
+    WhereModel = _Conditions
+else:
+    WhereModel = create_model(
+        "WhereModel",
+        __base__=_Conditions,
+        __doc__=_Conditions.__doc__,
+        __module__=__name__,
+        **{
+            each.name: (
+                _TYPES[each.kind],
+                Field(default_factory=list, description=_described(each))
+                if each.kind == "folders"
+                else Field(None, description=_described(each)),
+            )
+            for each in FILTERS
+        },
     )
-    until: _Short | None = Field(
-        None, description="Taken then or earlier; a year, month or day counts to its end."
-    )
-    near: _Short | None = Field(None, description="LAT,LON,KM: taken within so many kilometres of a place.")
-    bbox: _Short | None = Field(
-        None, description="SOUTH,WEST,NORTH,EAST in degrees; WEST > EAST crosses 180."
-    )
-    camera: _Short | None = Field(None, description="Part of the make and model, or a pattern: nikon*z*.")
-    under: list[_Path] = Field(
-        default_factory=list,
-        max_length=_MANY,
-        description="Has a file in one of these folders, as paths are shown.",
-    )
-    exclude_under: list[_Path] = Field(
-        default_factory=list,
-        max_length=_MANY,
-        description="Leave out what is only in one of these folders.",
-    )
-    taxon: _Short | None = Field(
-        None, description="Verified to be this species, or of this genus, family or order."
-    )
-    verified: bool | None = Field(None, description="Has a verified label, or has none.")
 
 
-def _where_query(
-    since: Annotated[_Short | None, Query(description=WhereModel.model_fields["since"].description)] = None,
-    until: Annotated[_Short | None, Query(description=WhereModel.model_fields["until"].description)] = None,
-    near: Annotated[_Short | None, Query(description=WhereModel.model_fields["near"].description)] = None,
-    bbox: Annotated[_Short | None, Query(description=WhereModel.model_fields["bbox"].description)] = None,
-    camera: Annotated[_Short | None, Query(description=WhereModel.model_fields["camera"].description)] = None,
-    under: Annotated[
-        list[_Path] | None, Query(max_length=_MANY, description=WhereModel.model_fields["under"].description)
-    ] = None,
-    exclude_under: Annotated[
-        list[_Path] | None,
-        Query(max_length=_MANY, description=WhereModel.model_fields["exclude_under"].description),
-    ] = None,
-    taxon: Annotated[_Short | None, Query(description=WhereModel.model_fields["taxon"].description)] = None,
-    verified: Annotated[
-        bool | None, Query(description=WhereModel.model_fields["verified"].description)
-    ] = None,
-) -> WhereModel:
-    return WhereModel(
-        since=since,
-        until=until,
-        near=near,
-        bbox=bbox,
-        camera=camera,
-        under=under or [],
-        exclude_under=exclude_under or [],
-        taxon=taxon,
-        verified=verified,
+def _where_query(**given: Any) -> WhereModel:
+    return WhereModel(**{name: value for name, value in given.items() if value is not None})
+
+
+def _parameter(each: Filter) -> inspect.Parameter:
+    limit = _MANY if each.kind == "folders" else None
+    kind = list[_Path] | None if each.kind == "folders" else _TYPES[each.kind]
+    return inspect.Parameter(
+        each.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind, Query(max_length=limit, description=_described(each))],
     )
 
+
+# FastAPI makes a query parameter of each parameter of the signature.
+_where_query.__signature__ = inspect.Signature([_parameter(each) for each in FILTERS])  # type: ignore[attr-defined]
 
 WhereQuery = Annotated[WhereModel, Depends(_where_query)]
 """The conditions in a request's query parameters, as a dependency of an endpoint."""
@@ -118,18 +113,11 @@ def where_of(service: Service, given: WhereModel | Mapping[str, object]) -> Wher
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             raise InvalidInputError(f"where.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    return Where(
-        since=given.since,
-        until=given.until,
-        near=None if given.near is None else parse_near(given.near),
-        bbox=None if given.bbox is None else parse_bbox(given.bbox),
-        camera=given.camera,
-        under=_folders(service, given.under),
-        exclude_under=_folders(service, given.exclude_under),
-        taxon=given.taxon,
-        verified=given.verified,
-        coarse_by=None if service.options.exact_places else service.sensitive,
-    )
+    conditions = given.model_dump()
+    for each in FILTERS:
+        if each.kind == "folders":
+            conditions[each.name] = _folders(service, conditions[each.name])
+    return Where.from_given(conditions, None if service.options.exact_places else service.sensitive)
 
 
 def _folders(service: Service, shown: Sequence[str]) -> tuple[bytes, ...]:

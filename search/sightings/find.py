@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.deployments import read_deployments
-from birdsearch.indexer.catalog.filters import Where, allowed_views, photos_of
+from birdsearch.indexer.catalog.filtered_photos import allowed_views, photos_of
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.frames import Frames, cosines_from, read_frames
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog.embeddings import normalised, stored_vectors
-from birdsearch.indexer.catalog.filters import Where, allowed_views
+from birdsearch.indexer.catalog.filtered_photos import allowed_views
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.frames import Frames, largest_boxes
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.labels.estimator import LabelEstimator

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.filters import great_circle_km
+from birdsearch.indexer.catalog.filtered_photos import great_circle_km
 
 __all__ = ["Joined", "Parts", "SightingRules", "average_linkage", "merge_parts", "split_event"]
 

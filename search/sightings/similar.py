@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError, InvalidInputError
 from birdsearch.indexer.catalog.embeddings import normalised, unit_vectors
-from birdsearch.indexer.catalog.filters import Where, allowed_views, great_circle_km, photos_of
+from birdsearch.indexer.catalog.filtered_photos import allowed_views, great_circle_km, photos_of
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.runs import decode_mode
 from birdsearch.indexer.catalog.store import CatalogStore

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog.counts import photo_counts
-from birdsearch.indexer.catalog.filters import allowed_views
+from birdsearch.indexer.catalog.filtered_photos import allowed_views
 from birdsearch.search.json_records import Record
 from birdsearch.search.labels.review import ReviewItem
 from birdsearch.search.labels.suggest import Candidates

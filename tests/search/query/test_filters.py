@@ -15,11 +15,13 @@ import pytest
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog.annotations import record, undo
-from birdsearch.indexer.catalog.filters import Where, allowed_views, great_circle_km, parse_bbox, parse_near
+from birdsearch.indexer.catalog.filtered_photos import allowed_views, great_circle_km
+from birdsearch.indexer.catalog.filters import Where, parse_bbox, parse_near
 from birdsearch.indexer.catalog.taxa import add_taxa, new_taxon
 from birdsearch.model.taxonomy import Taxon, Taxonomy
 
 CAMERAS = [None, "NIKON Z 9", "Canon EOS R5", "CANON EOS 7D", "ΣIGMA fp", "Reconyx [HP2X]"]
+LENSES = [None, "NIKKOR Z 100-400mm f/4.5-5.6 VR S", "RF600mm F4 L IS USM", "ÉCLAIR 50"]
 FOLDERS = [b"", b"a", b"a/b", b"a/b/c", b"ab", b"a b", b"a-b", b"\xff\xfe", b"\xff", b"a/\nb"]
 ROOTS = [b"/r", b"/r2", b"/deep/r/er"]
 
@@ -29,7 +31,7 @@ def test_conditions_let_pass_what_plain_python_lets_pass(make_catalog: Callable[
     catalog = make_catalog(4)
     photos = [_random_photo(rng) for _ in range(250)]
     for photo in photos:
-        facts = {key: photo[key] for key in ("captured_at", "latitude", "longitude", "camera")}
+        facts = {key: photo[key] for key in ("captured_at", "latitude", "longitude", "camera", "lens")}
         vector = rng.normal(size=4)
         boxes = [(0.0, 0.0, 0.5, 0.5)] if rng.random() < 0.2 else []
         _, photo["views"] = catalog.photo([vector] * (1 + len(boxes)), photo["files"], boxes=boxes, **facts)
@@ -72,6 +74,7 @@ def _random_photo(rng: np.random.Generator) -> dict[str, Any]:
         "latitude": float(rng.uniform(-90, 90)) if has_place else None,
         "longitude": longitude if has_place else None,
         "camera": CAMERAS[rng.integers(len(CAMERAS))],
+        "lens": LENSES[rng.integers(len(LENSES))],
         "files": [
             (*name, str(rng.choice(["present", "missing", "error"], p=[0.7, 0.2, 0.1])))
             for name in sorted(names)
@@ -108,6 +111,8 @@ def _random_where(rng: np.random.Generator) -> Where:
         wanted["bbox"] = (south, west, north, east)
     if rng.random() < 0.3:
         wanted["camera"] = rng.choice(["nikon", "CANON", "σigma", "canon*[57]*", "* r?", "hp2x", "none such"])
+    if rng.random() < 0.2:
+        wanted["lens"] = rng.choice(["100-400", "éclair", "rf*usm", "*[56]00mm*", "none such"])
     for name in ("under", "exclude_under"):
         if rng.random() < 0.35:
             tops = [*ROOTS, b"/", b"/deep", b"/deep/r", b"/else"]
@@ -139,11 +144,13 @@ def _passes(photo: dict[str, Any], where: Where) -> bool:
         width = 360.0 if east - west == 360 else (east - west) % 360
         if (lon - west) % 360 > width:
             return False
-    if where.camera is not None:
-        name = photo["camera"]
+    for fact, part in (("camera", where.camera), ("lens", where.lens)):
+        name = photo[fact]
+        if part is None:
+            continue
         if name is None:
             return False
-        wanted = where.camera.casefold()
+        wanted = part.casefold()
         is_pattern = any(sign in wanted for sign in "*?[")
         if not fnmatch.fnmatchcase(name.casefold(), wanted if is_pattern else f"*{wanted}*"):
             return False
@@ -223,6 +230,7 @@ def test_a_time_counts_from_its_first_to_its_last_moment(value: Any, first: str,
         ),
         ({"bbox": (0.0, 0.0, 5.0, math.nan)}, "eastern longitude nan"),
         ({"camera": " "}, "camera is empty"),
+        ({"lens": ""}, "lens is empty; give a part of it, such as '100-400'"),
         ({"taxon": " "}, "taxon is empty; give the name of a species"),
         ({"verified": "no"}, "verified is 'no'; it is True, False or None"),
         ({"under": "trips"}, "under takes a list of folders"),

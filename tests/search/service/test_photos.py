@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labels_in_force
-from birdsearch.indexer.catalog.filters import Where, allowed_views, photos_of
+from birdsearch.indexer.catalog.filtered_photos import allowed_views, photos_of
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.search.catalog import Catalog
 from birdsearch.search.service.originals import parse_range
@@ -156,6 +157,7 @@ def test_an_unknown_photo_is_404(server: Server, path: str) -> None:
         "under=elsewhere",
         "under=%00",
         "camera=",
+        "lens=",
     ],
 )
 def test_what_cannot_be_meant_is_422(server: Server, query: str) -> None:

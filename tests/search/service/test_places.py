@@ -22,7 +22,8 @@ from click.testing import CliRunner
 from birdsearch.cli import cli
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import record, undo
-from birdsearch.indexer.catalog.filters import Where, allowed_views, great_circle_km
+from birdsearch.indexer.catalog.filtered_photos import allowed_views, great_circle_km
+from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.runs import finish_run, start_run
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import add_taxa

@@ -16,7 +16,7 @@ from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import record as verify
 from birdsearch.indexer.catalog.deployments import Deployment, store_deployments
-from birdsearch.indexer.catalog.filters import great_circle_km
+from birdsearch.indexer.catalog.filtered_photos import great_circle_km
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.runs import finish_run, start_run
 from birdsearch.indexer.catalog.taxa import new_taxon
