@@ -13,7 +13,7 @@ __all__ = ["made_once"]
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Return a folder that the first process of this test run to ask for it makes. Nobody may write to it later.
+    """Return a folder that the processes of a test run share, made by the first that asks; tests only read it.
 
     Args:
         factory: Pytest's.

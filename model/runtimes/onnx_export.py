@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import warnings
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -63,11 +64,8 @@ class _PixelNetwork(nn.Module):
     def __init__(self, network: XCiT, size: tuple[int, int], stats: RgbStats) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
-        first = self.network.patch_embed.proj[0]
-        assert isinstance(first, nn.Sequential)
-        convolution, norm = first[0], first[1]
-        assert isinstance(convolution, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
+        first = cast("nn.Sequential", self.network.patch_embed.proj[0])
+        convolution, norm = cast("nn.Conv2d", first[0]), cast("nn.BatchNorm2d", first[1])
         first[0], first[1] = _WholeNumberConvolution(convolution, norm, size, stats), nn.Identity()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -94,11 +92,10 @@ class _WholeNumberConvolution(nn.Module):
         super().__init__()
         mean, std = (255.0 * torch.tensor(values, dtype=torch.float64) for values in (stats.mean, stats.std))
         offset = mean.round()
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+        average, variance = (cast("Tensor", each).double() for each in (norm.running_mean, norm.running_var))
+        gain = norm.weight.double() / torch.sqrt(variance + norm.eps)
         weight = convolution.weight.double() * gain[:, None, None, None] / std[:, None, None]
-        shift = norm.bias.double() - norm.running_mean.double() * gain
+        shift = norm.bias.double() - average * gain
         # (1, 3, H, W): what the whole numbers are less than the pixels' distance from the mean
         rest = (offset - mean)[None, :, None, None].expand(1, 3, *size)
         coarse = weight.bfloat16().double()
