@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import faulthandler
 import shutil
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -82,6 +84,10 @@ def running(options: ServeOptions, limits: ConnectionLimits | None = None) -> It
     finally:
         server.stop()
         thread.join(30)
+        if thread.is_alive():
+            # What it waits for, said in the test's output.
+            faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+            thread.join(60)
         assert not thread.is_alive(), "the server did not stop"
 
 
