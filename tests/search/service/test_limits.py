@@ -52,7 +52,7 @@ def _status(opened: socket.socket) -> int:
         return answer.status
 
 
-def _until(what: Callable[[], bool], seconds: float = 10.0) -> None:
+def _until(what: Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not come to that"
