@@ -89,8 +89,8 @@ def build(path: Path, dim: int) -> dict[str, float]:
             "save_s": time.perf_counter() - read,
             "before_mb": before,
             "peak_mb": _peak_mb(),
-            "stated_recall": 1.0 if index.effort is None else index.effort.recall,
-            "lists": 0.0 if index.effort is None else float(index.effort.count),
+            "stated_recall": 1.0 if index.nprobe is None else index.nprobe.recall,
+            "lists": 0.0 if index.nprobe is None else float(index.nprobe.count),
         }
 
 
@@ -186,7 +186,7 @@ def measure(
             return lambda some: nearest(index, some, _K, allowed, exact=exact).similarities
 
         searches = {"birdsearch": ours(), "birdsearch, exact": ours(exact=True)}
-        if index.effort is None:
+        if index.nprobe is None:
             del searches["birdsearch, exact"]
         if count <= options.others_up_to:
             searches |= _others(np.ascontiguousarray(stored), options.threads)

@@ -8,6 +8,6 @@ __all__ = ["cores"]
 
 
 def cores() -> int:
-    """How many cores this process may use, at least 1."""
+    """Return how many cores this process may use, at least 1."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1

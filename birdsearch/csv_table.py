@@ -87,7 +87,7 @@ class CsvTable:
         Args:
             data: The content.
             source: Where it is from, for messages.
-            known: Titles that count, by which the separator is told.
+            known: Titles that count, by which the separator is found.
 
         Raises:
             InvalidInputError: It is no text, or no CSV.

@@ -19,7 +19,7 @@ _MOMENT = re.compile(
 
 
 def first_and_last(value: Moment, name: str) -> tuple[datetime, datetime]:
-    """First and last moment of what a value names.
+    """Return the first and last moment of what a value names.
 
     Args:
         value: The time.

@@ -23,10 +23,10 @@ STALL_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Places and switches that come from the environment.
+    """Paths and switches that come from the environment.
 
     Attributes:
-        catalog: Folder of the catalog that commands use unless told otherwise.
+        catalog: Folder of the catalog that commands use by default.
         cache: Folder for what can be fetched or made again (downloaded weights).
         weights_dir: Folder that is searched for weights files before the cache, or None.
         runtime: What runs the network: a key of `birdsearch.model.RUNTIMES`, or `auto`.

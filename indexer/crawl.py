@@ -2,7 +2,7 @@
 
 Names are bytes throughout, as the file system has them: they need not be UTF-8, and two names that look the
 same (NFC and NFD) are two files. Nothing is opened but folders and `.birdsearchignore`; special files (FIFO,
-socket, device) are told by their status alone.
+socket, device) are recognised by their status alone.
 
 What is left out, with all that is below it:
 
@@ -282,7 +282,7 @@ def _picture(path: bytes, status: os.stat_result) -> CrawlItem:
 
 
 def _listing(absolute: bytes) -> dict[bytes, os.DirEntry[bytes]]:
-    """Entries by name: a folder that changes while it is listed may say one name twice."""
+    """Return entries by name: a folder that changes while it is listed may give one name twice."""
     for pause in _RETRY_PAUSES_S:
         try:
             return _entries(absolute)
@@ -314,7 +314,7 @@ def _is_left_out(name: bytes, parent: _Folder, patterns: tuple[bytes, ...], *, i
 
 
 def _read_patterns(path: bytes) -> tuple[bytes, ...] | None:
-    """Patterns of an ignore file, or None if the file is blank: leave out the whole folder."""
+    """Return the patterns of an ignore file, or None if it is blank, which leaves out the whole folder."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -331,7 +331,7 @@ def _suffix(name: bytes) -> str:
 
 
 def is_picture_name(name: bytes) -> bool:
-    """Whether a name ends like that of a picture, of a format that is read or of one that is only known."""
+    """Return whether a name has the suffix of a picture format, be it one that is read or one only known."""
     return os.path.splitext(name)[1].lower() in _PICTURE_SUFFIXES
 
 

@@ -71,7 +71,7 @@ class FailureGroup:
     failures: tuple[FailureRecord, ...]
 
     def line(self) -> str:
-        """How many files, what is wrong and what to do, on one line."""
+        """Return how many files, what is wrong and what to do, on one line."""
         count = len(self.failures)
         return f"{count} {'file' if count == 1 else 'files'}: {self.reason}; {self.advice}"
 

@@ -1,4 +1,4 @@
-"""Which pictures a run has taken on, so that equal ones are decoded and embedded once."""
+"""Pictures in flight: those that a run has taken on, so that equal ones are decoded and embedded once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from birdsearch.model.images.decode import FileDigests
 from birdsearch.model.images.rereading import is_current
 from birdsearch.model.images.worker.pool import Decoded, DecodeResult, Failed, Known, Verdict
 
-__all__ = ["Claims"]
+__all__ = ["InFlight"]
 
 _EMBEDDED = """
     SELECT photo.id, photo.reading, photo.rendering FROM photo
@@ -36,7 +36,7 @@ _ORIGINAL_CHANGED = PhotoError(
 )
 
 
-class Claims:
+class InFlight:
     """Pictures by digest: in the catalog, embedded and waiting to be committed, or being decoded.
 
     Use it as a context manager, which ends its connection to the catalog. `judge`, `wants_sha256` and `in_order`
@@ -54,7 +54,7 @@ class Claims:
         self.model_id = model_id
         self._lock = threading.Lock()
         # The digest of the file that is decoded for each picture.
-        self._claimed: dict[bytes, bytes] = {}
+        self._picked: dict[bytes, bytes] = {}
         self._decoding: set[bytes] = set()
         self._waiting: dict[bytes, list[Known]] = {}
         # Sizes of the photos whose picture is not known yet: a file of another size is none of them.
@@ -73,15 +73,15 @@ class Claims:
         self._resources.close()
 
     def wants_sha256(self, task: FileTask) -> bool:
-        """Whether a file may be one that the catalog knows by its SHA-256 alone."""
+        """Return whether a file may be one that the catalog knows by its SHA-256 alone."""
         return not task.is_same and task.found.size in self._unread
 
     def judge(self, task: FileTask, digests: FileDigests) -> Verdict:
         """Say what has to be done with a file; if it is to be decoded, the caller has that to do from now on."""
         with self._lock:
-            claimed = self._claimed.get(digests.picture)
-        if claimed is not None:
-            return Verdict.skip() if claimed == digests.file else Verdict.see()
+            picked = self._picked.get(digests.picture)
+        if picked is not None:
+            return Verdict.skip() if picked == digests.file else Verdict.see()
         known = self._rows(_BY_PICTURE, self.model_id, digests.picture)
         if known:
             ((photo_id, reading, rendering),) = known
@@ -93,7 +93,7 @@ class Claims:
         if self._is_unread(task, digests):
             return Verdict.see(0)
         with self._lock:
-            self._claimed[digests.picture] = digests.file
+            self._picked[digests.picture] = digests.file
         self._decoding.add(digests.picture)
         return Verdict()
 
@@ -139,9 +139,9 @@ class Claims:
             yield held if isinstance(result, Decoded) else Failed(held.task, held.digests, result.error)
 
     def left(self) -> Iterator[Failed]:
-        """Files that still wait for an equal one when there is nothing more to decode: they failed with it.
+        """Yield a failure for each file that waits for an equal one when there is nothing more to decode.
 
-        That one was changed after it was first read, and a later run is to look at all of them again.
+        The equal one was changed after it was first read, and a later run is to look at all of them again.
         """
         for waiting in self._waiting.values():
             for held in waiting:
@@ -149,13 +149,13 @@ class Claims:
         self._waiting.clear()
 
     def release(self, digests: FileDigests) -> None:
-        """A picture could not be embedded after all: an equal file is tried for itself."""
+        """Drop a picture that could not be embedded, so that an equal file is tried for itself."""
         with self._lock:
-            if self._claimed.get(digests.picture) == digests.file:
-                del self._claimed[digests.picture]
+            if self._picked.get(digests.picture) == digests.file:
+                del self._picked[digests.picture]
 
     def committed(self, digests: Iterable[FileDigests]) -> None:
-        """Pictures are in the catalog now, which answers for them from here on."""
+        """Drop pictures that the catalog holds now, where `judge` finds them from here on."""
         with self._lock:
             for one in digests:
-                self._claimed.pop(one.picture, None)
+                self._picked.pop(one.picture, None)

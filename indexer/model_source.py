@@ -64,7 +64,7 @@ class LoadingModel:
         return self._source.input_size
 
     def may_be(self, record: ModelRecord) -> bool:
-        """True if all that is known of it is what a record says; what is not loaded yet is known by its hash."""
+        """Return whether what is known of the model, its hash until it is loaded, agrees with a record."""
         if isinstance(self._source, ModelSource):
             return self._source.sha256 == record.sha256
         return (self._source.sha256, self._source.preprocessing) == (record.sha256, record.preprocessing)
@@ -86,7 +86,7 @@ class LoadingModel:
             self._error = error
 
     def get(self) -> Model:
-        """The model, once it is loaded.
+        """Return the model, once it is loaded.
 
         Raises:
             BirdsearchError: It cannot be loaded.
@@ -106,6 +106,6 @@ class LoadingModel:
 
 
 def input_size_of(record: ModelRecord) -> tuple[int, int] | None:
-    """(height, width) of a model's input, as the name of its preprocessing says; None if it does not."""
+    """Return (height, width) of a model's input, from the name of its preprocessing; None if it has none."""
     found = re.search(r"-(\d+)x(\d+)/", record.preprocessing)
     return (int(found[1]), int(found[2])) if found else None

@@ -1,4 +1,4 @@
-"""How to index."""
+"""Options of an index run."""
 
 from __future__ import annotations
 

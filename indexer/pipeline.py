@@ -39,16 +39,16 @@ _KEPT = "what is committed is kept, and the next run goes on from there; "
 
 
 class IndexProgress(Protocol):
-    """Told how a run goes; called from several threads, one call at a time for each method."""
+    """Receives the progress of a run, from several threads, one call at a time for each method."""
 
     def scanned(self, files: int) -> None:
-        """The crawl has seen so many more photo files."""
+        """Count photo files that the crawl has seen since the last call."""
 
     def planned(self, files: int) -> None:
-        """The crawl is over: so many files have to be read."""
+        """Note that the crawl is over, and how many files have to be read."""
 
     def committed(self, files: int) -> None:
-        """So many more files are safe in the catalog."""
+        """Count files that were committed to the catalog since the last call."""
 
 
 class _Silent:
@@ -119,11 +119,11 @@ def index_archive(
     Args:
         store: A catalog open for writing.
         model: The model to embed with, or one to be loaded: that is done only if there is something to read, or
-            if it is not the catalog's. A catalog keeps to one model unless told to re-embed.
+            if it is not the catalog's. A catalog keeps to one model unless asked to re-embed.
         roots: Folders.
         options: How to index.
-        progress: Told how it goes.
-        on_tick: Told several times a second, in the calling thread, which stages are at work.
+        progress: Receives how it goes.
+        on_tick: Called several times a second, in the calling thread, with the stages at work.
 
     Returns:
         What was found and done.
@@ -222,7 +222,7 @@ def _check_model(store: CatalogStore, active: ModelRecord, model: Model) -> None
 
 
 def _use(store: CatalogStore, active: ModelRecord | None, loading: LoadingModel) -> ModelRecord | None:
-    """The record of the model to embed with; None for the first model of a catalog while it is not loaded."""
+    """Return the record of the model to embed with; None for a catalog's first model while it is not loaded."""
     if active is not None and loading.may_be(active):
         if loading.path is not None:
             store.moved_weights(active, loading.path)
@@ -233,7 +233,7 @@ def _use(store: CatalogStore, active: ModelRecord | None, loading: LoadingModel)
 
 
 def _settings(model: Model, options: IndexOptions) -> dict[str, object]:
-    """How a run decodes and embeds: what a vector may depend on beside its photo and the weights."""
+    """Return how a run decodes and embeds: what a vector may depend on beside its photo and the weights."""
     runtime = RUNTIMES[model.runtime]
     return {
         "decode": options.decode,

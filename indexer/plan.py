@@ -1,4 +1,4 @@
-"""What an index run has to do: crawl the roots and compare what is there with what the catalog knows."""
+"""The plan of an index run: the files to read, from comparing a crawl of the roots with the catalog."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Unseen:
         self.live += photo_id is not None
 
     def __iter__(self) -> Iterator[tuple[int, int | None]]:
-        """(file id, photo id or None) of each row."""
+        """Yield (file id, photo id or None) of each row."""
         for file_id, photo_id in zip(self._files, self._photos, strict=True):
             yield file_id, photo_id or None
 
@@ -105,7 +105,7 @@ class Plan:
         self.new_paths += sum(task.file_id is None for task in tasks)
 
     def tasks(self) -> Iterator[FileTask]:
-        """The tasks, in the order of the crawl."""
+        """Yield the tasks, in the order of the crawl."""
         self._spool.seek(0)
         for _ in range(self._blocks):
             for root_id, root, found, *known in pickle.load(self._spool):
@@ -116,7 +116,7 @@ class Plan:
         self._spool.close()
 
     def blind_spots(self, root_id: int) -> tuple[bytes, ...]:
-        """What the paths begin with that lie under folders that could not be read: nothing is known of them."""
+        """Return the prefixes of paths under folders that could not be read: nothing is known of them."""
         folders = {
             problem.path for scope, problem in self.problems if scope.root_id == root_id and problem.is_folder
         }
@@ -144,7 +144,7 @@ def make_plan(
         follow_links: Enter links that leave a root.
         retry_failed: Read again what could not be read before, unchanged or not.
         confirm_missing: Believe it when a root is absent, empty, or has lost most of its files.
-        on_scan: Told how many files more were seen.
+        on_scan: Called with how many files more were seen.
         on_work: Called as soon as there is something to read, and again for more of it.
         on_step: Called for everything that is found; what it raises ends the crawl.
 
@@ -174,7 +174,7 @@ def make_plan(
 
 
 def most_is_gone(scope: Scope, gone: int, live: int) -> MissingFilesError:
-    """The error for a root that has lost most of its files."""
+    """Return the error for a root that has lost most of its files."""
     return MissingFilesError(
         f"{display_path(scope.path)}: {gone} of {live} indexed files are gone; nothing was marked missing. If a "
         "disk is not mounted, mount it; if they were deleted, run again with --confirm-missing"
@@ -201,7 +201,7 @@ def refuse_emptied(store: CatalogStore, roots: Sequence[bytes]) -> None:
 
 
 def is_most(gone: int, live: int) -> bool:
-    """True if so many files are gone that a half-mounted disk is likelier than a clean-up."""
+    """Return whether the share of files that are gone looks more like a half-mounted disk than a clean-up."""
     return gone > live * _MOST
 
 

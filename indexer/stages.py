@@ -24,7 +24,7 @@ from birdsearch.errors import PhotoError
 from birdsearch.indexer.catalog.outcomes import EmbeddedFile, FailedFile, KnownFile, Outcome
 from birdsearch.indexer.catalog.records import FileTask, ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.in_flight import Claims
+from birdsearch.indexer.in_flight import InFlight
 from birdsearch.indexer.model_source import LoadingModel, input_size_of
 from birdsearch.indexer.plan import Plan
 from birdsearch.indexer.watch import RunStopped, Watch
@@ -105,7 +105,7 @@ class StagesClock:
         self.held_back = self.network = self.network_waiting = self.writing = 0.0
 
     def timings(self) -> IndexTimings:
-        """The times so far."""
+        """Return the times so far."""
         now = time.monotonic()
         cpu, decoders_cpu = _cpu_seconds()
         scanned = now if self.scanned is None else self.scanned
@@ -127,16 +127,16 @@ class StagesClock:
 
 
 def _cpu_seconds() -> tuple[float, float]:
-    """Processor time of this process, and of its children that have ended."""
+    """Return the processor time of this process, and of its children that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time(), children.ru_utime + children.ru_stime
 
 
 class Committed(Protocol):
-    """What is told of every commit."""
+    """Receives the number of files in every commit."""
 
     def committed(self, files: int) -> None:
-        """So many more files are safe in the catalog."""
+        """Count files that were committed to the catalog since the last call."""
 
 
 class Stages:
@@ -149,8 +149,8 @@ class Stages:
         loading: The model.
         record: What the catalog knows of it, or None if the catalog has no model yet.
         options: How to index.
-        clock: Told where time goes.
-        watch: Told what is at work; it says when the run is to stop.
+        clock: Receives where time goes.
+        watch: Receives what is at work; it says when the run is to stop.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class Stages:
         self._input_size = loading.input_size or (None if record is None else input_size_of(record))
         self._options = options
         self._clock = clock
-        self._claims = Claims(store, None if record is None else record.id)
+        self._in_flight = InFlight(store, None if record is None else record.id)
         self._plan: Plan | None = None
         self._planned = threading.Event()
         self._decoded: queue.Queue[DecodeResult | None] = queue.Queue(maxsize=2 * options.batch_size)
@@ -188,7 +188,7 @@ class Stages:
             self._loading.close()
         if self._reader.ident is not None:
             self._reader.join()
-        self._claims.close()
+        self._in_flight.close()
 
     def prepare(self) -> None:
         """Begin to load the network and to start the decoders, if that has not begun."""
@@ -203,14 +203,14 @@ class Stages:
             plan: What to do.
             model: The loaded model.
             writer: Writes what comes of it.
-            progress: Told of every commit.
+            progress: Called at every commit.
 
         Raises:
             BaseException: What the first failing thread raised, or `RunStopped`; what was embedded by then is
                 committed.
         """
         self.prepare()
-        self._claims.model_id = writer.model_id
+        self._in_flight.model_id = writer.model_id
         self._plan = plan
         self._planned.set()
         work = self._guarded(lambda: self._write(writer, progress))
@@ -273,7 +273,7 @@ class Stages:
             workers=self._options.workers,
             input_size=self._input_size or self._loading.get().input_size,
             limits=self._options.limits,
-            judge=lambda task, digests: self._claims.judge(task.key, digests),
+            judge=lambda task, digests: self._in_flight.judge(task.key, digests),
             decode=self._options.decode,
             on_wait=lambda: self._watch.sign(_DECODERS),
         )
@@ -282,9 +282,9 @@ class Stages:
                 self._check()
             results = pool.run(self._decode_tasks())
             while (result := self._next_result(results)) is not None:
-                for ready in self._claims.in_order(result):
+                for ready in self._in_flight.in_order(result):
                     self._pass_on(ready)
-            for result in self._claims.left():
+            for result in self._in_flight.left():
                 self._pass_on(result)
             self._clock.decoded = time.monotonic()
         self._put(self._decoded, None)
@@ -298,7 +298,7 @@ class Stages:
         for task in self._plan.tasks() if self._plan is not None else ():
             if self._stop.is_set() or self._watch.is_stopped:
                 return
-            sha256 = self._claims.wants_sha256(task)
+            sha256 = self._in_flight.wants_sha256(task)
             yield DecodeTask(task, task.absolute, task.found.size, task.found.mtime_ns, sha256=sha256)
 
     def _pass_on(self, result: DecodeResult) -> None:
@@ -359,7 +359,7 @@ class Stages:
                     photo = dataclasses.replace(result.photo, pixels=_NO_PIXELS)
                     outcomes.append(EmbeddedFile(task, result.digests, photo, vector))
                 else:
-                    self._claims.release(result.digests)
+                    self._in_flight.release(result.digests)
                     outcomes.append(FailedFile(task, _BAD_VECTOR))
             elif isinstance(result, Known):
                 outcomes.append(KnownFile(task, result.digests, result.seen))
@@ -383,7 +383,7 @@ class Stages:
             if waiting and (batch is None or began >= due or len(waiting) >= COMMIT_PHOTOS):
                 with self._watch.at_work("the writing of the catalog"):
                     writer.commit(waiting)
-                self._claims.committed(item.digests for item in waiting if isinstance(item, EmbeddedFile))
+                self._in_flight.committed(item.digests for item in waiting if isinstance(item, EmbeddedFile))
                 progress.committed(len(waiting))
                 waiting = []
                 due = time.monotonic() + COMMIT_SECONDS

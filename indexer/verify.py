@@ -77,7 +77,7 @@ def check_catalog(
                 if progress is not None:
                     progress(vectors + hashed)
     except CatalogError as error:
-        # What is already known to be damaged is told, though it keeps the rest from being verified.
+        # What is already known to be damaged is reported, though it keeps the rest from being verified.
         if not problems:
             raise
         problems.append(Problem("database", store.database_path.name, f"the rest was not verified: {error}"))

@@ -21,7 +21,7 @@ __all__ = ["STOP_S", "RunStopped", "Watch"]
 T = TypeVar("T")
 
 STOP_S = 15.0
-"""Seconds that a run which is told to stop gets to write what is in hand; then it is left where it is."""
+"""Seconds that a run which has to stop gets to write what is in hand; then it is left where it is."""
 
 _TICK_S = 0.1
 # A longer time between two ticks is not silence of the stages: the process or the machine was asleep.
@@ -30,7 +30,7 @@ _ADVICE = "if this machine is only slow, allow more with BIRDSEARCH_STALL_SECOND
 
 
 class RunStopped(BaseException):
-    """The run was told to stop; raised in its threads, and never seen by who asked for it."""
+    """The run has to stop; raised in its threads, and never seen by its caller."""
 
 
 class Watch:
@@ -39,7 +39,7 @@ class Watch:
     Args:
         limit_s: How long a stage that is at work may give no sign of life, in seconds; 0 for as long as it likes.
         kept: What the error says is kept, as a clause with `; ` after it.
-        on_tick: Told, several times a second and by the thread that waits, which stages are at work.
+        on_tick: Called, several times a second and by the thread that waits, with the stages at work.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Watch:
 
         Raises:
             StalledError: A stage gave no sign for too long; a thread is still in it.
-            KeyboardInterrupt: Or whatever else a signal raises in this thread. The work was told to stop, and has
+            KeyboardInterrupt: Or whatever else a signal raises in this thread. The work was stopped, and has
                 ended unless that took longer than `STOP_S`.
         """
         found: list[T] = []

@@ -71,7 +71,7 @@ class CatalogWriter:
     def reconcile(
         self, plan: Plan, *, confirm_missing: bool, on_step: Callable[[], None] = lambda: None
     ) -> None:
-        """After every task is committed: record what the crawl could not enter, what moved and what is gone.
+        """Record what the crawl could not enter, what moved and what is gone, once every task is committed.
 
         Args:
             plan: The plan whose tasks were committed.

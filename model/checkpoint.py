@@ -210,7 +210,7 @@ def _check_sums(path: Path) -> None:
 
 
 def _names_code(path: Path) -> bool:
-    """Whether a file is a bare pickle that asks for a function; its instructions are only listed."""
+    """Return whether a file is a bare pickle that asks for a function; its instructions are only listed."""
     with path.open("rb") as stream:
         start = stream.read(1 << 20)
     try:
@@ -285,7 +285,7 @@ def _published_names(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _variant_of(state: Mapping[str, Tensor]) -> XCiTConfig:
-    """The variant, from the shapes of the tensors."""
+    """Return the variant, from the shapes of the tensors."""
     needed = (
         "cls_token",
         "classifier.weight",

@@ -1,8 +1,8 @@
 """A picture of what the network sees: its feature maps next to the photo.
 
 Two rows for four stages. Above, the first three principal components of a stage's channels as red, green
-and blue: places of like colour look alike to the network. Below, how strongly each place is marked, as the
-length of its feature vector after the mean over all places is taken out.
+and blue: positions of like colour look alike to the network. Below, how strongly each position is marked, as the
+length of its feature vector after the mean over all positions is taken out.
 """
 
 from __future__ import annotations
@@ -89,38 +89,38 @@ def _single(name: str, values: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _fit(size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of a tile of the photo's aspect, not so narrow that nothing is seen."""
+    """Return width and height of a tile of the photo's aspect, not so narrow that nothing is seen."""
     scale = _TILE / max(size)
     return max(round(size[0] * scale), _TILE // 4), max(round(size[1] * scale), _TILE // 4)
 
 
 def _centred(values: NDArray[np.float64]) -> NDArray[np.float64]:
     # (C, h, w) -> (C, h*w) -> (h*w, C)
-    places = values.reshape(values.shape[0], -1).T
-    out: NDArray[np.float64] = places - places.mean(axis=0)
+    positions = values.reshape(values.shape[0], -1).T
+    out: NDArray[np.float64] = positions - positions.mean(axis=0)
     return out
 
 
 def _components(values: NDArray[np.float64]) -> Image.Image:
-    """The first three principal components over places as an RGB picture of h x w pixels."""
-    places = _centred(values)
-    _, axes = np.linalg.eigh(places.T @ places)
+    """Return the first three principal components over positions as an RGB picture of h x w pixels."""
+    positions = _centred(values)
+    _, axes = np.linalg.eigh(positions.T @ positions)
     axes = axes[:, :-4:-1]
     # An eigenvector's sign is arbitrary: its largest entry is made positive.
     largest = np.abs(axes).argmax(axis=0)
     axes = axes * np.sign(axes[largest, np.arange(3)])
     # (h*w, 3) -> (h, w, 3)
-    return _picture(_stretched(places @ axes).reshape(*values.shape[1:], 3))
+    return _picture(_stretched(positions @ axes).reshape(*values.shape[1:], 3))
 
 
 def _strength(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Length of each place's centred feature vector, stretched to 0..1: (h, w)."""
+    """Return the length of each position's centred feature vector, stretched to 0..1: (h, w)."""
     # (h*w,) -> (h, w)
     return _stretched(np.linalg.norm(_centred(values), axis=1)[:, None]).reshape(values.shape[1:])
 
 
 def _stretched(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each column stretched to 0..1 between its 2nd and 98th percentile, so one outlier hides nothing."""
+    """Return columns stretched to 0..1 between their 2nd and 98th percentile, so one outlier hides nothing."""
     low, high = np.percentile(values, [2, 98], axis=0)
     out: NDArray[np.float64] = np.clip((values - low) / np.maximum(high - low, 1e-12), 0.0, 1.0)
     return out
@@ -135,7 +135,7 @@ def _heat(strength: NDArray[np.float64]) -> Image.Image:
 
 
 def _overlay(image: Image.Image, values: NDArray[np.float64], tile: tuple[int, int]) -> Image.Image:
-    """The photo, darkened where the last stage marks little."""
+    """Return the photo, darkened where the last stage marks little."""
     mask = Image.fromarray((np.round(255.0 * (0.2 + 0.8 * _strength(values)))).astype(np.uint8))
     photo = image.convert("RGB").resize(tile, Image.Resampling.BICUBIC)
     black = Image.new("RGB", tile, (0, 0, 0))

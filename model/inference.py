@@ -158,7 +158,7 @@ class Model:
     def detection_features(
         self, images: Sequence[Photo], batch_size: int = 32
     ) -> dict[str, NDArray[np.float32]]:
-        """Feature maps of photos after each of the four stages.
+        """Return feature maps of photos after each of the four stages.
 
         Args:
             images: Paths or Pillow images.
@@ -181,7 +181,7 @@ class Model:
         return {f"stage{number}": np.empty(shape, dtype=np.float32) for number in stages}
 
     def _reference(self) -> TorchEngine:
-        """The network in torch, which alone gives feature maps; loaded when it is first asked for."""
+        """Return the network in torch, which alone gives feature maps; loaded at the first call."""
         from birdsearch.model.checkpoint import read_checkpoint
         from birdsearch.model.runtimes.torch import TorchEngine
 

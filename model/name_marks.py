@@ -210,7 +210,7 @@ def read_name(text: str, spellings: Spellings) -> NameReading:
 
 
 def _signs(text: str) -> str:
-    """The signs that are no spelling, sorted; what is invisible is none."""
+    """Return the signs that are no spelling, sorted, without invisible ones."""
     return "".join(
         sorted(
             sign
@@ -230,7 +230,7 @@ def _is_known(name: str, spellings: Spellings) -> bool:
 
 
 def _unclear(name: str) -> str:
-    """Why a name may be a negation or a doubt without saying so; empty if it is plain."""
+    """Return why a name may be a negation or a doubt without saying so; empty if it is plain."""
     if name[0] in _DASHES or name[-1] in _DASHES:
         return f"has a dash before or behind it, which may be a minus; {_BESIDE}"
     if (name[0], name[-1]) in (("(", ")"), ("[", "]")) and _BRACKETS.isdisjoint(name[1:-1]):
@@ -239,7 +239,7 @@ def _unclear(name: str) -> str:
 
 
 def _without_word(name: str) -> tuple[Said, str] | None:
-    """The verdict of one word of doubt or negation, and the name without it; None if there is none."""
+    """Return the verdict of one word of doubt or negation, and the name without it; None if there is none."""
     doubts: tuple[tuple[re.Pattern[str], Said], ...] = (
         (_CONFER, "uncertain"),
         (_LEADING_DOUBT, "uncertain"),
@@ -254,7 +254,7 @@ def _without_word(name: str) -> tuple[Said, str] | None:
 
 
 def _no_species(name: str, spellings: Spellings) -> str:
-    """Why a name is that of no one species; empty if it may be one."""
+    """Return why a name is not that of one species; empty if it may be one."""
     if _NO_SPECIES.search(name):
         return "names no species; leave it out, or write the species"
     if _HYBRID.search(name):

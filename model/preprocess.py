@@ -39,7 +39,7 @@ def normalise(pixels: NDArray[np.uint8], stats: RgbStats) -> NDArray[np.float32]
 
 
 def preprocessing_id(size: tuple[int, int], stats: RgbStats) -> str:
-    """A short stable name of the preprocessing; two models with the same name see the same pixels."""
+    """Return a short stable name of the preprocessing; models of one name see the same pixels."""
     mean = ",".join(f"{value:.9g}" for value in stats.mean)
     std = ",".join(f"{value:.9g}" for value in stats.std)
     return f"rgb-bicubic-{size[0]}x{size[1]}/mean={mean}/std={std}"

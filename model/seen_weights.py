@@ -21,7 +21,7 @@ _MOST = 1000
 
 
 def refuse_changed(path: Path, sha256: str, settings: Settings) -> None:
-    """Raise if a weights file is not what it was, though its date says that nobody wrote it; else remember it.
+    """Raise if a weights file is not what it was, though its date is; else remember it.
 
     Args:
         path: The file.
@@ -36,9 +36,9 @@ def refuse_changed(path: Path, sha256: str, settings: Settings) -> None:
         status = path.stat()
     except OSError:
         return
-    facts, place = [status.st_size, status.st_mtime_ns], str(path.resolve())
+    facts, resolved = [status.st_size, status.st_mtime_ns], str(path.resolve())
     seen = _seen(file)
-    known = seen.get(place)
+    known = seen.get(resolved)
     if known == [*facts, sha256]:
         return
     if isinstance(known, list) and known[:2] == facts:
@@ -46,7 +46,7 @@ def refuse_changed(path: Path, sha256: str, settings: Settings) -> None:
             f"{path}: its content changed (sha256 {sha256[:12]}) and its date did not, so it was damaged on the "
             "disk. Get the file again; if the change is meant, `touch` the file"
         )
-    seen[place] = [*facts, sha256]
+    seen[resolved] = [*facts, sha256]
     write_cached(file, json.dumps(dict(list(seen.items())[-_MOST:])).encode())
 
 

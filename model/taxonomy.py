@@ -100,7 +100,7 @@ class Resolution:
 
 
 def name_key(name: str) -> str:
-    """What is left of a name when its spelling is set aside; equal keys mean equal names.
+    """Return what is left of a name when its spelling is set aside; equal keys mean equal names.
 
     Case, hyphens, apostrophes, underscores, other punctuation, spaces and diacritics do not count; "gray" is
     "grey" and "coloured" is "colored".
@@ -148,7 +148,7 @@ class Taxonomy:
 
     @classmethod
     def load(cls) -> Taxonomy:
-        """The taxonomy that comes with birdsearch; read once, at the first call."""
+        """Return the taxonomy that comes with birdsearch; read once, at the first call."""
         return _packaged()
 
     @classmethod
@@ -185,7 +185,7 @@ class Taxonomy:
         return len(self._taxa)
 
     def find(self, name: str) -> Taxon | None:
-        """The taxon of a common, scientific or alternative name, whatever its spelling (see `name_key`).
+        """Return the taxon of a common, scientific or alternative name, however it is spelt (see `name_key`).
 
         Args:
             name: The name.
@@ -197,14 +197,14 @@ class Taxonomy:
         return owners[0] if len(owners) == 1 else None
 
     def spellings(self, name: str) -> tuple[str, ...]:
-        """The names of taxa that differ from a name in spelling alone (see `name_key`), as they are written."""
+        """Return the names of taxa that differ from a name in spelling alone (see `name_key`), as written."""
         key = name_key(name)
         return tuple(
             own for taxon in self._by_key.get(key, ()) for own in taxon.names if name_key(own) == key
         )
 
     def suggest(self, name: str, k: int = 3) -> tuple[str, ...]:
-        """Common names of the taxa whose names are nearest to a name, the nearest first.
+        """Return common names of the taxa whose names are nearest to a name, the nearest first.
 
         All of a taxon's names are compared, with their words as they stand and in alphabetical order; a name that
         has every word asked for ("stork") counts as near, and the nearer the less else it has. Ties are broken by
@@ -258,7 +258,7 @@ class Taxonomy:
 
     @staticmethod
     def ancestors(taxon: Taxon) -> Lineage:
-        """Names to roll a taxon up to: species, genus, family, order.
+        """Return the names to roll a taxon up to: species, genus, family, order.
 
         The species of a form below the species is the one it belongs to: feral pigeons and rock pigeons are both
         Columba livia.

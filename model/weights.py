@@ -133,12 +133,12 @@ WEIGHTS: Mapping[str, WeightsEntry] = MappingProxyType(
 
 
 def is_weights_name(value: str | os.PathLike[str], table: Mapping[str, WeightsEntry] = WEIGHTS) -> bool:
-    """Whether a value names published weights rather than a file."""
+    """Return whether a value names published weights rather than a file."""
     return canonical_name(value, table) is not None
 
 
 def canonical_name(value: str | os.PathLike[str], table: Mapping[str, WeightsEntry] = WEIGHTS) -> str | None:
-    """The name in the table that a name or an alias means; None for a file."""
+    """Return the name in the table that a name or an alias means; None for a file."""
     if not isinstance(value, str):
         return None
     if value in table:
@@ -147,12 +147,12 @@ def canonical_name(value: str | os.PathLike[str], table: Mapping[str, WeightsEnt
 
 
 def cache_folder(settings: Settings) -> Path:
-    """The folder that downloads go to."""
+    """Return the folder that downloads go to."""
     return settings.cache / "weights"
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in lower-case hexadecimal.
+    """Return the SHA-256 of a file, in lower-case hexadecimal.
 
     Raises:
         WeightsError: If the file cannot be read.
@@ -183,7 +183,7 @@ def refuse_superseded(
 
 
 def find_local(name: str, settings: Settings, table: Mapping[str, WeightsEntry] = WEIGHTS) -> Path | None:
-    """The file of published weights on this machine, without verifying it: weights folder, then cache.
+    """Return the local file of published weights, not verified: from the weights folder, then the cache.
 
     One that comes with birdsearch is looked for there only.
     """
@@ -209,7 +209,7 @@ def resolve_weights(
 
     Args:
         name_or_path: Name of published weights, or a `.pt` or `.safetensors` file.
-        settings: Places to look in.
+        settings: Folders to look in.
         download: Whether the file may be fetched.
         progress: Called while downloading.
         table: Published weights.
@@ -249,7 +249,7 @@ def resolve_weights(
 
 
 def _packaged() -> Path:
-    """The folder of the weights that come with birdsearch; package data, which is never inside an archive."""
+    """Return the folder of the weights that come with birdsearch; package data, never inside an archive."""
     return Path(str(importlib.resources.files("birdsearch.data"))) / "weights"
 
 

@@ -80,17 +80,17 @@ class XCiT(nn.Module):
         return out
 
     def classify(self, embedding: Tensor) -> Tensor:
-        """Class logits of embeddings: (B, C) -> (B, classes). Linear, so it can be redone from a catalog."""
+        """Return class logits of embeddings, (B, C) -> (B, classes); linear, so a catalog can give them again."""
         logits: Tensor = self.classifier(embedding)
         return logits
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Embedding (B, C) and logits (B, classes) of normalised images (B, 3, H, W)."""
+        """Return the embedding (B, C) and logits (B, classes) of normalised images (B, 3, H, W)."""
         embedding = self.embedding(pixels)
         return embedding, self.classify(embedding)
 
     def detection_features(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Patch tokens after each stage, as maps.
+        """Return patch tokens after each stage, as maps.
 
         Args:
             pixels: (B, 3, H, W) float, H and W multiples of the patch size p.
@@ -165,7 +165,7 @@ class _PatchEmbedding(nn.Module):
         self.proj = nn.Sequential(*layers)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C, h, w)."""
+        """Return the patches of images, (B, 3, H, W) -> (B, C, h, w)."""
         patches: Tensor = self.proj(pixels)
         return patches
 
@@ -182,7 +182,7 @@ class _FourierPosition(nn.Module):
         self.token_projection = nn.Conv2d(2 * channels, dim, kernel_size=1)
 
     def forward(self, height: int, width: int) -> Tensor:
-        """Code of a grid: (1, C, h, w)."""
+        """Return the code of a grid: (1, C, h, w)."""
         rows = self._axis(height)
         columns = self._axis(width)
         # (h, c) -> (h, w, c) and (w, c) -> (h, w, c), then (h, w, 2c)
@@ -195,14 +195,14 @@ class _FourierPosition(nn.Module):
         return out
 
     def _axis(self, length: int) -> Tensor:
-        """Code of positions 1..length along one axis: (length, channels)."""
+        """Return the code of positions 1..length along one axis: (length, channels)."""
         device = self.token_projection.weight.device
         position = torch.arange(1, length + 1, dtype=torch.float32, device=device)
         angle = position / (length + _POSITION_EPS) * (2.0 * math.pi)
         # A sine and a cosine share each frequency.
         pair = torch.arange(self.channels // 2, dtype=torch.float32, device=device)
         angles = angle[:, None] / _WAVELENGTH ** (2.0 * pair / self.channels)
-        # 2 x (length, channels/2) -> (length, channels/2, 2) -> (length, channels), sines at even places
+        # 2 x (length, channels/2) -> (length, channels/2, 2) -> (length, channels), sines at even channels
         return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
 
 
@@ -223,7 +223,7 @@ class _CrossCovarianceAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
+        """Return tokens mixed across channels, (B, N, C) -> (B, N, C)."""
         batch, count, channels = tokens.shape
         # (B, N, 3C) -> (B, N, 3, heads, C/heads) -> 3 x (B, heads, C/heads, N)
         qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, channels // self.heads)
@@ -249,7 +249,7 @@ class _LocalPatchInteraction(nn.Module):
         self.conv2 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
+        """Return tokens mixed with their neighbours, (B, N, C) -> (B, N, C)."""
         batch, _, channels = tokens.shape
         # (B, N, C) -> (B, C, N) -> (B, C, h, w)
         patches = tokens.transpose(1, 2).reshape(batch, channels, *grid)
@@ -276,7 +276,7 @@ class _CrossCovarianceBlock(nn.Module):
         self.gamma3 = nn.Parameter(torch.full((dim,), config.eta))
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
+        """Return the block's tokens, (B, N, C) -> (B, N, C)."""
         tokens = tokens + self.gamma1 * self.attn(self.norm1(tokens))
         tokens = tokens + self.gamma2 * self.local_mp(self.norm2(tokens), grid)
         out: Tensor = tokens + self.gamma3 * self.mlp(self.norm3(tokens))
@@ -295,7 +295,7 @@ class _ClassAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, class_token: Tensor, tokens: Tensor) -> Tensor:
-        """(B, 1, C) and (B, N, C) -> (B, 1, C)."""
+        """Return the class token's attention to all tokens, (B, 1, C) and (B, N, C) -> (B, 1, C)."""
         everything = torch.cat([class_token, tokens], dim=1)
         mixed = F.scaled_dot_product_attention(
             self._split(self.q(class_token)), self._split(self.k(everything)), self._split(self.v(everything))
@@ -330,7 +330,7 @@ class _ClassAttentionBlock(nn.Module):
         self.gamma2 = nn.Parameter(torch.full((dim,), config.eta))
 
     def forward(self, class_token: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, C) and (B, N, C) -> the same shapes."""
+        """Return the block's class token and tokens, of the shapes (B, 1, C) and (B, N, C) as given."""
         class_normed, tokens_normed = self.norm1(class_token), self.norm1(tokens)
         class_token = self.norm2(class_token + self.gamma1 * self.attn(class_normed, tokens_normed))
         tokens = tokens + self.gamma1 * tokens_normed

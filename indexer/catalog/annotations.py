@@ -159,7 +159,7 @@ class HistoryEntry:
 
 
 def _in_force(row: sa.Table, without_run: int | None = None) -> sa.ColumnElement[bool]:
-    """SQL: the row of `annotation` counts, or would if a run had ended no labels."""
+    """Return SQL: the row of `annotation` counts, or would if a run had ended no labels."""
     later = schema.annotation.alias("later")
     ends_it = [
         later.c.view_id == row.c.view_id,
@@ -548,7 +548,7 @@ def verified_names(store: CatalogStore, photo_ids: Iterable[int]) -> dict[int, s
 
 
 def read_verified_names(connection: sa.Connection, photo_ids: Iterable[int]) -> dict[int, str]:
-    """As `verified_names`, within a transaction."""
+    """Return what `verified_names` does, within a transaction."""
     row, view = schema.annotation, schema.view.c
     statement = (
         sa.select(view.photo_id, schema.taxon.c.name)
@@ -598,7 +598,7 @@ def labelled_photos(
     verdicts: Sequence[Verdict] = ("positive",),
     with_lost: bool,
 ) -> sa.Select[tuple[int]]:
-    """SQL: the photos that a view of has a label in force.
+    """Return SQL: the photos of which a view has a label in force.
 
     Args:
         taxon_ids: Rows of `taxon` that the label names, or None for any.

@@ -236,7 +236,7 @@ class Batch:
         return {id(item): written[id(item)] for item in again}
 
     def _own_metadata(self, fresh: dict[bytes, EmbeddedFile]) -> dict[int, str]:
-        """What the photos' own rows say, by photo."""
+        """Return the metadata in the photos' own rows, by photo."""
         known = {self._photo_ids[item.digests.picture] for item in self._read if self._is_known(item, fresh)}
         own = photo_metadata(self._cursor, known)
         for picture, item in fresh.items():
@@ -249,7 +249,7 @@ class Batch:
     def _metadata(
         self, item: EmbeddedFile | KnownFile, photo_id: int | None, own: dict[int, str]
     ) -> str | None:
-        """What a file says of its photo, None if it is what the photo's row says."""
+        """Return a file's metadata of its photo, None if it is that of the photo's row."""
         if photo_id is None:
             return None
         if item.capture is None:
@@ -262,13 +262,13 @@ class Batch:
     def _present_row(
         self, item: EmbeddedFile | KnownFile, photo_id: int | None, metadata: str | None
     ) -> tuple[object, ...]:
-        """Values of `statements.FILE_COLUMNS`."""
+        """Return the values of `statements.FILE_COLUMNS` for a file that was read."""
         status = stat_values(item.task.found).values()
         read = (item.digests.file, READING_VERSION, metadata)
         return ("present", photo_id, *status, None, None, None, 0, self._run_id, *read)
 
     def _failed_row(self, item: FailedFile, was: _Row) -> tuple[object, ...]:
-        """Values of `statements.FILE_COLUMNS`."""
+        """Return the values of `statements.FILE_COLUMNS` for a file that failed."""
         error = item.error
         # A failure that says nothing about the content leaves the photo findable.
         kept: int | None = None
@@ -301,7 +301,7 @@ def _is_same_file(item: EmbeddedFile | KnownFile, was: _Row) -> bool:
 
 
 def _photo_row(photo_id: int, item: EmbeddedFile, run_id: int) -> tuple[object, ...]:
-    """Values of the columns of `photo`."""
+    """Return the values of the columns of `photo`."""
     photo, capture = item.photo, item.photo.capture
     return (
         *(photo_id, item.digests.picture, item.task.found.size, photo.format, photo.width, photo.height),
@@ -320,7 +320,7 @@ def _look(item: EmbeddedFile) -> tuple[Any, ...]:
 
 
 def stat_values(found: FoundFile) -> dict[str, object]:
-    """The columns of `file` that say how a file was found, in the order of `statements.FILE_COLUMNS`."""
+    """Return the columns of `file` that say how a file was found, in the order of `statements.FILE_COLUMNS`."""
     return {
         "size": found.size,
         "mtime_ns": found.mtime_ns,
@@ -331,5 +331,5 @@ def stat_values(found: FoundFile) -> dict[str, object]:
 
 
 def _signed(value: int) -> int:
-    """A 64-bit unsigned number as the signed one that SQLite stores."""
+    """Return a 64-bit unsigned number as the signed one that SQLite stores."""
     return value - (1 << 64) if value >= 1 << 63 else value

@@ -14,7 +14,7 @@ __all__ = ["last_change", "last_change_and_run", "latest_changes", "live_pairs",
 
 
 def live_pairs(connection: sa.Connection, photo_ids: Iterable[int | None]) -> set[tuple[int, int]]:
-    """(view, model) pairs of the photos that a search may find: those with a file that is not known to be gone."""
+    """Return the (view, model) pairs of the photos that a search may find: those with a live file."""
     view, embedding = schema.view.c, schema.embedding.c
     pairs: set[tuple[int, int]] = set()
     for some in chunks(sorted(photo_id for photo_id in set(photo_ids) if photo_id is not None)):
@@ -32,7 +32,7 @@ def live_pairs(connection: sa.Connection, photo_ids: Iterable[int | None]) -> se
 def write_changes(
     connection: sa.Connection, before: set[tuple[int, int]], photo_ids: Iterable[int | None]
 ) -> None:
-    """Tell the vector indexes what of some photos can be found now and could not before, and the other way round.
+    """Record which views of some photos have become, or stopped being, visible to the vector indexes.
 
     Args:
         connection: The transaction that changed their rows.

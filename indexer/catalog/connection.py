@@ -42,7 +42,7 @@ _OF_DAMAGE = ("malformed database schema", "Could not decode to UTF-8", "unsuppo
 
 
 def open_writer(path: Path) -> sa.Engine:
-    """Engine whose transactions take the write lock at once (`BEGIN IMMEDIATE`).
+    """Return an engine whose transactions take the write lock at once (`BEGIN IMMEDIATE`).
 
     Args:
         path: The SQLite file; an empty one becomes a catalog with `migrate`.
@@ -54,7 +54,7 @@ def open_writer(path: Path) -> sa.Engine:
 
 
 def open_reader(path: Path, *, alone: bool = False) -> sa.Engine:
-    """Engine that can only read; each transaction sees one state of the catalog.
+    """Return an engine that can only read; each transaction sees one state of the catalog.
 
     Args:
         path: The SQLite file.
@@ -67,7 +67,7 @@ def open_reader(path: Path, *, alone: bool = False) -> sa.Engine:
 
 
 def connect(path: Path, mode: Literal["read", "alone", "write"]) -> sqlite3.Connection:
-    """One connection with nothing remembered; see `open_reader` and `open_writer`."""
+    """Open one connection that is not pooled; see `open_reader` and `open_writer`."""
     return sqlite3.connect(_uri(path, mode), uri=True, check_same_thread=False, isolation_level=None)
 
 
@@ -120,7 +120,7 @@ def sqlite_note(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> 
 
 
 def cursor_of(connection: sa.Connection) -> sqlite3.Cursor:
-    """SQLite's own cursor, in the transaction of a connection.
+    """Return SQLite's own cursor, in the transaction of a connection.
 
     For statements that are run for every photo: SQLAlchemy's share in a small one is many times SQLite's.
 
@@ -185,7 +185,7 @@ def _damaged(path: Path, why: object) -> str:
 
 
 def check_version(connection: sa.Connection, path: Path) -> int:
-    """The schema version of an open catalog.
+    """Return the schema version of an open catalog.
 
     Args:
         connection: An open connection.

@@ -144,7 +144,7 @@ def write_fingerprints(store: CatalogStore, version: int, contents: Mapping[int,
     """Store the fingerprints of photos, over those that they had.
 
     Args:
-        store: A catalog; one open for reading is opened for this moment to be edited, so that nobody who only
+        store: A catalog; one open for reading is opened for this moment to be edited, so that a process that only
             looks for copies keeps others from writing.
         version: How they were made.
         contents: Fingerprints by photo id.

@@ -1,4 +1,4 @@
-"""What people are told about damaged vectors: which photos they are of, and what mends them."""
+"""Messages about damaged vectors: which photos they are of, and what mends them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["damage_warning", "name_photos", "warn_of_damage"]
 
 log = logging.getLogger(__name__)
 
-# So many photos with a damaged vector are named in one warning; `birdsearch check` names all.
+# Photos named in one warning; `birdsearch check` names all.
 _NAMED = 5
 
 

@@ -31,7 +31,7 @@ _ALL = "SELECT view_id, vector, crc32 FROM embedding WHERE model_id = ?"
 
 
 def normalised(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Vectors scaled to unit length, so that their inner product is the cosine.
+    """Return vectors scaled to unit length, so that their inner product is the cosine.
 
     Args:
         vectors: (B, C) float32.
@@ -47,7 +47,7 @@ def normalised(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
 def stored_vectors(
     store: CatalogStore, model_id: int, view_ids: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The vectors that a catalog stores of some views.
+    """Return the vectors that a catalog stores of some views.
 
     Args:
         store: An open catalog.
@@ -68,7 +68,7 @@ def stored_vectors(
 def unit_vectors(
     store: CatalogStore, model_id: int, view_ids: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The stored vectors of some views, scaled to unit length.
+    """Return the stored vectors of some views, scaled to unit length.
 
     Args:
         store: An open catalog.
@@ -90,7 +90,7 @@ def unit_vectors(
 def read_vectors(
     connection: sa.Connection, model_id: int, size: int, view_ids: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """As `stored_vectors`, within a transaction; `size` is C."""
+    """Return what `stored_vectors` does, within a transaction; `size` is C."""
     vectors, is_sound, damaged = sift_vectors(connection, model_id, size, view_ids)
     warn_of_damage(connection, damaged)
     return vectors, is_sound
@@ -99,7 +99,7 @@ def read_vectors(
 def sift_vectors(
     connection: sa.Connection, model_id: int, size: int, view_ids: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[int]]:
-    """As `read_vectors`, and the views whose vector is damaged, which are not logged."""
+    """Return what `read_vectors` does, and the views whose vector is damaged, which are not logged."""
     given = np.asarray(view_ids, dtype=np.int64)
     wanted, back = np.unique(given, return_inverse=True)
     vectors, whole = np.zeros((len(wanted), size), np.float32), np.zeros(len(wanted), bool)

@@ -51,7 +51,7 @@ class CatalogFile:
         return status
 
     def replaced(self) -> CatalogGoneError:
-        """The error for a path that leads to another catalog now."""
+        """Return the error for a path that leads to another catalog now."""
         return CatalogGoneError(
             f"{self.path.parent}: the catalog was replaced by another one while it was open; nothing was written. "
             "Open it again (start `birdsearch serve` anew): what was shown before need not be in it"
@@ -77,7 +77,7 @@ class CatalogFile:
 
 
 def contents_of(status: os.stat_result) -> Contents:
-    """What changes when the file is written to."""
+    """Return the parts of a file's status that change when it is written to."""
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

@@ -1,4 +1,4 @@
-"""Whose metadata counts: several files may show one photo and say different things about it.
+"""Metadata of photos by file: several files may show one photo and say different things about it.
 
 A photo's row holds what one of its files says. Among the files that are there (else those that cannot be read for
 now), it is the one that tells most of time, place and camera; of equals the one that was changed last, so that a
@@ -36,13 +36,13 @@ _READ_AGAIN = "UPDATE file SET reading = 0 WHERE id = ?"
 
 
 def encode_metadata(capture: Capture, rendering: str | None) -> str:
-    """What a file says of a photo and how it is shown, as `file.capture` holds it: equal text, equal metadata."""
-    told = {**asdict(capture), _RENDERING: rendering}
-    return json.dumps({name: value for name, value in told.items() if value is not None}, sort_keys=True)
+    """Return a photo's metadata and rendering as `file.capture` holds them: equal text, equal metadata."""
+    metadata = {**asdict(capture), _RENDERING: rendering}
+    return json.dumps({name: value for name, value in metadata.items() if value is not None}, sort_keys=True)
 
 
 def photo_metadata(cursor: sqlite3.Cursor, photo_ids: Iterable[int]) -> dict[int, str]:
-    """What the rows of photos say, as `encode_metadata` has it."""
+    """Return the metadata in the rows of photos, as `encode_metadata` gives it."""
     found = {}
     for some in chunks(sorted(photo_ids)):
         for photo_id, rendering, *values in cursor.execute(_PHOTOS.format(statements.marks(some)), some):
@@ -76,22 +76,22 @@ def settle_metadata(cursor: sqlite3.Cursor, photo_ids: Iterable[int | None]) -> 
 
 def _settle(cursor: sqlite3.Cursor, photo_id: int, own: str) -> int | None:
     files = cursor.execute(_FILES, (photo_id,)).fetchall()
-    told = {file[0]: json.loads(file[2] or own) for file in files}
+    by_file = {file[0]: json.loads(file[2] or own) for file in files}
     best = min(
-        (file for file in files if file[1] != "missing"), key=lambda file: _rank(file, told), default=None
+        (file for file in files if file[1] != "missing"), key=lambda file: _rank(file, by_file), default=None
     )
     if best is None:
         return None
     leader = int(best[0])
     embedded = json.loads(own).get(_RENDERING)
-    says = told[leader]
+    says = by_file[leader]
     if says != json.loads(own):
         values = [says.get(name) for name in CAPTURE_FIELDS]
         cursor.execute(_UPDATE, (best[3], *values, photo_id))
     # The photo is shown as it was embedded until it is embedded again.
     now = json.dumps({**says, _RENDERING: embedded} if embedded is not None else says, sort_keys=True)
     for file in files:
-        text = json.dumps(told[file[0]], sort_keys=True)
+        text = json.dumps(by_file[file[0]], sort_keys=True)
         wanted = None if text == now else text
         if wanted != file[2]:
             cursor.execute(_SET_CAPTURE, (wanted, file[0]))
@@ -100,8 +100,8 @@ def _settle(cursor: sqlite3.Cursor, photo_id: int, own: str) -> int | None:
     return leader
 
 
-def _rank(file: tuple[Any, ...], told: dict[int, dict[str, Any]]) -> tuple[object, ...]:
-    """What the file that counts is least of."""
+def _rank(file: tuple[Any, ...], by_file: dict[int, dict[str, Any]]) -> tuple[object, ...]:
+    """Return a sort key, least for the file whose metadata counts."""
     file_id, state, _, _, mtime_ns, root, path = file
-    known = sum(name in told[file_id] for name in ("captured_at", "latitude", "camera"))
+    known = sum(name in by_file[file_id] for name in ("captured_at", "latitude", "camera"))
     return state != "present", -known, -mtime_ns, os.path.join(root, path)  # noqa: PTH118 bytes

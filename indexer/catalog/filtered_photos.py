@@ -29,7 +29,7 @@ _COARSE_SLACK = 0.051
 def great_circle_km(
     lat: float, lon: float, lats: NDArray[np.float64], lons: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Great-circle distance of places from one place, on a sphere, by the haversine formula.
+    """Return the great-circle distance of places from one place, on a sphere, by the haversine formula.
 
     Source: R. W. Sinnott, "Virtues of the Haversine", Sky and Telescope 68 (1984) 159.
 
@@ -156,7 +156,7 @@ def _time_conditions(where: Where) -> list[sa.ColumnElement[bool]]:
 def _place_conditions(where: Where) -> list[sa.ColumnElement[bool]]:
     latitude, longitude = schema.photo.c.latitude, schema.photo.c.longitude
     conditions: list[sa.ColumnElement[bool]] = []
-    # A place that is told coarsely may be told as one that lies half a cell away.
+    # A place that is coarsened may be shown half a cell away.
     slack = 0.0 if where.coarse_by is None else _COARSE_SLACK
     if where.near is not None:
         lat, _, km = where.near

@@ -30,10 +30,10 @@ Folder = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class CoarsePlaces(Protocol):
-    """Coarsens the places that are not to be told exactly."""
+    """Coarsens the places that are not shown exactly."""
 
     def among(self, photo_ids: Sequence[int]) -> frozenset[int]:
-        """Return those of the photos whose places are not to be told exactly."""
+        """Return those of the photos whose places are not shown exactly."""
 
     def coarsened(
         self,

@@ -112,30 +112,30 @@ def find_forgettable(
         _check_named(connection, photo_ids, lost)
         if photo_ids is not None:
             lost &= set(photo_ids)
-        places: defaultdict[int, list[tuple[int, bytes]]] = defaultdict(list)
+        paths_of: defaultdict[int, list[tuple[int, bytes]]] = defaultdict(list)
         for row in connection.execute(
             sa.select(file.photo_id, file.root_id, root.path.label("root"), file.path)
             .join(schema.root, root.id == file.root_id)
             .where(file.photo_id.not_in(live))
         ):
             if row.photo_id in lost:
-                places[row.photo_id].append((row.root_id, row.root.rstrip(b"/") + b"/" + row.path))
+                paths_of[row.photo_id].append((row.root_id, row.root.rstrip(b"/") + b"/" + row.path))
         if folders:
-            lost = {photo_id for photo_id in lost if _was_under(places[photo_id], folders)}
+            lost = {photo_id for photo_id in lost if _was_under(paths_of[photo_id], folders)}
         held = _held_by_quarantine(connection) & lost
         away = set[int]()
         if not with_away:
             away = {
                 photo_id
                 for photo_id in lost - held
-                if any(root_id not in there for root_id, _ in places[photo_id])
+                if any(root_id not in there for root_id, _ in paths_of[photo_id])
             }
         chosen = sorted(lost - held - away)
         labelled: set[int] = set()
         for some in chunks(chosen):
             rows = connection.execute(labelled_photos(with_lost=True).where(schema.view.c.photo_id.in_(some)))
             labelled.update(row.photo_id for row in rows)
-    paths = {photo_id: min((path for _, path in places[photo_id]), default=b"") for photo_id in chosen}
+    paths = {photo_id: min((path for _, path in paths_of[photo_id]), default=b"") for photo_id in chosen}
     return Forgettable(tuple(chosen), frozenset(labelled), paths, len(away), len(held))
 
 
@@ -151,12 +151,12 @@ def _check_named(connection: sa.Connection, photo_ids: Sequence[int] | None, los
         )
 
 
-def _was_under(places: Sequence[tuple[int, bytes]], folders: Sequence[bytes]) -> bool:
-    return any(path == folder or path.startswith(folder + b"/") for _, path in places for folder in folders)
+def _was_under(paths_of: Sequence[tuple[int, bytes]], folders: Sequence[bytes]) -> bool:
+    return any(path == folder or path.startswith(folder + b"/") for _, path in paths_of for folder in folders)
 
 
 def _held_by_quarantine(connection: sa.Connection) -> set[int]:
-    """Photos of files that are in quarantine, and those that were kept for them."""
+    """Return the photos of files that are in quarantine, and those that were kept for them."""
     row = schema.quarantine.c
     held: set[int] = set()
     for one in connection.execute(
@@ -170,7 +170,7 @@ def _held_by_quarantine(connection: sa.Connection) -> set[int]:
 
 
 def _is_deleted(moved_to: bytes, run_id: int) -> bool:
-    """A file is no longer in quarantine, and its disk is not merely away."""
+    """Return whether a file is no longer in quarantine, though its disk is mounted."""
     quarantine, _, _ = moved_to.rpartition(b"/run-%d" % run_id)
     return not os.path.lexists(moved_to) and (is_there(quarantine) or is_there(os.path.dirname(quarantine)))  # noqa: PTH120
 
@@ -213,7 +213,7 @@ def forget(store: CatalogStore, found: Forgettable) -> int:
 
 
 def _tables() -> list[str]:
-    """The tables that hold what belongs to photos, each after those that its rows refer to."""
+    """Return the tables that hold what belongs to photos, each after those that its rows refer to."""
     found = ["photo"]
     for table in schema.metadata.sorted_tables:
         if any(key.column.table.name in found for key in table.foreign_keys) and table.name not in found:
@@ -222,7 +222,7 @@ def _tables() -> list[str]:
 
 
 def _links(table: sa.Table) -> list[tuple[sa.Column[Any], str]]:
-    """The columns of a table that refer to a row which belongs to a photo, with that row's table."""
+    """Return the columns of a table that refer to rows which belong to photos, each with those rows' table."""
     known = _tables()
     keyed = [
         (key.parent, key.column.table.name)
@@ -233,7 +233,7 @@ def _links(table: sa.Table) -> list[tuple[sa.Column[Any], str]]:
 
 
 def _collect(connection: sa.Connection, photo_ids: Sequence[int]) -> dict[str, dict[tuple[Any, ...], Any]]:
-    """All rows that belong to photos, by table and key, with the photo that each belongs to: (photo id, row)."""
+    """Return all rows that belong to photos, by table and key, each as (photo id, row)."""
     photo = schema.photo
     found: dict[str, dict[tuple[Any, ...], Any]] = {
         "photo": {
@@ -366,7 +366,7 @@ def _insert(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str,
 
 
 def _refers(connection: sa.Connection, key: sa.ForeignKey, row: dict[str, Any]) -> bool:
-    """Whether what a row refers to is there; if it need not refer to anything, it no longer does."""
+    """Return whether what a row refers to exists; a reference that may be empty is emptied if it does not."""
     name = key.parent.name
     if row.get(name) is None:
         return True

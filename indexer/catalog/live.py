@@ -1,4 +1,4 @@
-"""Which photos take part: those with a live file.
+"""Live photos: those with a live file, which take part.
 
 A photo whose files are all gone keeps its labels, vectors and clusters, and comes back with the file. Until then it
 takes no part: it is no hit and no voter, is not judged, clustered or counted. Whatever reads photos, views or
@@ -19,7 +19,7 @@ live."""
 
 
 def live_photo(photo_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """SQL: the photo of this id has a live file.
+    """Return SQL: the photo of this id has a live file.
 
     Args:
         photo_id: A column of the statement, such as `tables.photo.c.id`.
@@ -28,7 +28,7 @@ def live_photo(photo_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
 
 
 def live_view(view_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """SQL: the view of this id is one of a photo that has a live file.
+    """Return SQL: the view of this id is one of a photo that has a live file.
 
     Args:
         view_id: A column of the statement, such as `tables.annotation.c.view_id`.

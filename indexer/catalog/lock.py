@@ -1,4 +1,4 @@
-"""Who may write to a catalog: advisory locks that name their holders."""
+"""Advisory locks of a catalog's writers, which name their holders."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class WriterLock:
 
     Args:
         path: The lock file.
-        purpose: What the holder does, shown to whoever finds the lock taken.
+        purpose: What the holder does, shown to a process that finds the lock taken.
         wait_s: How long a lock that is taken is waited for, in seconds.
     """
 

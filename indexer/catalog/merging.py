@@ -16,7 +16,7 @@ _TABLES_OF_VIEWS = ("prediction", "cluster_member", "embedding")
 
 
 def merged_ids(cursor: sqlite3.Cursor, photo_ids: set[int]) -> dict[int, int]:
-    """The photos that some photos were merged into, by their former ids."""
+    """Return the photos that some photos were merged into, by their former ids."""
     found: dict[int, int] = {}
     for photo_id in photo_ids:
         rows = cursor.execute("SELECT into_id FROM merged_photo WHERE photo_id = ?", (photo_id,)).fetchall()
@@ -57,9 +57,9 @@ def _give(cursor: sqlite3.Cursor, table: str, column: str, keep: int, gone: int)
 
 def _merge_views(cursor: sqlite3.Cursor, keep: int, gone: int) -> None:
     views = cursor.execute("SELECT id, kind, x, y, w, h FROM view WHERE photo_id = ?", (gone,)).fetchall()
-    for view_id, *place in views:
+    for view_id, *region in views:
         same = cursor.execute(
-            "SELECT id FROM view WHERE photo_id = ? AND (kind, x, y, w, h) = (?, ?, ?, ?, ?)", (keep, *place)
+            "SELECT id FROM view WHERE photo_id = ? AND (kind, x, y, w, h) = (?, ?, ?, ?, ?)", (keep, *region)
         ).fetchall()
         if not same:
             cursor.execute("UPDATE view SET photo_id = ? WHERE id = ?", (keep, view_id))

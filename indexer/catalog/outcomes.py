@@ -1,4 +1,4 @@
-"""What became of the files that a run read."""
+"""Outcomes of the files that a run read."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def _order(sort: str) -> list[sa.ColumnElement[object]]:
 
 
 def _after(sort: str, captured_at: str | None, photo_id: int) -> sa.ColumnElement[bool]:
-    """SQL: the photo comes later in the order than the one of this time and id."""
+    """Return SQL: the photo comes later in the order than the one of this time and id."""
     photo = schema.photo.c
     by_id = photo.id < photo_id if sort.startswith("-") else photo.id > photo_id
     if sort.endswith("id"):

@@ -30,7 +30,7 @@ _TWINS = f"SELECT id, {', '.join(_TAKEN)} FROM photo INDEXED BY photo_twice WHER
 
 
 def rows_by_id(connection: sa.Connection, statement: str, ids: Sequence[int]) -> Iterator[tuple[Any, ...]]:
-    """The rows of a statement over some ids.
+    """Yield the rows of a statement over some ids.
 
     Args:
         connection: An open transaction.
@@ -47,7 +47,7 @@ def rows_by_id(connection: sa.Connection, statement: str, ids: Sequence[int]) ->
 
 
 def read_photos(connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int, PhotoRecord]:
-    """Photos by id; ids that do not exist are left out."""
+    """Return photos by id; ids that do not exist are left out."""
     placed: dict[int, list[PlacedFile]] = {}
     files = rows_by_id(
         connection,
@@ -57,8 +57,8 @@ def read_photos(connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int
         """,
         photo_ids,
     )
-    for photo_id, *place in files:
-        placed.setdefault(photo_id, []).append(PlacedFile(bool(place[0]), place[1], place[2]))
+    for photo_id, is_missing, root, path in files:
+        placed.setdefault(photo_id, []).append(PlacedFile(bool(is_missing), root, path))
     reach = Reach()
     first = {photo_id: reach.in_order(some)[0] for photo_id, some in placed.items()}
     photos = rows_by_id(
@@ -84,7 +84,7 @@ def read_photos(connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int
 
 
 def _agreed(facts: Sequence[Any], twins: Sequence[Any] | None) -> list[Any]:
-    """What both copies of a photo's facts say; None where they differ."""
+    """Return the facts of a photo that are equal in both copies, None where they differ."""
     others = [None] * len(facts) if twins is None else twins
     return [one if one == other else None for one, other in zip(facts, others, strict=True)]
 
@@ -102,6 +102,6 @@ def _warn(connection: sa.Connection, photo_id: int, shown: PlacedFile) -> None:
 
 
 def read_views(connection: sa.Connection, view_ids: Sequence[int]) -> dict[int, ViewRecord]:
-    """Views by id; ids that do not exist are left out."""
+    """Return views by id; ids that do not exist are left out."""
     rows = rows_by_id(connection, "SELECT id, photo_id, kind, x, y, w, h FROM view WHERE id IN (*)", view_ids)
     return {row[0]: ViewRecord(row[0], row[1], row[2], Box(*row[3:])) for row in rows}

@@ -84,7 +84,7 @@ class CatalogReader:
 
     @contextlib.contextmanager
     def _beside_its_owner(self) -> Iterator[sa.Connection]:
-        """A transaction in a folder where this account can make no files."""
+        """Open a transaction in a folder where this account can make no files."""
         for attempt in range(_ATTEMPTS):
             contents = contents_of(self._file.check())
             if self._file.is_alone:
@@ -125,7 +125,7 @@ class CatalogReader:
         )
 
     def _engine_alone(self, contents: Contents) -> sa.Engine:
-        """What reads the file alone, and remembers pages of it only until it is written to."""
+        """Return an engine that reads the file alone, and caches its pages only until it is written to."""
         with self._lock:
             if self._alone is not None and self._alone[0] == contents:
                 return self._alone[1]

@@ -1,4 +1,4 @@
-"""What travels out of the catalog: frozen, with no connection behind it."""
+"""Frozen records that the catalog gives out, with no connection behind them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ModelRecord:
     weights_path: bytes | None
 
     def logits(self, embeddings: np.ndarray) -> np.ndarray:
-        """Logits of stored embeddings: the classifier head is linear on the embedding.
+        """Return the logits of stored embeddings: the classifier head is linear on the embedding.
 
         Args:
             embeddings: (B, C) float32, un-normalised.
@@ -61,7 +61,7 @@ class ModelRecord:
         return np.ascontiguousarray(embeddings @ self.head_weight.T + self.head_bias, dtype=np.float32)
 
     def logits_of_each(self, embeddings: np.ndarray) -> np.ndarray:
-        """As `logits`, each the same whatever others it is asked with: rounded once from float64.
+        """Return `logits` of each embedding, independent of the rest of the batch: rounded once from float64.
 
         Args:
             embeddings: (B, C) float32, un-normalised.

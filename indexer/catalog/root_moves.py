@@ -130,7 +130,7 @@ def plan_root_move(
 
 
 def _holder(roots: dict[bytes, int], old: bytes, new: bytes) -> tuple[int | None, bytes]:
-    """The root that takes the files, and what their paths begin with below it."""
+    """Return the root that takes the files, and the prefix of their paths below it."""
     if _within(old, new) or _within(new, old):
         raise InvalidInputError(
             f"{display_path(old)} and {display_path(new)} overlap; a root is re-homed to a folder beside it"
@@ -152,7 +152,7 @@ def _within(path: bytes, folder: bytes) -> bool:
 
 
 def _rows(store: CatalogStore, root_id: int) -> Sequence[Any]:
-    """All that the catalog knows of the files of a root, in order of their paths."""
+    """Return the rows of all files of a root, in order of their paths."""
     file, photo = schema.file.c, schema.photo.c
     with store.reading() as connection:
         return connection.execute(
@@ -198,12 +198,12 @@ def _compare(found: Sequence[Any], folder: bytes) -> int:
 
 
 def _is_edited(row: Any, there: Any | None) -> bool:
-    """Whether a file was indexed in the new place and had been edited since it was in the old one."""
+    """Return whether a file was indexed at the new path and had been edited since it was at the old one."""
     return there is not None and there.digest != row.digest
 
 
 def _known(store: CatalogStore, holder: int | None, prefix: bytes, rows: Sequence[Any]) -> dict[bytes, Any]:
-    """The rows of the root that takes the files, by the path that a file of the old root has there."""
+    """Return the rows of the root that takes the files, by the path that a file of the old root has there."""
     if holder is None:
         return {}
     file = schema.file.c
@@ -221,7 +221,7 @@ def apply_root_move(store: CatalogStore, move: RootMove) -> int:
     """Re-home a root, whole or not at all.
 
     Photos, labels and vectors stay as they are; deployments and the undo log of `dedup` follow. A file that was
-    indexed at the new place already is what it was found to be there. What was edited since, so that the old path
+    indexed at the new path already is what it was found to be there. What was edited since, so that the old path
     showed another photo than the new one does, is known to be gone from the old one.
 
     Args:

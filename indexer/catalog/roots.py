@@ -40,7 +40,7 @@ class Scope:
 
 
 def resolve_roots(folders: Sequence[str | os.PathLike[str]], *, allow_missing: bool) -> list[bytes]:
-    """Real absolute paths of the folders, each once.
+    """Return the real absolute paths of the folders, each once.
 
     Args:
         folders: What the user named.
@@ -95,7 +95,7 @@ def _live_files_in(connection: sa.Connection, path: bytes) -> sa.ColumnElement[b
 
 
 def _starts_with(prefix: bytes) -> sa.ColumnElement[bool]:
-    """Condition for paths that start with a folder's prefix; bytes compare like memcmp in SQLite."""
+    """Return the condition for paths that start with a prefix; bytes compare like memcmp in SQLite."""
     path = schema.file.c.path
     return sa.and_(path >= prefix, path < prefix[:-1] + bytes([prefix[-1] + 1]))
 
@@ -149,7 +149,7 @@ def root_states(store: CatalogStore, *, only_absent: bool = False) -> list[RootS
 
 
 def absent_roots(store: CatalogStore) -> tuple[str, ...]:
-    """Name the indexed folders that are not there, a line each for a person, with what to do."""
+    """Return a line for each indexed folder that does not exist, with what to do about it."""
     return tuple(
         f"{display_path(state.path)} is not there: {state.files} indexed files, {state.only_here} photos of them "
         "with no other file. Mount its disk; or, if it moved, `birdsearch roots move "
@@ -188,7 +188,7 @@ def _contains(outer: bytes, inner: bytes) -> bool:
 
 
 def _below(outer: bytes, inner: bytes) -> bytes:
-    """What paths relative to a folder begin with if they lie in a folder inside it."""
+    """Return the prefix that turns paths relative to `inner` into paths relative to `outer`."""
     return inner[len(outer.rstrip(b"/")) + 1 :] + b"/"
 
 

@@ -28,7 +28,7 @@ __all__ = [
     "vector_settings",
 ]
 
-# What vectors hang on in their last bits only.
+# Settings that change vectors in their last bits only.
 _MINOR = ("batch_size",)
 
 
@@ -104,7 +104,7 @@ def record_run(store: CatalogStore, command: str, model_id: int | None, counts: 
 
 @contextlib.contextmanager
 def recorded_run(store: CatalogStore, command: str, model_id: int) -> Iterator[tuple[int, dict[str, object]]]:
-    """A run that is recorded even if it fails: its id, and the counts that are written when it ends."""
+    """Record a run even if it fails, and yield its id and the counts that are written when it ends."""
     counts: dict[str, object] = {}
     with store.writing() as connection:
         run_id = start_run(connection, command, model_id)
@@ -123,7 +123,7 @@ def recorded_run(store: CatalogStore, command: str, model_id: int) -> Iterator[t
 
 @contextlib.contextmanager
 def recorded_failure(store: CatalogStore, command: str, model_id: int) -> Iterator[None]:
-    """What a run does before it is written down; recorded as a run if it fails."""
+    """Record a run if what it does before it is written down fails."""
     started_at = now()
     try:
         yield
@@ -137,7 +137,7 @@ def recorded_failure(store: CatalogStore, command: str, model_id: int) -> Iterat
 
 
 def vector_settings(store: CatalogStore, model_id: int) -> list[VectorSettings]:
-    """How the vectors of a model were made, the most usual way first; batch sizes are not told apart.
+    """Return how the vectors of a model were made, the most usual way first, whatever the batch sizes.
 
     Args:
         store: An open catalog.
@@ -161,7 +161,7 @@ def vector_settings(store: CatalogStore, model_id: int) -> list[VectorSettings]:
         of_model = sa.select(sa.func.count()).where(embedding.model_id == model_id)
         made: Counter[str] = Counter()
         if len(set(ways.values())) == 1:
-            # The usual case, told without looking at every vector.
+            # The usual case, settled without looking at every vector.
             made[next(iter(ways.values()))] = connection.execute(of_model).scalar_one()
         else:
             counted = of_model.add_columns(embedding.run_id).group_by(embedding.run_id)
@@ -171,7 +171,7 @@ def vector_settings(store: CatalogStore, model_id: int) -> list[VectorSettings]:
 
 
 def decode_mode(store: CatalogStore, model_id: int) -> str:
-    """How the photos of the newest index run were decoded: what a query is decoded like, so that they compare.
+    """Return how the newest index run decoded photos; queries are decoded alike, so that they compare.
 
     Args:
         store: An open catalog.

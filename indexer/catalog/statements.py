@@ -48,7 +48,7 @@ PLACED = ("root_id", "path", *FILE_COLUMNS)
 
 
 def marks(values: Sequence[object]) -> str:
-    """As many placeholders as there are values."""
+    """Return as many placeholders as there are values."""
     return ", ".join("?" * len(values))
 
 

@@ -57,7 +57,7 @@ _EDIT_WAIT_S, _TURN_WAIT_S = 5.0, 30.0
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601 to the second."""
+    """Return the time in UTC, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -220,7 +220,7 @@ class CatalogStore:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A transaction that sees one state of the catalog, whatever is written meanwhile.
+        """Open a transaction that sees one state of the catalog, whatever is written meanwhile.
 
         Raises:
             CatalogGoneError: The catalog was deleted or replaced since it was opened.
@@ -240,7 +240,7 @@ class CatalogStore:
 
     @contextlib.contextmanager
     def lookups(self) -> Iterator[sqlite3.Cursor]:
-        """A cursor for many small reads, each of which sees what is committed by then."""
+        """Open a cursor for many small reads, each of which sees what is committed by then."""
         with database.database_errors(self.database_path):
             connection = self._reader.connect()
             # Its statements run outside of SQLAlchemy's transaction, which never begins.
@@ -251,7 +251,7 @@ class CatalogStore:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction that is committed whole or not at all.
+        """Open a transaction that is committed whole or not at all.
 
         Raises:
             CatalogReadOnlyError: The catalog was opened for reading.
@@ -325,7 +325,7 @@ class CatalogStore:
         return uid
 
     def active_model(self) -> ModelRecord | None:
-        """The model that new photos are embedded with and queries are answered by, or None before the first."""
+        """Return the model that embeds new photos and answers queries, or None before the first."""
         with self.reading() as connection:
             known = connection.exec_driver_sql(
                 "SELECT id, weights_path FROM model WHERE id = (SELECT value FROM meta WHERE key = 'model')"
@@ -333,7 +333,7 @@ class CatalogStore:
             if known is None:
                 refuse_damaged(connection, self.database_path, "meta", "model")
                 return None
-            # Of a model only the place of its weights ever changes, and every search asks for it.
+            # Of a model only the path of its weights ever changes, and every search asks for it.
             mine = self._active
             if mine is None or (mine.id, mine.weights_path) != tuple(known):
                 refuse_damaged(connection, self.database_path, "meta", "model")
@@ -396,23 +396,23 @@ class CatalogStore:
     # -- reading -----------------------------------------------------------------------------------------
 
     def roots(self) -> list[tuple[int, bytes]]:
-        """The folders that were indexed: (id, absolute path), in order of their paths."""
+        """Return the folders that were indexed: (id, absolute path), in order of their paths."""
         with self.reading() as connection:
             rows = connection.execute(sa.select(schema.root.c.id, schema.root.c.path)).all()
         return sorted(((row.id, row.path) for row in rows), key=lambda item: item[1])
 
     def photos(self, photo_ids: Sequence[int]) -> dict[int, PhotoRecord]:
-        """Photos by id; ids that do not exist are left out."""
+        """Return photos by id; ids that do not exist are left out."""
         with self.reading() as connection:
             return read_photos(connection, list(photo_ids))
 
     def views(self, view_ids: Sequence[int]) -> dict[int, ViewRecord]:
-        """Views by id; ids that do not exist are left out."""
+        """Return views by id; ids that do not exist are left out."""
         with self.reading() as connection:
             return read_views(connection, list(view_ids))
 
     def whole_views(self, photo_ids: Sequence[int]) -> dict[int, int]:
-        """Id of the view of the whole frame, by photo id."""
+        """Return the id of the view of the whole frame, by photo id."""
         found: dict[int, int] = {}
         view = schema.view.c
         with self.reading() as connection:
@@ -424,7 +424,7 @@ class CatalogStore:
         return found
 
     def photo_ids(self, *, digests: Sequence[bytes]) -> dict[bytes, int]:
-        """Photo ids by the picture's digest, or by the SHA-256 of a file in catalogs made before schema 5.
+        """Return photo ids by the picture's digest, or by a file's SHA-256 in catalogs made before schema 5.
 
         What is not in the catalog is left out.
         """
@@ -443,14 +443,14 @@ class CatalogStore:
         return found
 
     def current_id(self, photo_id: int) -> int:
-        """The id that a photo has now: that of the photo it was merged into, if it was; else its own."""
+        """Return the id that a photo has now: that of the photo it was merged into, if it was; else its own."""
         merged = schema.merged_photo.c
         with self.reading() as connection:
             found = connection.execute(sa.select(merged.into_id).where(merged.photo_id == photo_id))
             return int(found.scalar_one_or_none() or photo_id)
 
     def rendering(self, photo_id: int) -> str | None:
-        """How a photo was shown when it was embedded; None where that is not known."""
+        """Return how a photo was shown when it was embedded; None where that is not known."""
         with self.reading() as connection:
             photo = schema.photo.c
             return connection.execute(
@@ -458,7 +458,7 @@ class CatalogStore:
             ).scalar_one_or_none()
 
     def photo_at(self, path: bytes) -> int | None:
-        """Id of the photo at an absolute path, or None.
+        """Return the id of the photo at an absolute path, or None.
 
         A file belongs to the innermost root, but every root that is a prefix of the path is tried.
         """
@@ -477,7 +477,7 @@ class CatalogStore:
         return None
 
     def embeddings(self, model_id: int, view_ids: Sequence[int]) -> dict[int, np.ndarray]:
-        """Stored un-normalised vectors by view id: (C,) float32 each; views without a sound one are left out."""
+        """Return stored un-normalised vectors by view id, (C,) float32 each, without missing and damaged ones."""
         vectors: dict[int, np.ndarray] = {}
         embedding, damaged = schema.embedding.c, list[int]()
         with self.reading() as connection:
@@ -504,7 +504,7 @@ class CatalogStore:
         return vectors
 
     def failures(self) -> list[FailureRecord]:
-        """Files that could not be indexed, in order of their paths."""
+        """Return the files that could not be indexed, in order of their paths."""
         file, root = schema.file.c, schema.root.c
         with self.reading() as connection:
             rows = connection.execute(
@@ -527,7 +527,7 @@ class CatalogStore:
         ]
 
     def counts(self) -> CatalogCounts:
-        """How much the catalog holds."""
+        """Return how much the catalog holds."""
         file = schema.file.c
         with self.reading() as connection:
             model_id = self._meta(connection, "model")
@@ -568,7 +568,7 @@ class CatalogStore:
 
 
 def _turn(folder: Path, purpose: str) -> WriterLock:
-    """Whose turn it is to write.
+    """Return the lock under which one process at a time writes.
 
     NOTE: SQLite lets one transaction write at a time; but before 3.51.3 one that folds the log back while another
     begins to write can damage a catalog, so that both are done by turns.

@@ -297,7 +297,7 @@ def _rows(connection: sa.Connection) -> list[Taxon]:
 
 
 def _is_known() -> sa.ColumnElement[bool]:
-    """SQL: the row of `taxon` was not made for a label, or a label that was not undone names it."""
+    """Return SQL: the row of `taxon` was not made for a label, or a label that was not undone names it."""
     taxon, run, annotation = schema.taxon.c, schema.run.c, schema.annotation.c
     labelling = sa.select(run.id).where(run.command == ANNOTATE)
     named = sa.select(annotation.taxon_id).where(annotation.undone_run_id.is_(None))

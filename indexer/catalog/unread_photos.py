@@ -34,7 +34,7 @@ class _Look(NamedTuple):
     vector: NDArray[np.float32] | None
 
     def is_of(self, other: _Look) -> bool:
-        """Whether two photos are one picture, as far as their pixels and vectors tell."""
+        """Return whether two photos are one picture, as far as their pixels and vectors tell."""
         if self.size != other.size or self.phash is None or self.phash != other.phash:
             return False
         if self.vector is None or other.vector is None:
@@ -66,7 +66,7 @@ class UnreadPhotos:
         self._run_id = run_id
 
     def known_by_sha256(self, items: Sequence[EmbeddedFile | KnownFile]) -> set[int]:
-        """Those whose files have the SHA-256 of one of these."""
+        """Return the photos that are known by the SHA-256 of one of these files."""
         return {found for item in items if (found := self._of_sha256(item)) is not None}
 
     def read(self, items: Sequence[EmbeddedFile | KnownFile], photo_ids: dict[bytes, int]) -> None:
@@ -95,7 +95,7 @@ class UnreadPhotos:
             photo_ids[picture] = unread
 
     def _photo_of(self, item: EmbeddedFile | KnownFile, known: int | None) -> int | None:
-        """The photo without a known picture that a file shows, if any."""
+        """Return the photo without a known picture that a file shows, if any."""
         task = item.task
         before = task.photo_id
         if before is not None:
@@ -108,7 +108,7 @@ class UnreadPhotos:
         return self._of_sha256(item)
 
     def _looks_like(self, before: int, item: EmbeddedFile | KnownFile, known: int | None) -> bool:
-        """Whether a file that has changed since still shows the photo that its path showed.
+        """Return whether a file that has changed since still shows the photo that its path showed.
 
         An edit between the last run of an older birdsearch and the first of this one leaves no digest to compare.
         """

@@ -55,7 +55,7 @@ def database_problems(store: CatalogStore) -> Iterator[Problem]:
 
 
 def _named(connection: sa.Connection, table: str, row_id: int) -> str:
-    """Name a row for a person: by its photo where it is of one."""
+    """Return a row's name for people: with its photo where it is of one."""
     row = (
         connection.execute(
             sa.select(schema.metadata.tables[table]).where(sa.literal_column("rowid") == row_id)

@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.vectors.nprobe import Effort
+from birdsearch.indexer.vectors.nprobe import Nprobe
 from birdsearch.indexer.vectors.scan import scan
 from birdsearch.indexer.vectors.snapshot import BLOCK, IndexSnapshot, Written, seal_snapshot, write_faiss
 
@@ -21,15 +21,15 @@ __all__ = ["EXACT_UP_TO", "training_rows", "write_index"]
 _faiss: Any = faiss
 
 EXACT_UP_TO = 200_000
-"""Up to so many vectors a search looks at all of them; beyond, they are written in lists of near ones."""
+"""Number of vectors up to which a search looks at all; beyond, they are written in lists of near ones."""
 
-# Lists for N vectors: so many times sqrt(N). Centroids are trained anew once N has doubled or halved.
+# Lists for N vectors: `_LISTS` times sqrt(N). Centroids are trained anew once N has doubled or halved.
 _LISTS, _GROWN = 4, 2
-# So many vectors train a list, in so many rounds; so many others measure, half of them to choose and half to state.
+# Vectors that train a list, rounds of training, and other vectors that measure: half to choose, half to state.
 _TRAINED, _ROUNDS, _MEASURED, _SEED = 40, 10, 2000, 1
-# Neighbours for which the effort is measured; a search for more looks at everything.
+# Neighbours for which nprobe is measured; a search for more looks at everything.
 _NEIGHBOURS = (20, 50, 100, 200, 500)
-# The recall that the effort is chosen for on one half of the sample: a little above the 0.99 that it has to have on
+# The recall that nprobe is chosen for on one half of the sample: a little above the 0.99 that it has to have on
 # the other half.
 _RECALL = 0.993
 # Rows moved and queries measured at a time.
@@ -56,13 +56,13 @@ class HeldVectors(Protocol):
         """(M,) ids of the views that are held."""
 
     def positions(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(M,) positions of views."""
+        """Return the (M,) positions of views."""
 
     def ids_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(M,) ids of the views at positions."""
+        """Return the (M,) ids of the views at positions."""
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(M, C) vectors at positions."""
+        """Return the (M, C) vectors at positions."""
 
 
 def write_index(
@@ -79,7 +79,7 @@ def write_index(
     Args:
         held: Verified vectors.
         path: The file.
-        exact_up_to: Beyond so many vectors they are put into lists of near ones.
+        exact_up_to: Number of vectors beyond which they are put into lists of near ones.
         on_step: Called now and then; what it raises ends the writing.
 
     Returns:
@@ -98,7 +98,7 @@ def write_index(
         return seal_snapshot(path, ids, lambda _: None)
     count = max(min(int(_LISTS * len(ids) ** 0.5), len(ids) // 4), 1)
     training, measuring = training_rows(ids, count)
-    known = None if held.base is None else held.base.effort
+    known = None if held.base is None else held.base.nprobe
     # In which list each is, -1 where that is still to be found out.
     numbers = np.full(len(live), -1, np.int64)
     if (
@@ -161,7 +161,7 @@ def _give_back_memory() -> None:
 
 
 def _trained(sample: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Centroids by spherical k-means (Dhillon and Modha, Machine Learning 42, 2001), (count, C)."""
+    """Return (count, C) centroids by spherical k-means (Dhillon and Modha, Machine Learning 42, 2001)."""
     means = _faiss.Kmeans(
         sample.shape[1],
         count,
@@ -177,24 +177,24 @@ def _trained(sample: NDArray[np.float32], count: int) -> NDArray[np.float32]:
 
 def _measured(
     base: IndexSnapshot, sample: NDArray[np.int64], trained_on: int, on_step: Callable[[], None]
-) -> Effort:
-    """The effort, chosen on one half of a sample of positions, and its recall on the other."""
+) -> Nprobe:
+    """Return the nprobe table, chosen on half of a sample of positions, and its recall on the other half."""
     width = min(_NEIGHBOURS[-1], len(base) - 1) if len(sample) > 1 else 0
     wanted = tuple(k for k in _NEIGHBOURS if k <= width)
     # With nothing to measure by, every search looks at everything.
     if not wanted:
-        return Effort(base.lists, (), (), 1.0, trained_on)
+        return Nprobe(base.lists, (), (), 1.0, trained_on)
     needed = np.empty((len(sample), width), np.int32)
     every = np.arange(len(base))
     for start in range(0, len(sample), _QUERIES):
         on_step()
         own = sample[start : start + _QUERIES]
         queries = base.take(own)
-        _, places = scan(queries, every, base.take, width + 1)
-        is_own = places == own[:, None]
+        _, positions = scan(queries, every, base.take, width + 1)
+        is_own = positions == own[:, None]
         # Where exact copies crowd the vector itself out, the last of them is left out in its stead.
         is_own[~is_own.any(axis=1), -1] = True
-        numbers = base.list_of[places[~is_own]].reshape(len(own), width)
+        numbers = base.list_of[positions[~is_own]].reshape(len(own), width)
         # (Q, L): how many lists have to be looked into until a list is.
         order = np.argsort(-(queries @ base.centroids.T), axis=1, kind="stable")
         reach = np.empty_like(order)
@@ -204,11 +204,11 @@ def _measured(
     lists = [int(np.quantile(choosing[:, :k], _RECALL, method="higher")) for k in wanted]
     lists = np.maximum.accumulate(lists).tolist()
     recall = float((stating[:, : _NEIGHBOURS[0]] <= lists[0]).mean())
-    return Effort(base.lists, wanted, tuple(lists), recall, trained_on)
+    return Nprobe(base.lists, wanted, tuple(lists), recall, trained_on)
 
 
 def training_rows(view_ids: NDArray[np.int64], lists: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which vectors train centroids and which, none of these, measure: rising places.
+    """Return the rising rows of the vectors that train centroids, and of others that measure recall.
 
     A hash of its id says what a vector is used for, so that those that measure did not train, even if the centroids
     are older and there were fewer vectors then.

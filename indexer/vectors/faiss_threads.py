@@ -12,7 +12,7 @@ __all__ = ["one_for_one", "one_thread"]
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Let FAISS use one thread: where its results hang on their number, or they would only wait for each other."""
+    """Limit FAISS to one thread: where its results depend on their number, or threads would only wait."""
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -22,5 +22,5 @@ def one_thread() -> Iterator[None]:
 
 
 def one_for_one(queries: int) -> contextlib.AbstractContextManager[None]:
-    """One thread for one query: FAISS shares out queries, and threads that have none only make it wait."""
+    """Limit FAISS to one thread for a single query: it shares out queries, and idle threads only slow it."""
     return one_thread() if queries == 1 else contextlib.nullcontext()

@@ -31,7 +31,7 @@ from birdsearch.indexer.catalog.snapshots import (
 )
 from birdsearch.indexer.catalog.store import CatalogStore, Snapshot
 from birdsearch.indexer.vectors.build import EXACT_UP_TO, write_index
-from birdsearch.indexer.vectors.nprobe import Effort
+from birdsearch.indexer.vectors.nprobe import Nprobe
 from birdsearch.indexer.vectors.rows import RowTable
 from birdsearch.indexer.vectors.snapshot import IndexSnapshot, Written, read_snapshot, rows_of
 
@@ -43,7 +43,7 @@ _faiss: Any = faiss
 _FOLDER = "vectors"
 # Rows fetched, normalised and written at a time: bounds memory.
 _ROWS = 8192
-# A snapshot is written anew once one vector in so many has changed; what is fewer is replayed at every opening.
+# A snapshot is written anew once one vector in 100 has changed; what is fewer is replayed at every opening.
 _CHANGED = 100
 
 
@@ -88,14 +88,14 @@ class VectorIndex:
     def of(
         cls, view_ids: NDArray[np.int64], vectors: NDArray[np.float32], model_id: int = 0, seq: int = 0
     ) -> VectorIndex:
-        """An index of given vectors: (N,) distinct ids and (N, C) float32, unit-norm."""
+        """Return an index of given vectors: (N,) distinct ids and (N, C) float32, unit-norm."""
         found = cls(vectors.shape[1], model_id, seq)
         found.add(view_ids, vectors)
         return found
 
     @classmethod
     def open(cls, store: CatalogStore, model_id: int, dim: int) -> VectorIndex:
-        """The current vectors of a model: the newest snapshot that verifies, caught up; else made anew.
+        """Open the newest snapshot of a model that verifies, and catch up; build the index anew without one.
 
         Args:
             store: An open catalog; reading is enough.
@@ -109,8 +109,8 @@ class VectorIndex:
         warnings = []
         for row in read_snapshots(store, model_id):
             try:
-                effort = None if row.effort is None else Effort.from_json(row.effort)
-                written = Written(row.sha256, row.count, effort)
+                nprobe = None if row.effort is None else Nprobe.from_json(row.effort)
+                written = Written(row.sha256, row.count, nprobe)
                 base = read_snapshot(store.path / _FOLDER / row.file, written, dim)
             except (OSError, ValueError, CatalogError) as error:
                 warnings.append(f"vector index {row.file}: {error}; it is made again from the catalog")
@@ -125,7 +125,7 @@ class VectorIndex:
     def build(
         cls, store: CatalogStore, model_id: int, dim: int, *, warnings: Sequence[str] = ()
     ) -> VectorIndex:
-        """The current vectors of a model, from the stored embeddings alone; a search looks at all of them.
+        """Build an index from the stored embeddings alone; a search looks at all of its vectors.
 
         Args:
             store: An open catalog; reading is enough.
@@ -204,9 +204,9 @@ class VectorIndex:
         return self._gone
 
     @property
-    def effort(self) -> Effort | None:
+    def nprobe(self) -> Nprobe | None:
         """How many lists of the snapshot to look into; None if a search looks at everything."""
-        return None if self.base is None else self.base.effort
+        return None if self.base is None else self.base.nprobe
 
     @property
     def view_ids(self) -> NDArray[np.int64]:
@@ -220,11 +220,11 @@ class VectorIndex:
         return self.take(np.flatnonzero(~self._gone))
 
     def ids_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """View ids at positions."""
+        """Return view ids at positions."""
         return np.asarray(self._ids[positions], dtype=np.int64)
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Vectors at positions, (n,) -> (n, C), without verifying them; a view if these are one run in memory."""
+        """Return vectors at positions, (n,) -> (n, C), not verified; a view if they are one run in memory."""
         start, added = self.start, rows_of(self._added)
         is_added = positions >= start
         if self.base is None or is_added.all():
@@ -239,7 +239,7 @@ class VectorIndex:
         return vectors
 
     def positions(self, view_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Positions of views, in the order of their ids as given; those that it does not hold are left out."""
+        """Return positions of views, in the order of their ids as given; those not in the index are left out."""
         if self._row_table is None:
             self._row_table = RowTable(self._ids, np.flatnonzero(~self._gone))
         found = self._row_table.of(np.asarray(view_ids, np.int64))
@@ -299,7 +299,7 @@ class VectorIndex:
 
         Args:
             store: A catalog open for writing.
-            exact_up_to: Beyond so many vectors they are put into lists.
+            exact_up_to: Number of vectors beyond which they are put into lists.
             on_step: Called now and then while many are written; what it raises leaves the one before in use.
 
         Returns:
@@ -333,9 +333,9 @@ class VectorIndex:
             dim=self.dim,
             sha256=written.sha256,
             file=path.name,
-            lists=0 if written.effort is None else written.effort.count,
-            recall=1.0 if written.effort is None else written.effort.recall,
-            effort=None if written.effort is None else written.effort.to_json(),
+            lists=0 if written.nprobe is None else written.nprobe.count,
+            recall=1.0 if written.nprobe is None else written.nprobe.recall,
+            effort=None if written.nprobe is None else written.nprobe.to_json(),
         )
         kept = register_snapshot(store, record)
         for stale in folder.iterdir():

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 __all__ = ["RowTable"]
 
-# Ids up to so many times the number of views, or few more, are looked up in a table.
+# Ids up to `_SPARSE` times the number of views, or `_FEW`, are looked up in a table.
 _SPARSE, _FEW = 16, 8192
 
 

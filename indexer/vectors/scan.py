@@ -21,7 +21,7 @@ __all__ = ["TOGETHER", "scan"]
 _faiss: Any = faiss
 
 TOGETHER = 5
-"""From so many queries on, a matrix product is faster than having FAISS compare them one by one."""
+"""Number of queries from which a matrix product is faster than having FAISS compare them one by one."""
 
 # Rows compared at a time: 2 MB of 128 numbers each, which a cache holds between gathering and comparing them.
 _ROWS = 4096
@@ -42,7 +42,7 @@ def scan(
     fetch: int,
     first: _Found | None = None,
 ) -> _Found:
-    """The highest float32 inner products with vectors, all of which are looked at.
+    """Return the highest float32 inner products of queries with vectors, all of which are looked at.
 
     Args:
         queries: (Q, C) float32.
@@ -78,16 +78,16 @@ def scan(
 
 
 def _shares(positions: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """What each thread looks at; cut where blocks end, since a block can be read where it lies."""
+    """Return the positions of each thread, cut where blocks end, since a block can be read where it lies."""
     threads = max(1, min(_threads(), len(positions) // _SHARE))
     blocks = -(-len(positions) // _ROWS)
     return np.split(positions, [_ROWS * (blocks * number // threads) for number in range(1, threads)])
 
 
 def _threads() -> int:
-    """In how many threads to look: one where NumPy's products have threads of their own."""
-    told = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
-    return min(_MOST_THREADS, cores()) if told == "1" else 1
+    """Return how many threads to use: one where NumPy's products have threads of their own."""
+    blas_threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
+    return min(_MOST_THREADS, cores()) if blas_threads == "1" else 1
 
 
 def _one_by_one(queries: NDArray[np.float32], take: _Take, best: Any, positions: NDArray[np.int64]) -> None:
@@ -115,7 +115,7 @@ def _together(columns: NDArray[np.float32], take: _Take, best: Any, positions: N
 
 
 def _above(scores: NDArray[np.float32], lowest: NDArray[np.float32], fetch: int) -> _Found:
-    """Of (n, Q) scores those that are higher than the lowest kept, (Q,), and their rows: (Q, any) each.
+    """Return those of (n, Q) scores that exceed the lowest kept, (Q,), and their rows: (Q, any) each.
 
     Rows are -1 where a query has fewer. Once enough were seen hardly any are higher, which is why this takes a
     third of the time of looking for the best of every block.
@@ -125,14 +125,14 @@ def _above(scores: NDArray[np.float32], lowest: NDArray[np.float32], fetch: int)
         by_query = np.ascontiguousarray(scores.T)
         rows = np.argpartition(by_query, length - fetch, axis=1)[:, length - fetch :]
         return np.take_along_axis(by_query, rows, 1), rows
-    places = np.flatnonzero(scores > lowest)
-    queries = places % count
-    places = places[np.argsort(queries, kind="stable")]
-    rows, queries = np.divmod(places, count)
+    indices = np.flatnonzero(scores > lowest)
+    queries = indices % count
+    indices = indices[np.argsort(queries, kind="stable")]
+    rows, queries = np.divmod(indices, count)
     counts = np.bincount(queries, minlength=count)
     # (n,): the how many-th of its query each is.
-    number = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+    number = np.arange(len(indices)) - np.repeat(np.cumsum(counts) - counts, counts)
     shape = (count, int(counts.max(initial=0)))
     found, where = np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)
-    found[queries, number], where[queries, number] = scores.ravel()[places], rows
+    found[queries, number], where[queries, number] = scores.ravel()[indices], rows
     return found, where

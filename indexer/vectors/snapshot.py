@@ -1,6 +1,6 @@
 """The file of a vector index: FAISS's inverted file, mapped, and verified list by list as it is used.
 
-    a byte | FAISS's head: centroids, sizes, where each vector is | vectors and places, list by list | view ids,
+    a byte | FAISS's head: centroids, sizes, where each vector is | vectors and positions, list by list | view ids,
     checksums
 
 FAISS's head leaves the vectors three bytes beside a multiple of four; with the byte before it, they can be read as
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import CatalogError
 from birdsearch.indexer.vectors.faiss_threads import one_for_one
-from birdsearch.indexer.vectors.nprobe import Effort
+from birdsearch.indexer.vectors.nprobe import Nprobe
 
 __all__ = [
     "BLOCK",
@@ -57,21 +57,21 @@ class Written:
     Attributes:
         sha256: What head and end hash to, hexadecimal.
         count: How many vectors it holds.
-        effort: How it is searched; None if a search looks at everything.
+        nprobe: How it is searched; None if a search looks at everything.
     """
 
     sha256: str
     count: int
-    effort: Effort | None
+    nprobe: Nprobe | None
 
 
 class IndexSnapshot:
-    """Vectors on disk. A vector's position is its place among the rising view ids.
+    """Vectors on disk. A vector's position is its rank among the rising view ids.
 
     Attributes:
         name: The file's name.
         ids: (N,) int64 view ids, rising.
-        effort: How many lists to look into; None if a search looks at everything.
+        nprobe: How many lists to look into; None if a search looks at everything.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class IndexSnapshot:
         index: Any,
         ids: NDArray[np.int64],
         checksums: NDArray[np.uint32],
-        effort: Effort | None,
+        nprobe: Nprobe | None,
     ) -> None:
-        self.name, self.ids, self.effort = name, ids, effort
+        self.name, self.ids, self.nprobe = name, ids, nprobe
         self._index, self._checksums = index, checksums
         self._is_verified = np.zeros(len(checksums), bool)
         self._list_of: NDArray[np.int32] | None = None
@@ -106,7 +106,7 @@ class IndexSnapshot:
     def list_of(self) -> NDArray[np.int32]:
         """(N,) int32: in which list each vector is."""
         if self._list_of is None:
-            # Upper half: the list; lower half: the place in it.
+            # Upper half: the list; lower half: the position in it.
             where = _faiss.vector_to_array(self._index.direct_map.array)
             self._list_of = (where >> 32).astype(np.int32)
         return self._list_of
@@ -130,7 +130,7 @@ class IndexSnapshot:
         return True
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Vectors at positions, (n,) -> (n, C), of verified lists; where they lie if they are one run of a list."""
+        """Return vectors at positions, (n,) -> (n, C), of verified lists; a view if they are one run of a list."""
         if self._is_in_order and len(positions) > 1:
             first, last = int(positions[0]), int(positions[-1])
             is_run = last - first == len(positions) - 1 and bool((np.diff(positions) == 1).all())
@@ -146,13 +146,13 @@ class IndexSnapshot:
         return not self.centroids.any()
 
     def _block(self, number: int) -> NDArray[np.float32]:
-        """(n, C): the vectors of a list, in the mapping."""
+        """Return the (n, C) vectors of a list, in the mapping."""
         if number not in self._blocks:
             self._blocks[number] = np.asarray(_InMapping(self._index, number))
         return self._blocks[number]
 
     def nearest_lists(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-        """The lists whose centroids are nearest, (Q, C) -> (Q, count) int64.
+        """Return the lists whose centroids are nearest, (Q, C) -> (Q, count) int64.
 
         FAISS's float32 cosines depend on how many queries there are. Where they cannot tell which list is the
         last, float64 ones do, so that a query looks into the same lists whatever others it is asked with.
@@ -179,7 +179,7 @@ class IndexSnapshot:
         lists: NDArray[np.int64],
         mask: NDArray[np.bool_] | None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The highest float32 inner products in some verified lists.
+        """Return the highest float32 inner products in some verified lists.
 
         Args:
             queries: (Q, C) float32.
@@ -191,7 +191,7 @@ class IndexSnapshot:
             Scores (Q, fetch) and positions (Q, fetch), highest first; position -1 where there are no more.
         """
         scores = np.empty((len(queries), fetch), np.float32)
-        places = np.empty((len(queries), fetch), np.int64)
+        positions = np.empty((len(queries), fetch), np.int64)
         queries, lists = np.ascontiguousarray(queries), np.ascontiguousarray(lists)
         selector = None if mask is None else _faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         parameters = _faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=selector)
@@ -206,11 +206,11 @@ class IndexSnapshot:
                 at(lists),
                 at(unused),
                 at(scores),
-                at(places),
+                at(positions),
                 False,
                 parameters,
             )
-        return scores, places
+        return scores, positions
 
 
 class _InMapping:
@@ -230,7 +230,7 @@ class _InMapping:
 
 
 def error_bound(dim: int) -> float:
-    """How far a float32 inner product of two unit vectors may lie from the rounded exact one.
+    """Return how far a float32 inner product of two unit vectors may lie from the rounded exact one.
 
     Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1.
     """
@@ -254,8 +254,8 @@ def read_snapshot(path: Path, written: Written, dim: int) -> IndexSnapshot:
         OSError: It is not there or cannot be read.
         CatalogError: It is not what was written.
     """
-    count, effort = written.count, written.effort
-    lists = -(-max(count, 1) // BLOCK) if effort is None else effort.count
+    count, nprobe = written.count, written.nprobe
+    lists = -(-max(count, 1) // BLOCK) if nprobe is None else nprobe.count
     end_bytes, list_bytes = 8 * count + 4 * lists, count * (4 * dim + 8)
     with path.open("rb") as file:
         head_bytes = os.fstat(file.fileno()).st_size - list_bytes - end_bytes
@@ -267,11 +267,11 @@ def read_snapshot(path: Path, written: Written, dim: int) -> IndexSnapshot:
     if hashlib.sha256(head + end).hexdigest() != written.sha256:
         raise CatalogError("its content is not what was written")
     ids = np.frombuffer(end, "<i8", count)
-    return IndexSnapshot(path.name, _mapped(path), ids, np.frombuffer(end, "<u4", lists, 8 * count), effort)
+    return IndexSnapshot(path.name, _mapped(path), ids, np.frombuffer(end, "<u4", lists, 8 * count), nprobe)
 
 
 def seal_snapshot(
-    path: Path, ids: NDArray[np.int64], measure: Callable[[IndexSnapshot], Effort | None]
+    path: Path, ids: NDArray[np.int64], measure: Callable[[IndexSnapshot], Nprobe | None]
 ) -> Written:
     """Add what verifies it to an index that FAISS wrote, and have it on the disk.
 
@@ -289,7 +289,7 @@ def seal_snapshot(
     index = _mapped(path)
     lists = np.arange(index.nlist)
     checksums = _checksums(index, lists)
-    effort = measure(IndexSnapshot(path.name, index, ids, checksums, None))
+    nprobe = measure(IndexSnapshot(path.name, index, ids, checksums, None))
     end = ids.astype("<i8").tobytes() + checksums.astype("<u4").tobytes()
     with path.open("r+b") as file:
         head = file.read(_lists_of(index).lists.at(0).offset)
@@ -297,7 +297,7 @@ def seal_snapshot(
         file.write(end)
         file.flush()
         os.fsync(file.fileno())
-    return Written(hashlib.sha256(head + end).hexdigest(), len(ids), effort)
+    return Written(hashlib.sha256(head + end).hexdigest(), len(ids), nprobe)
 
 
 def write_faiss(index: Any, path: Path) -> None:
@@ -331,7 +331,7 @@ def _lists_of(index: Any) -> Any:
 
 
 def _checksums(index: Any, lists: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """CRC-32 of vectors and places of lists, in FAISS's own mapping."""
+    """Return the CRC-32 of each list's vectors and positions, in FAISS's own mapping."""
     mapped = _lists_of(index)
     content = _faiss.rev_swig_ptr(mapped.ptr, mapped.totsize)
     found = np.empty(len(lists), np.uint32)
@@ -342,7 +342,7 @@ def _checksums(index: Any, lists: NDArray[np.int64]) -> NDArray[np.uint32]:
 
 
 def rows_of(flat: Any) -> NDArray[np.float32]:
-    """The vectors of a flat index, (N, C), for as long as it is not added to."""
+    """Return the vectors of a flat index, (N, C), valid as long as it is not added to."""
     if not flat.ntotal:
         return np.zeros((0, flat.d), np.float32)
     found = _faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)

@@ -23,7 +23,7 @@ class Box:
         return (self.x, self.y, self.w, self.h) == (0.0, 0.0, 1.0, 1.0)
 
     def corners(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom in whole pixels.
+        """Return left, top, right and bottom in whole pixels.
 
         Each edge goes to the nearest border between pixels, a half upwards; the region keeps at least one pixel.
 

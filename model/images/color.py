@@ -73,7 +73,7 @@ _D50 = np.array([0.9642, 1.0, 0.8249])
 
 
 def source_profile(image: Image.Image, exif: Image.Exif | None = None, data: bytes = b"") -> bytes | None:
-    """The ICC profile that describes a picture's colours, if they are not those of sRGB.
+    """Return the ICC profile that describes a picture's colours, if they are not those of sRGB.
 
     Args:
         image: The picture as Pillow opened it; it need not be loaded.
@@ -171,8 +171,8 @@ def matrix_profile(primaries: _Primaries, curve: _Curve) -> bytes:
     kind = 0 if len(curve) == 1 else 3
     packed = b"para" + struct.pack(f">4xHxx{len(curve)}i", kind, *(round(value * 65536) for value in curve))
     tags: dict[bytes, bytes] = {b"wtpt": _xyz(_D50)}
-    for place, name in enumerate((b"r", b"g", b"b")):
-        tags[name + b"XYZ"] = _xyz(matrix[:, place])
+    for column, name in enumerate((b"r", b"g", b"b")):
+        tags[name + b"XYZ"] = _xyz(matrix[:, column])
         tags[name + b"TRC"] = packed
     start = 128 + 4 + 12 * len(tags)
     table, body = struct.pack(">I", len(tags)), b""
@@ -191,7 +191,7 @@ def _xyz(values: NDArray[np.float64]) -> bytes:
 
 
 def _to_d50(primaries: _Primaries) -> NDArray[np.float64]:
-    """(3, 3): what takes linear red, green and blue to XYZ of D50 (ICC.1:2022, annex E)."""
+    """Return the (3, 3) matrix from linear red, green and blue to XYZ of D50 (ICC.1:2022, annex E)."""
     columns = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in primaries]).T
     white = columns[:, 3]
     matrix = columns[:, :3] * np.linalg.solve(columns[:, :3], white)
@@ -203,7 +203,7 @@ def _to_d50(primaries: _Primaries) -> NDArray[np.float64]:
 
 @functools.lru_cache(maxsize=8)
 def is_srgb(profile: bytes) -> bool:
-    """Whether a profile says what everybody takes for granted: nothing is converted then.
+    """Return whether a profile describes sRGB: nothing is converted then.
 
     Args:
         profile: An ICC profile. It is sRGB if its three primaries and its curves are, whoever made it; a grey one
@@ -233,18 +233,18 @@ def _is_srgb_curve(tag: bytes) -> bool:
     curve = _curve(tag)
     if curve is None:
         return False
-    places = [step / 64 for step in range(65)]
-    return all(abs(_stored(curve(place)) - place) <= _CURVE_TOLERANCE for place in places)
+    steps = [number / 64 for number in range(65)]
+    return all(abs(_stored(curve(step)) - step) <= _CURVE_TOLERANCE for step in steps)
 
 
 def _stored(linear: float) -> float:
-    """The value that sRGB stores for a linear one."""
+    """Return the value that sRGB stores for a linear one."""
     linear = min(max(linear, 0.0), 1.0)
     return linear * 12.92 if linear <= 0.0031308 else 1.055 * math.pow(linear, 1 / 2.4) - 0.055
 
 
 def _curve(tag: bytes) -> Callable[[float], float] | None:
-    """What a curve of a profile makes of a stored value: linear light."""
+    """Return the function from a stored value to linear light that a curve of a profile describes."""
     if tag[:4] == b"curv":
         (count,) = struct.unpack_from(">I", tag, 8)
         values = struct.unpack_from(f">{min(count, 4096)}H", tag, 12)
@@ -268,10 +268,10 @@ def to_srgb(image: Image.Image, profile: bytes, bits: int | None = None, factor:
         image: A loaded image; it stays as it is.
         profile: What `source_profile` gave for it.
         bits: Bits of a sample; see `birdsearch.model.images.pixels.to_rgb`.
-        factor: Reduce the picture by means over squares of so many pixels before, which takes less time.
+        factor: Reduce the picture by means over squares of `factor` pixels a side before, which is faster.
 
     Returns:
-        Mode RGB, without a profile, as sRGB pictures are that nobody described. Converted as if it had none if the
+        Mode RGB, without a profile, as sRGB pictures are that come without one. Converted as if it had none if the
         profile is broken.
     """
     plain = image if image.mode == "CMYK" else to_rgb(image, bits)

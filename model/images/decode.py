@@ -121,7 +121,7 @@ class FileStatus(Protocol):
 
 
 def digest_file(data: bytes, *, sha256: bool = False) -> FileDigests:
-    """The digests of a file.
+    """Return the digests of a file.
 
     Args:
         data: The whole file.
@@ -239,7 +239,7 @@ def decode_photo(
 
 
 def need_of(input_size: tuple[int, int], decode: str, box: Box | None = None) -> Need:
-    """What has to be decoded of a photo, so that a query compares with what was indexed.
+    """Return what has to be decoded of a photo, so that a query compares with what was indexed.
 
     Args:
         input_size: (height, width) that the network takes.
@@ -255,7 +255,7 @@ def need_of(input_size: tuple[int, int], decode: str, box: Box | None = None) ->
 
 
 def perceptual_hash(image: Image.Image) -> bytes:
-    """A 64-bit hash that copies of a picture share up to a few bits.
+    """Return a 64-bit hash that copies of a picture share up to a few bits.
 
     The picture is resized to 256 x 256 (bicubic, antialiased, aspect not kept: what a network looks at), turned
     to grey (ITU-R 601-2 luma), reduced to 32 x 32 by means, and transformed by the orthonormal two-dimensional
@@ -278,7 +278,7 @@ def perceptual_hash(image: Image.Image) -> bytes:
 
 
 def sharpness(image: Image.Image) -> float:
-    """How sharp a picture is: the variance of its Laplacian, higher is sharper.
+    """Return how sharp a picture is: the variance of its Laplacian, higher is sharper.
 
     The picture is resized to 256 x 256 (bicubic, antialiased, aspect not kept) and turned to grey (ITU-R 601-2
     luma, 0..255), so that values compare between pictures of one scene from different sizes, however they were
@@ -306,9 +306,9 @@ def _grey(measured: Image.Image) -> NDArray[np.uint8]:
 
 @functools.cache
 def _dct_rows() -> NDArray[np.float64]:
-    """(8, 32) float64: rows 1..8 of the orthonormal DCT-II of 32 values."""
-    frequency, place = np.mgrid[1 : 1 + _HASH_FREQUENCIES, 0:_HASH_SIDE]
-    rows = np.cos(np.pi * frequency * (2 * place + 1) / (2 * _HASH_SIDE)) * np.sqrt(2 / _HASH_SIDE)
+    """Return rows 1..8 of the orthonormal DCT-II of 32 values: (8, 32) float64."""
+    frequency, position = np.mgrid[1 : 1 + _HASH_FREQUENCIES, 0:_HASH_SIDE]
+    rows = np.cos(np.pi * frequency * (2 * position + 1) / (2 * _HASH_SIDE)) * np.sqrt(2 / _HASH_SIDE)
     return np.asarray(rows, np.float64)
 
 

@@ -65,7 +65,7 @@ class PhotoDigests:
 
 
 def photo_digests(data: bytes) -> PhotoDigests:
-    """The digests of a photo.
+    """Return the digests of a photo.
 
     Args:
         data: The whole file; it need not be a photo.
@@ -80,7 +80,7 @@ def photo_digests(data: bytes) -> PhotoDigests:
     rest = _rest(found.ranges, len(data))
     file = hashlib.sha256(_FILE)
     file.update(_framed(content, b""))
-    file.update(_numbers([place for each in found.ranges for place in each]))
+    file.update(_numbers([bound for each in found.ranges for bound in each]))
     file.update(_numbers([end - start for start, end in rest]))
     for start, end in rest:
         file.update(view[start:end])
@@ -88,7 +88,7 @@ def photo_digests(data: bytes) -> PhotoDigests:
 
 
 def is_photo(data: bytes, digest: bytes) -> bool:
-    """Whether a file shows a picture.
+    """Return whether a file shows a picture.
 
     Args:
         data: The whole file.
@@ -98,7 +98,7 @@ def is_photo(data: bytes, digest: bytes) -> bool:
 
 
 def is_file(data: bytes, digest: bytes) -> bool:
-    """Whether a file is what it was.
+    """Return whether a file is still the one with a digest.
 
     Args:
         data: The whole file.
@@ -110,7 +110,7 @@ def is_file(data: bytes, digest: bytes) -> bool:
 
 
 def image_data(data: bytes) -> ImageData:
-    """Where in a file its picture is; the whole file where that cannot be told."""
+    """Return where in a file its picture is; the whole file where the container does not say."""
     # Camera RAW files that only their names tell from other TIFFs are parsed as these.
     parser = _PARSERS.get(formats.sniff(data))
     if parser is not None:
@@ -124,7 +124,7 @@ def image_data(data: bytes) -> ImageData:
 
 
 def _rest(ranges: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """What the ranges leave of a file."""
+    """Return the ranges of a file outside the given ones."""
     rest, at = [], 0
     for start, end in sorted(ranges):
         if start > at:

@@ -163,7 +163,7 @@ def _time(base: Mapping[int, Any], details: Mapping[int, Any]) -> tuple[str | No
 
 
 def _moment(text: str | None, fraction: str | None) -> tuple[datetime, int | None] | None:
-    """A wall-clock time, and the offset that its text may end with; None if it is none that can be trusted."""
+    """Return a wall-clock time, and the offset that its text may end with; None if it cannot be trusted."""
     match = _DATE.match(_ascii_digits(text or ""))
     if match is None:
         return None
@@ -184,7 +184,7 @@ def _moment(text: str | None, fraction: str | None) -> tuple[datetime, int | Non
 
 
 def _is_zero(moment: datetime) -> bool:
-    """Whether a clock that says this was never set; that of Unix may be shown in any time zone."""
+    """Return whether a clock that says this was never set; that of Unix may be shown in any time zone."""
     moment = moment.replace(microsecond=0)
     if moment in _ZEROS:
         return True
@@ -222,7 +222,7 @@ def _position(gps: Mapping[int, Any]) -> tuple[float | None, float | None]:
 
 
 def _degrees(value: object, ref: object, refs: str, limit: float) -> float | None:
-    """Degrees, minutes, seconds and the hemisphere's letter as signed degrees."""
+    """Return degrees, minutes, seconds and the hemisphere's letter as signed degrees."""
     hemisphere = (_text(ref) or " ")[0].upper()
     parts = [_number(part) for part in value] if isinstance(value, (tuple, list)) else [_number(value)]
     if hemisphere not in refs or not 1 <= len(parts) <= 3:
@@ -269,7 +269,7 @@ def _camera(base: Mapping[int, Any]) -> str | None:
 
 
 def _text(value: object) -> str | None:
-    """One line of printable text of bounded length, or None."""
+    """Return one line of printable text of bounded length, or None."""
     if isinstance(value, bytes):
         value = value[: 8 * _MAX_TEXT].decode("utf-8", "replace")
     elif isinstance(value, str):

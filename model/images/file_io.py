@@ -59,7 +59,7 @@ class TimedSource(io.BytesIO):
         self.expired = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As `io.BytesIO.read`; raises once the deadline has passed, and notes that in `expired`."""
+        """Read as `io.BytesIO.read` does; raise once the deadline has passed, and note that in `expired`."""
         if time.monotonic() > self.deadline:
             self.expired = True
             raise _DeadlineError
@@ -107,7 +107,7 @@ def read_regular_file(path: _Path, limits: PhotoLimits) -> tuple[bytes, os.stat_
 
 
 def read_descriptor(descriptor: int, limits: PhotoLimits) -> tuple[bytes, os.stat_result, os.stat_result]:
-    """As `read_regular_file`, of a file that was opened with `OPEN_FLAGS`; it stays open."""
+    """Return what `read_regular_file` does, of a file that was opened with `OPEN_FLAGS`; it stays open."""
     before = os.fstat(descriptor)
     if not stat.S_ISREG(before.st_mode):
         raise PhotoError("read", "not-a-file", "it is not a regular file, so it is not read")
@@ -144,7 +144,7 @@ def read_error(error: OSError) -> PhotoError:
 
 
 def too_many_bytes(size: int, limits: PhotoLimits) -> PhotoError:
-    """The error for a file above the limit."""
+    """Return the error for a file above the limit."""
     reason = (
         f"the file is {size} bytes, more than the limit of {limits.max_bytes}; raise the limit to read it"
     )

@@ -63,7 +63,7 @@ def name_facts(name: bytes, sides: tuple[int, int]) -> NameFacts:
 
 
 def file_number(name: bytes) -> tuple[bytes, int, bool]:
-    """What stands before the number in a file's name, the number, and whether nothing stands after it.
+    """Return the text before the number in a file's name, the number, and whether nothing follows it.
 
     The number is the last run of at least three digits, so that `DSC_1649.NEF`, `DSC_1649 (1).JPG` and
     `DSC_1649_crop-90.jpg` have the same. A date and time count nothing: they are the number, of 14 digits or more,

@@ -1,6 +1,6 @@
 """Which picture formats are read, and how the bytes of a file say which one it is.
 
-A format is told by content, never by name: photos come with wrong suffixes, and web pages are saved as
+A format is recognised by content, never by name: photos come with wrong suffixes, and web pages are saved as
 `.jpg`. The suffix only decides which files of an archive are looked at, and marks camera RAW files, whose
 content is TIFF.
 """
@@ -95,13 +95,13 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 _HEIF_BRANDS = frozenset(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1")
 )
-# Of the IFDs of one file, and the place of the next one's offset among the tags of one.
+# Of the IFDs of one file, and the key of the next one's offset among the tags of one.
 _MOST_IFDS, _NEXT_IFD = 64, -1
 _TAG_NEW_SUBFILE_TYPE, _TAG_MAKE, _TAG_SUB_IFDS, _TAG_DNG_VERSION = 254, 271, 330, 50706
 
 
 def sniff(data: bytes, suffix: str = "") -> str:
-    """Tell the format of a file from its first bytes.
+    """Return the format of a file, from its first bytes.
 
     Args:
         data: The whole file.
@@ -166,7 +166,7 @@ def _is_tiff_raw(data: bytes) -> bool:
 
 
 def webp_canvas(data: bytes) -> tuple[int, int] | None:
-    """Width and height of the canvas that a WebP file asks for, or None where the header is broken.
+    """Return width and height of the canvas that a WebP file asks for, or None where its header is broken.
 
     The decoder allocates the canvas as soon as it is made, so the size has to be known before.
     """
@@ -184,7 +184,7 @@ def webp_canvas(data: bytes) -> tuple[int, int] | None:
 
 
 def is_cut_short(data: bytes, name: str) -> bool:
-    """Whether the container's own lengths say that the end of the file is missing.
+    """Return whether the container's own lengths say that the end of the file is missing.
 
     Args:
         data: The whole file.
@@ -235,7 +235,7 @@ def _iso_ends_early(data: bytes) -> bool:
 
 
 def raw_ends_early(data: bytes) -> bool:
-    """Whether the end of a camera RAW file is missing, as far as its directories say; True if they do not say."""
+    """Return whether a camera RAW file's directories reach past its end; True if it has none."""
     if data[4:8] == b"ftyp":
         return _iso_ends_early(data)
     if data[:4] not in (b"II\x2a\0", b"MM\0\x2a"):
@@ -244,7 +244,7 @@ def raw_ends_early(data: bytes) -> bool:
 
 
 def _tiff_ends_early(data: bytes, *, every: bool = False) -> bool:
-    """Whether an IFD, or a strip or tile that it lists, reaches past the end (classic TIFF only).
+    """Return whether an IFD, or a strip or tile that it lists, reaches past the end (classic TIFF only).
 
     Args:
         data: The whole file.
@@ -275,7 +275,7 @@ def _tiff_ends_early(data: bytes, *, every: bool = False) -> bool:
 
 
 def _tiff_entries(data: bytes, offset: int, order: str) -> dict[int, list[int]] | None:
-    """Where strips, tiles and further IFDs of an IFD lie; None if it reaches past the end."""
+    """Return where strips, tiles and further IFDs of an IFD lie; None if it reaches past the end."""
     if offset + 2 > len(data):
         return None
     (count,) = struct.unpack(order + "H", data[offset : offset + 2])
@@ -299,6 +299,6 @@ def _tiff_entries(data: bytes, offset: int, order: str) -> dict[int, list[int]] 
 
 
 def missing_extra(name: str, extra: str) -> PhotoError:
-    """The error for a format that needs an optional dependency."""
+    """Return the error for a format that needs an optional dependency."""
     reason = f"{name} pictures need an optional part: pip install 'birdsearch[{extra}]'"
     return PhotoError("format", "needs-extra", reason, transient=True)

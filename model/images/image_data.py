@@ -14,7 +14,7 @@ _MOST_TIMES = 2
 
 
 class MalformedError(Exception):
-    """A container does not keep to its own rules, so that where its picture is cannot be told."""
+    """A container does not keep to its own rules, so that it is unknown where its picture is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ _WEBP_PICTURE = frozenset((b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"))
 
 
 def png_data(data: bytes) -> ImageData:
-    """The header, the palette, the transparency and the compressed data, without text, times and profiles."""
+    """Return the header, palette, transparency and compressed data, without text, times and profiles."""
     ranges: list[tuple[int, int]] = []
     at = 8
     for _ in range(MOST_RANGES):
@@ -33,7 +33,7 @@ def png_data(data: bytes) -> ImageData:
 
 
 def webp_data(data: bytes) -> ImageData:
-    """The frames. The extended header says little more than which metadata there is, so only its canvas counts."""
+    """Return the frames, and of the extended header the canvas alone: its rest says which metadata there is."""
     ranges: list[tuple[int, int]] = []
     canvas, is_animated = b"", False
     end_of_file = min(len(data), 8 + int.from_bytes(data[4:8], "little"))
@@ -59,7 +59,7 @@ def webp_data(data: bytes) -> ImageData:
 
 
 def gif_data(data: bytes) -> ImageData:
-    """The screen, the colour tables and the frames, without comments and what applications add."""
+    """Return the screen, the colour tables and the frames, without comments and what applications add."""
     return ImageData("GIF", checked_ranges(_gif_ranges(data), len(data)))
 
 

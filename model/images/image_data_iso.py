@@ -32,7 +32,7 @@ class _Meta:
         primary: The item that is shown.
         kinds: What each item is.
         extents: Where the content of each item is.
-        properties: Place of each property box's content, by number from 1, with its type.
+        properties: Range of each property box's content, by number from 1, with its type.
         has: Numbers of the properties of each item, in order.
         thumbnails: Items that are thumbnails of others.
     """
@@ -46,7 +46,7 @@ class _Meta:
 
 
 def iso_data(data: bytes) -> ImageData:
-    """The coded pictures and their properties, without Exif, XMP and thumbnails.
+    """Return the coded pictures and their properties, without Exif, XMP and thumbnails.
 
     Rotation and mirroring of the primary item are its `turn`; they and an ICC profile are no part of the picture.
     """
@@ -57,7 +57,7 @@ def iso_data(data: bytes) -> ImageData:
 
 
 def film_data(data: bytes) -> ImageData:
-    """The content of the `mdat` boxes: all frames of a CR3 or a film, whose metadata is elsewhere."""
+    """Return the content of the `mdat` boxes: all frames of a CR3 or a film, whose metadata is elsewhere."""
     ranges = [(start, end) for kind, start, end in _boxes(data, 0, len(data)) if kind == b"mdat"]
     return ImageData("mdat", checked_ranges(ranges, len(data)))
 
@@ -94,7 +94,7 @@ def _pictures(data: bytes, meta: _Meta) -> ImageData:
 
 def _read_meta(data: bytes, start: int, end: int) -> _Meta:
     meta = _Meta()
-    places = None
+    extents = None
     data_box = (0, 0)
     for kind, at, stop in _boxes(data, start, end):
         if kind == b"pitm":
@@ -102,27 +102,27 @@ def _read_meta(data: bytes, start: int, end: int) -> _Meta:
         elif kind == b"iinf":
             _read_kinds(data, at, stop, meta)
         elif kind == b"iloc":
-            places = (at, stop)
+            extents = (at, stop)
         elif kind == b"idat":
             data_box = (at, stop)
         elif kind == b"iprp":
             _read_properties(data, at, stop, meta)
         elif kind == b"iref":
             _read_thumbnails(data, at, stop, meta)
-    if places is None:
+    if extents is None:
         raise MalformedError
-    _read_extents(data, *places, data_box, meta)
+    _read_extents(data, *extents, data_box, meta)
     return meta
 
 
 def _read_kinds(data: bytes, at: int, stop: int, meta: _Meta) -> None:
     start = at + (8 if data[at] else 6)
-    for kind, place, end in _boxes(data, start, stop):
-        if kind == b"infe" and data[place] >= 2:
-            width = 2 if data[place] == 2 else 4
-            item = _number(data, place + 4, width, end)
+    for kind, begin, end in _boxes(data, start, stop):
+        if kind == b"infe" and data[begin] >= 2:
+            width = 2 if data[begin] == 2 else 4
+            item = _number(data, begin + 4, width, end)
             # behind the id, the index of its protection
-            meta.kinds[item] = data[place + 6 + width : place + 10 + width]
+            meta.kinds[item] = data[begin + 6 + width : begin + 10 + width]
 
 
 def _read_properties(data: bytes, start: int, stop: int, meta: _Meta) -> None:
@@ -150,9 +150,9 @@ def _read_properties(data: bytes, start: int, stop: int, meta: _Meta) -> None:
 
 def _read_thumbnails(data: bytes, at: int, stop: int, meta: _Meta) -> None:
     width = 4 if data[at] else 2
-    for kind, place, end in _boxes(data, at + 4, stop):
+    for kind, begin, end in _boxes(data, at + 4, stop):
         if kind == b"thmb":
-            meta.thumbnails.add(_number(data, place, width, end))
+            meta.thumbnails.add(_number(data, begin, width, end))
 
 
 def _read_extents(data: bytes, at: int, stop: int, data_box: _Range, meta: _Meta) -> None:
@@ -193,7 +193,7 @@ def _read_extents(data: bytes, at: int, stop: int, data_box: _Range, meta: _Meta
 
 
 def _boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """Type, and start and end of the content, of the boxes in a part of the file."""
+    """Yield type, and start and end of the content, of the boxes in a part of the file."""
     at = start
     for _ in range(MOST_RANGES):
         if at + 8 > stop:

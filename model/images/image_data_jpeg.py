@@ -24,7 +24,7 @@ _LOOK = 1 << 17
 
 
 def jpeg_data(data: bytes) -> ImageData:
-    """The tables, headers and scans of the first picture, up to its end marker.
+    """Return the tables, headers and scans of the first picture, up to its end marker.
 
     Application segments and comments are left out, and so is all that follows the end marker: further pictures of
     an MPO, the film of a live photo, padding. What of the segments decides the colours is a fact: whether the
@@ -49,7 +49,7 @@ def jpeg_data(data: bytes) -> ImageData:
 
 
 def _colours(components: bytes, adobe: int | None, *, jfif: bool) -> bytes:
-    """How decoders take the components, by the rules of the Independent JPEG Group's library."""
+    """Return how decoders take the components, by the rules of the Independent JPEG Group's library."""
     if len(components) == 3:
         if jfif:
             return b"YCC"
@@ -63,7 +63,7 @@ def _colours(components: bytes, adobe: int | None, *, jfif: bool) -> bytes:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment, those of scans with the coded data that follows."""
+    """Yield marker, start and end of each segment, those of scans with the coded data that follows."""
     at, scans = 2, 0
     for _ in range(_MOST_SEGMENTS):
         # As decoders do: what is between segments and is no marker is passed over.
@@ -98,16 +98,16 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _next_marker(data: bytes, start: int) -> int:
-    """Place of the marker that ends coded data; restart markers belong to it."""
+    """Return the offset of the marker that ends coded data; restart markers belong to it."""
     values = np.frombuffer(data, np.uint8)
     while start < len(data) - 1:
         # One byte more, so that no marker is cut in two.
         some = values[start : start + _LOOK + 1]
-        places = np.flatnonzero(some[:-1] == 0xFF)
-        after = some[places + 1]
+        offsets = np.flatnonzero(some[:-1] == 0xFF)
+        after = some[offsets + 1]
         # 0x00 follows a 0xFF that is data, 0xFF one that only fills up.
         ends = (after != 0x00) & ((after < 0xD0) | (after > 0xD7)) & (after != 0xFF)
         if ends.any():
-            return start + int(places[int(ends.argmax())])
+            return start + int(offsets[int(ends.argmax())])
         start += _LOOK
     raise MalformedError

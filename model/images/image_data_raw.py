@@ -18,7 +18,7 @@ _RAF_PARTS = (92, 100)
 
 
 def raw_data(data: bytes) -> ImageData:
-    """The sensor's data.
+    """Return where the sensor's data is.
 
     Raises:
         MalformedError: The file is damaged, or of a kind that is not known.

@@ -72,7 +72,7 @@ class _Value:
 
 
 def tiff_data(data: bytes) -> ImageData:
-    """The strips and tiles of all pictures but reduced ones, and the tags that say how they are decoded.
+    """Return the strips and tiles of all pictures but reduced ones, and the tags that say how to decode them.
 
     Cameras put reduced pictures beside the sensor's data; programs make them anew or take them away.
     """
@@ -104,7 +104,7 @@ def tiff_data(data: bytes) -> ImageData:
 
 
 def _ifds(data: bytes, first: int, layout: _Layout) -> Iterator[dict[int, _Value]]:
-    """The entries of each directory by tag, in a fixed order."""
+    """Yield the entries of each directory by tag, in a fixed order."""
     waiting, seen = [first], set[int]()
     while waiting:
         start = waiting.pop()
@@ -120,7 +120,7 @@ def _ifds(data: bytes, first: int, layout: _Layout) -> Iterator[dict[int, _Value
 
 
 def _entries(data: bytes, start: int, layout: _Layout) -> tuple[dict[int, _Value], int]:
-    """The entries of a directory, and where the next one is."""
+    """Return the entries of a directory, and the offset of the next one."""
     count = _number(data, start, layout.count)
     if count > _MOST_ENTRIES:
         raise MalformedError
@@ -132,15 +132,15 @@ def _entries(data: bytes, start: int, layout: _Layout) -> tuple[dict[int, _Value
         if at + size > len(data):
             raise MalformedError
         tag, kind, length = struct.unpack_from(head, data, at)
-        place = at + size - inline
+        offset = at + size - inline
         width = _SIZES.get(kind, 0) * length
         if width > inline:
-            place = _number(data, place, layout.offset)
-        if place + width > len(data):
+            offset = _number(data, offset, layout.offset)
+        if offset + width > len(data):
             if tag in _DECODING or tag in (273, 279, 324, 325, _SUB_IFDS):
                 raise MalformedError
         elif width:
-            entries[tag] = _Value(kind, length, place, place + width)
+            entries[tag] = _Value(kind, length, offset, offset + width)
         at += size
     # Some writers leave the last directory's end out.
     following = _number(data, at, layout.offset) if at + struct.calcsize(layout.offset) <= len(data) else 0

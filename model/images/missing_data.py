@@ -76,7 +76,7 @@ def _ends_in_one_colour(image: Image.Image) -> bool:
 
 
 def _scans(data: bytes) -> list[int]:
-    """Where scan headers are, behind the segments that come before the first."""
+    """Return the offsets of scan headers, behind the segments that come before the first."""
     at, found = 2, []
     while data[at : at + 1] == b"\xff" and data[at : at + 2] != _SCAN:
         marker = data[at + 1]
@@ -94,7 +94,7 @@ def _scans(data: bytes) -> list[int]:
 
 
 def _end_of_picture(data: bytes) -> int | None:
-    """Where the marker is that ends the last scan."""
+    """Return the offset of the marker that ends the last scan, if there is one."""
     scans = _scans(data)
     if not scans:
         return None

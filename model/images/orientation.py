@@ -24,12 +24,12 @@ _FROM_BELOW = frozenset(_TURNS[number] for number in (3, 4, 7, 8))
 
 
 def orientation(exif: Image.Exif | None) -> Image.Transpose | None:
-    """What turns a picture upright, or None if nothing does or the EXIF is broken."""
+    """Return the turn that makes a picture upright, or None if none does or the EXIF is broken."""
     return _TURNS.get(orientation_number(exif))
 
 
 def orientation_number(exif: Image.Exif | None) -> int:
-    """The EXIF orientation, 1 (upright) to 8; 1 where there is none, it is none, or the EXIF is broken."""
+    """Return the EXIF orientation, 1 (upright) to 8; 1 where it is missing, invalid or the EXIF is broken."""
     if exif is None:
         return 1
     try:
@@ -42,7 +42,7 @@ def orientation_number(exif: Image.Exif | None) -> int:
 def turned_frame(
     end: tuple[float, float], size: tuple[int, int], turn: Image.Transpose | None
 ) -> tuple[float, float, float, float]:
-    """Where a picture lies in its turned image, if it began at 0, 0 and ended at `end` before.
+    """Return where a picture lies in its turned image, if it began at 0, 0 and ended at `end` before.
 
     Args:
         end: Width and height of the picture before the turn, in pixels and parts of them.

@@ -1,6 +1,6 @@
 """Open one photo: bytes in, an upright RGB picture out, or one kind of error.
 
-Photos are input that nobody checked. Whatever the bytes hold, the result is a picture or a `PhotoError`
+Photos are unchecked input. Whatever the bytes hold, the result is a picture or a `PhotoError`
 that says what was wrong with them; the number of pixels is checked before any are decoded.
 """
 

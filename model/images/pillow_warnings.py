@@ -33,10 +33,10 @@ class _Quiet:
         with self._lock:
             self._depth -= 1
             if self._depth == 0:
-                # Somebody else's `catch_warnings` may have taken it out already.
+                # Another `catch_warnings` may have taken it out already.
                 with contextlib.suppress(ValueError):
                     cast("list[object]", warnings.filters).remove(self._filter)
 
 
 pillow_is_quiet = _Quiet()
-"""Context manager for code that makes Pillow parse what nobody checked."""
+"""Context manager for code that makes Pillow parse unchecked input."""

@@ -39,7 +39,7 @@ _Preview = tuple[Image.Image, tuple[float, float, float, float], int]
 
 
 def jpeg_previews(data: bytes, info: Mapping[Any, Any]) -> list[bytes]:
-    """What a JPEG file has of previews, smallest file first; nothing of them is checked yet.
+    """Return the previews in a JPEG file, smallest first; nothing of them is checked yet.
 
     Args:
         data: The whole file.
@@ -58,12 +58,12 @@ def _multi_pictures(data: bytes, info: Mapping[Any, Any]) -> list[bytes]:
         (at,) = struct.unpack_from(order + "I", index, 4)
         (count,) = struct.unpack_from(order + "H", index, at)
         for number in range(min(count, 64)):
-            tag, _, size, place = struct.unpack_from(order + "HHII", index, at + 2 + 12 * number)
+            tag, _, size, offset_of_entries = struct.unpack_from(order + "HHII", index, at + 2 + 12 * number)
             if tag != _MP_ENTRIES:
                 continue
             for entry in range(1, min(size // _MP_ENTRY_BYTES, _MOST_PICTURES)):
                 kind, length, offset = struct.unpack_from(
-                    order + "III", index, place + _MP_ENTRY_BYTES * entry
+                    order + "III", index, offset_of_entries + _MP_ENTRY_BYTES * entry
                 )
                 if kind & _MP_TYPE == _MP_LARGE_THUMBNAIL and 0 < start + offset <= len(data) - length:
                     found.append(data[start + offset : start + offset + length])

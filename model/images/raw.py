@@ -106,7 +106,7 @@ def load_raw(
 
 
 def raw_facts(data: bytes) -> tuple[str | None, int | None]:
-    """The lens and the time that LibRaw finds in a RAW file, without developing it.
+    """Return the lens and the time that LibRaw finds in a RAW file, without developing it.
 
     Args:
         data: The whole file.
@@ -125,7 +125,7 @@ def raw_facts(data: bytes) -> tuple[str | None, int | None]:
 
 
 def _facts(raw: Any) -> tuple[str | None, int | None]:
-    """The lens and the time that LibRaw found, as far as it says."""
+    """Return the lens and the time that LibRaw found, None where it does not say."""
     try:
         return str(raw.lens.model).strip() or None, int(raw.other.timestamp) or None
     except Exception:

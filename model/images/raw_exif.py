@@ -81,7 +81,7 @@ def _tiff(block: bytes) -> Image.Exif:
 
 
 def _jpeg_exif(data: bytes) -> bytes | None:
-    """The EXIF segment of a JPEG file, if it has one."""
+    """Return the EXIF segment of a JPEG file, if it has one."""
     at = 2
     while data[:2] == b"\xff\xd8" and data[at : at + 1] == b"\xff" and at + 4 <= len(data):
         marker, length = struct.unpack_from(">xBH", data, at)
@@ -134,7 +134,7 @@ def _cr3(data: bytes) -> Image.Exif | None:
 
 
 def _canon(blocks: dict[bytes, bytes]) -> Image.Exif:
-    """One EXIF of the blocks that Canon parts it into: IFD 0, the Exif IFD, and that of GPS."""
+    """Return one EXIF of the blocks that Canon parts it into: IFD 0, the Exif IFD, and that of GPS."""
     exif = _tiff(blocks[b"CMT1"]) if b"CMT1" in blocks else Image.Exif()
     for name, ifd in ((b"CMT2", _IFD_EXIF), (b"CMT4", _IFD_GPS)):
         if name in blocks:
@@ -146,7 +146,7 @@ def _canon(blocks: dict[bytes, bytes]) -> Image.Exif:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Type and content of the boxes that lie whole in `data`, in order."""
+    """Yield type and content of the boxes that lie whole in `data`, in order."""
     at = 0
     for _ in range(_MOST_BOXES):
         if at + 8 > len(data):
@@ -208,7 +208,7 @@ def _x3f(data: bytes) -> Image.Exif | None:
 
 
 def _properties(section: bytes) -> dict[str, str]:
-    """Names and values of a property list of an X3F file."""
+    """Return names and values of a property list of an X3F file."""
     name, _, count, kind, _, length = struct.unpack_from("<4sIIIII", section, 0)
     if name != b"SECp" or kind != 0:
         return {}
@@ -242,7 +242,7 @@ def _crw(data: bytes) -> Image.Exif | None:
 
 
 def _ciff(heap: bytes, order: str, depth: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Tag and content of the records of a CIFF heap and of the heaps in it, without long ones."""
+    """Yield tag and content of the records of a CIFF heap and of the heaps in it, without long ones."""
     if len(heap) < 6 or depth > 4:
         return
     (at,) = struct.unpack_from(order + "I", heap, len(heap) - 4)
@@ -251,8 +251,8 @@ def _ciff(heap: bytes, order: str, depth: int = 0) -> Iterator[tuple[int, bytes]
         tag, size, offset = struct.unpack_from(order + "HII", heap, at + 2 + 10 * number)
         if tag & 0xC000 == 0x4000:
             # The value is in the record itself.
-            place = at + 2 + 10 * number + 2
-            yield tag & 0x3FFF, heap[place : place + 8]
+            start = at + 2 + 10 * number + 2
+            yield tag & 0x3FFF, heap[start : start + 8]
         elif tag & 0x3800 in (0x2800, 0x3000) and 0 < size < len(heap):
             yield from _ciff(heap[offset : offset + size], order, depth + 1)
         elif size < 1024:

@@ -23,7 +23,7 @@ _PROFILE_DIGITS = 16
 
 
 def rendering_of(name: str, data: bytes, exif: Image.Exif | None, profile: bytes | None) -> str:
-    """The rendering of a photo, one short line that compares.
+    """Return the rendering of a photo, one short line that compares.
 
     Args:
         name: Format of the file.
@@ -38,5 +38,5 @@ def rendering_of(name: str, data: bytes, exif: Image.Exif | None, profile: bytes
 
 
 def has_profile(rendering: str) -> bool:
-    """Whether a rendering applies a colour profile."""
+    """Return whether a rendering applies a colour profile."""
     return " #" in rendering

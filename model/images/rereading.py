@@ -29,7 +29,7 @@ History:
 
 
 def is_current(reading: int) -> bool:
-    """Whether a file need not be read again as long as it is unchanged, be it indexed or not readable.
+    """Return whether a file need not be read again while it is unchanged, be it indexed or not readable.
 
     Args:
         reading: The reading that it was last read by.
@@ -38,7 +38,7 @@ def is_current(reading: int) -> bool:
 
 
 def embeds_again(reading: int, seen: SeenPhoto) -> bool:
-    """Whether a photo has to be decoded and embedded again though its picture and rendering are what they were.
+    """Return whether a photo has to be embedded again though its picture and rendering are unchanged.
 
     Args:
         reading: The reading that its vector was made by.

@@ -82,7 +82,7 @@ def resize_loaded(
 
 
 def _cut(loaded: LoadedPhoto, region: tuple[int, int, int, int] | None) -> tuple[Image.Image, _Edges]:
-    """The pixels of a region, and where in them it lies."""
+    """Return the pixels of a region, and where in them it lies."""
     left, top, right, bottom = loaded.frame
     if region is None:
         return loaded.image, loaded.frame

@@ -36,7 +36,7 @@ _SHIFT = 9
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a photo is decoded for.
+    """The input size, decode mode and region that a photo is decoded for.
 
     Attributes:
         size: (height, width) of the network's input.
@@ -54,7 +54,7 @@ class Need:
         return min(self.region) >= 1.0
 
     def left(self, width: float, height: float) -> float:
-        """Pixels for each of the network's, along the axis that has fewer.
+        """Return the pixels for each of the network's, along the axis that has fewer.
 
         Args:
             width: Width of the whole upright frame in pixels.
@@ -75,7 +75,7 @@ def check_mode(mode: str) -> str:
 
 
 def jpeg_scale(need: Need, width: int, height: int) -> int:
-    """The greatest of 8, 4, 2 and 1 by which a JPEG may be reduced while it is decoded.
+    """Return the greatest of 8, 4, 2 and 1 by which a JPEG may be reduced while it is decoded.
 
     Args:
         need: What for.
@@ -87,7 +87,7 @@ def jpeg_scale(need: Need, width: int, height: int) -> int:
 
 
 def reduced_by(left: float) -> int:
-    """By which whole number a decoded picture may be reduced by means before it is resized.
+    """Return by which whole number a decoded picture may be reduced by means before it is resized.
 
     Args:
         left: Pixels for each of the network's, along the axis that has fewer.

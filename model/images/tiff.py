@@ -80,7 +80,7 @@ class _Directory:
         return cls(order, is_big, {tag: (kind, length, value) for tag, kind, length, value in rows}, data)
 
     def values(self, tag: int, default: Sequence[int] = ()) -> tuple[int, ...]:
-        """The whole numbers of a tag."""
+        """Return the whole numbers of a tag."""
         if tag not in self.entries:
             return tuple(default)
         kind, count, value = self.entries[tag]
@@ -93,7 +93,7 @@ class _Directory:
         return struct.unpack_from(code, self.data, at)
 
     def with_tags(self, changed: dict[int, tuple[int, ...]]) -> bytes:
-        """The file with a new first directory behind it, in which some tags have other values, or none."""
+        """Return the file with a new first directory at its end, in which some tags have other values, or none."""
         wide, code, kind = (8, "Q", 16) if self.is_big else (4, "I", 4)
         start = len(self.data) + len(self.data) % 2
         rows = dict(self.entries)
@@ -189,7 +189,7 @@ class PlanarTiff(TiffImagePlugin.TiffImageFile):
         super().__init__(self._plane(0))
 
     def _plane(self, number: int) -> TimedSource:
-        """A file that holds one plane alone."""
+        """Return a file that holds one plane alone."""
         layout, directory = self._layout, self._directory
         bits = layout.bits[min(number, len(layout.bits) - 1)]
         changed: dict[int, tuple[int, ...]] = {
@@ -216,7 +216,7 @@ class PlanarTiff(TiffImagePlugin.TiffImageFile):
         return mode
 
     def pixels(self) -> Image.Image:
-        """The picture of all planes, 8 bits a channel."""
+        """Return the picture of all planes, 8 bits a channel."""
         layout, mode = self._layout, self.joined_mode
         names = Image.getmodebands(mode)
         if layout.samples < names:
@@ -270,7 +270,7 @@ def _unsupported(layout: _Layout) -> PhotoError:
 
 
 def sample_bits(image: Image.Image) -> int | None:
-    """Bits of a sample, where an opened TIFF says something that its mode does not: see `to_rgb`.
+    """Return the bits of a sample, where an opened TIFF's mode does not give them: see `to_rgb`.
 
     It has to be asked before the image is loaded: Pillow drops these tags then.
     """

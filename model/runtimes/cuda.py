@@ -19,7 +19,7 @@ from birdsearch.model.runtimes.torch import TorchEngine
 __all__ = ["CudaEngine"]
 
 CHUNK = 32
-"""Photos that a graph is captured for: a batch of the pipeline, unless it is told otherwise."""
+"""Photos that a graph is captured for: a batch of the pipeline by default."""
 
 # What is in hand at a time: one is filled while others are copied and computed.
 _SLOTS = 3
@@ -29,7 +29,7 @@ _WARM_UPS = 3
 class CudaEngine:
     """Runs a network on chunks of one size; while one is computed, the next is copied to the GPU.
 
-    Chunks are always of the same size, whatever is in the places that are not needed. So a photo's embedding does
+    Chunks are always of the same size, whatever is in the rows that are not needed. So a photo's embedding does
     not depend, to the last bit, on how many others it came with. A photo that leaves the range of float16 is
     computed again in float32.
 
@@ -113,14 +113,14 @@ class _Slot:
             self._graph.replay()
 
     def take(self) -> NDArray[np.float32]:
-        """(B, C) of what was put, an array of its own."""
+        """Return the (B, C) embeddings of the pixels that were put, an array of its own."""
         self._done.synchronize()
         return self._taken.numpy()[: self._count].copy()
 
 
 @contextlib.contextmanager
 def _exactly() -> Iterator[None]:
-    """The same kernels in every run, and sums in float32."""
+    """Use the same kernels in every run, and sums in float32."""
     products = torch.backends.cuda.matmul
     before = products.allow_fp16_reduced_precision_reduction
     products.allow_fp16_reduced_precision_reduction = False

@@ -1,6 +1,6 @@
 """What runs the network: torch, ONNX Runtime or OpenVINO, behind one interface.
 
-An engine turns pixels into embeddings. Logits are one small matrix product more, done in one place for all of
+An engine turns pixels into embeddings. Logits are one small matrix product more, done by one function for all of
 them. Importing this module loads none of the libraries.
 """
 
@@ -56,7 +56,7 @@ class GraphEngine(Engine, Protocol):
 
 
 def installed_runtimes(device: str = "cpu") -> tuple[str, ...]:
-    """The runtimes that are installed for `cpu` or `cuda`, `torch` first; it may still lack one's arithmetic."""
+    """Return the runtimes installed for `cpu` or `cuda`, `torch` first; the machine may lack one's arithmetic."""
     return tuple(
         spec.name
         for spec in RUNTIMES.values()
@@ -65,7 +65,7 @@ def installed_runtimes(device: str = "cpu") -> tuple[str, ...]:
 
 
 def can_export() -> bool:
-    """Whether a network can be written as a graph here, and something but torch is there to run it."""
+    """Return whether a network can be written as a graph here, and a runtime other than torch can run it."""
     return importlib.util.find_spec("onnx") is not None and installed_runtimes() != ("torch",)
 
 
@@ -140,7 +140,7 @@ class _Parallel(ABC):
 
     @abstractmethod
     def _run(self, chunk: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(CHUNK, H, W, 3) -> (CHUNK, C), an array of its own."""
+        """Return the embeddings of a chunk, (CHUNK, H, W, 3) -> (CHUNK, C), an array of its own."""
 
 
 class _OnnxRuntime(_Parallel):
@@ -209,7 +209,7 @@ class _OpenVino(_Parallel):
 
 
 def _openvino() -> Any:
-    """OpenVINO without its converter, which nothing here uses.
+    """Return OpenVINO without its converter, which nothing here uses.
 
     The converter brings a telemetry client along, and takes longer to load than all the rest together.
     """
@@ -218,7 +218,7 @@ def _openvino() -> Any:
         try:
             import openvino
         finally:
-            # Whoever wants it can still import it.
+            # Other code can still import it.
             sys.modules.pop(_CONVERTER, None)
     import openvino
 
@@ -230,6 +230,6 @@ def _streams() -> int:
 
 
 def _has_bfloat16(core: Any) -> bool:
-    """Whether matrix products in bfloat16 are native here, as opposed to emulated; `core` is OpenVINO's."""
+    """Return whether matrix products in bfloat16 are native here, not emulated; `core` is OpenVINO's."""
     capabilities: list[str] = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in capabilities

@@ -88,12 +88,12 @@ class Export:
 
 
 def export_folder(settings: Settings, sha256: str) -> Path:
-    """Where the export of a weights file lies."""
+    """Return the folder of the export of a weights file."""
     return settings.cache / "networks" / f"{sha256}-{_VERSION}"
 
 
 def check_pictures(size: tuple[int, int], count: int = 4) -> NDArray[np.uint8]:
-    """Pictures that a runtime is tried on: soft patches of colour under texture, the same on every machine.
+    """Return the pictures that a runtime is tried on: soft colour under texture, the same on every machine.
 
     Args:
         size: (height, width) in pixels.
@@ -115,7 +115,7 @@ def check_pictures(size: tuple[int, int], count: int = 4) -> NDArray[np.uint8]:
 
 
 def read_export(settings: Settings, sha256: str) -> Export | None:
-    """The export of a weights file, or None if there is none that is whole.
+    """Return the export of a weights file, or None if there is none that is whole.
 
     Args:
         settings: Says where the cache is.
@@ -189,7 +189,7 @@ def write_export(
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """What `write_sealed` wrote; None if it is not there or not whole."""
+    """Return what `write_sealed` wrote; None if it is missing or not whole."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -213,7 +213,7 @@ def write_cached(path: Path, content: bytes) -> None:
 
 
 def _plain(about: dict[str, Any]) -> bytes:
-    """What a checkpoint says, in the bytes that are hashed."""
+    """Return the facts of a checkpoint as the bytes that are hashed."""
     return json.dumps(about, sort_keys=True).encode()
 
 

@@ -272,7 +272,7 @@ class _Folding:
         return Layer(self.state[prefix + "weight"], self.state[prefix + "bias"])
 
     def _convolution(self, number: int) -> Layer:
-        """A convolution of the patch embedding with the batch norm after it."""
+        """Return a convolution of the patch embedding with the batch norm after it."""
         prefix = f"patch_embed.proj.{number}."
         scale, shift = self._batch_norm(prefix + "1.")
         return Layer(self.state[prefix + "0.weight"] * scale[:, None, None, None], shift)
@@ -283,7 +283,7 @@ class _Folding:
         return Affine(scale, bias - scale * self.state[prefix + "running_mean"])
 
     def _after_norm(self, layer: str, norm: str) -> Layer:
-        """A linear layer with the affine part of the norm before it."""
+        """Return a linear layer with the affine part of the norm before it."""
         (weight, bias), (scale, shift) = self._layer(layer), self.affine(norm)
         return Layer(weight * scale, bias + weight @ shift)
 

@@ -103,7 +103,7 @@ class HalfNetwork:
         self._mask = torch.where(same, 0.0, -torch.inf).to(device)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 on the device -> (B, C) float32."""
+        """Return embeddings, (B, H, W, 3) uint8 on the device -> (B, C) float32."""
         tokens = self._patch_tokens(pixels)
         for block in self._token_blocks:
             tokens = self._attended(tokens, block)
@@ -115,7 +115,7 @@ class HalfNetwork:
     # -- the network --------------------------------------------------------------------------------------
 
     def _patch_tokens(self, pixels: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 -> (B, N, C)."""
+        """Return the tokens of the patches, (B, H, W, 3) uint8 -> (B, N, C)."""
         batch, height, width, _ = pixels.shape
         colours = torch.zeros((batch, height, width, _COLOURS), dtype=self._dtype, device=pixels.device)
         for start in (0, 3):
@@ -156,7 +156,7 @@ class HalfNetwork:
         return tokens.add_(self._to_tokens(mixed)).add_(block.local_map)
 
     def _class_attention(self, tokens: Tensor) -> Tensor:
-        """Class token after the last norm (B, C), from patch tokens (B, N, C)."""
+        """Return the class token after the last norm (B, C), from patch tokens (B, N, C)."""
         class_token = self._class_token.expand(len(tokens), -1, -1)
         for number, block in enumerate(self._class_blocks, start=1):
             normed, class_normed = self._norm(tokens, block.norm1), self._norm(class_token, block.norm1)
@@ -172,7 +172,7 @@ class HalfNetwork:
         return self._norm(class_token, self._last_norm).squeeze(1)
 
     def _asked(self, class_token: Tensor, everything: Tensor, block: _ClassWeights) -> Tensor:
-        """The class attention of a token (B, 1, C) to all (B, 1 + N, C): (B, 1, C)."""
+        """Return the class attention of a token (B, 1, C) to all (B, 1 + N, C): (B, 1, C)."""
         batch, _, channels = class_token.shape
         heads = self._folded.heads
         # (B, 1, C) -> (B, h, d) -> (h, B, d), @ (h, d, C) -> (h, B, C) -> (B, h, C)

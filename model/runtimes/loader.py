@@ -123,7 +123,7 @@ class EngineLoader:
         return write_export(self._settings, self._sha256, facts, graph, expected)
 
     def _verified(self, runtime: str, export: Export) -> Engine:
-        """An engine that was seen to compute what torch does, up to its precision."""
+        """Return an engine that was seen to compute what torch does, up to its precision."""
         engine = open_engine(runtime, export.graph, export.folder)
         if engine.is_proven:
             return engine
@@ -133,7 +133,7 @@ class EngineLoader:
 
 
 def resolve_device(device: str, runtime: str = AUTO) -> str:
-    """`cpu` or `cuda` for what a user asked for; torch is loaded only where there may be a GPU.
+    """Return `cpu` or `cuda` for the device asked for; torch is loaded only where there may be a GPU.
 
     Args:
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one and the runtime can use it.

@@ -1,4 +1,4 @@
-"""What results that are kept about running a network hang on: the machine and its libraries."""
+"""The machine and its libraries, on which kept results about running a network depend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["machine_key"]
 
 
 def machine_key(gpu: str = "") -> str:
-    """Processor, cores, GPU and libraries as one hexadecimal number: another one where any of them is another.
+    """Return a hexadecimal key that differs wherever processor, cores, GPU or libraries do.
 
     Args:
         gpu: Name of the GPU that is used, if one is.

@@ -109,6 +109,6 @@ class _WholeNumberConvolution(nn.Module):
         return functional.conv2d(images, weight, stride=2, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) pixels 0..255 -> (B, C, H/2, W/2)."""
+        """Return the first layer's maps, (B, 3, H, W) pixels 0..255 -> (B, C, H/2, W/2)."""
         whole = images - self.offset
         return self._convolve(whole, self.coarse) + self._convolve(whole, self.fine) + self.map

@@ -48,7 +48,7 @@ class Rate:
 
 
 def least_cosine(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """The least cosine of rows (B, C) of the same number; -1 if any of `found` is not finite."""
+    """Return the least cosine of rows (B, C) of the same number; -1 if any of `found` is not finite."""
     if found.shape != expected.shape or not np.isfinite(found).all():
         return -1.0
     one, other = found.astype(np.float64), expected.astype(np.float64)
@@ -92,7 +92,7 @@ def measure(
 
 
 def fastest(rates: list[Rate]) -> str:
-    """The runtime to use: the fastest of those that are faithful; the earlier one where two are as fast."""
+    """Return the fastest of the runtimes that are faithful; the earlier one where two are as fast."""
     return max((rate for rate in rates if rate.is_faithful), key=lambda rate: rate.median).runtime
 
 
@@ -111,7 +111,7 @@ def verify(runtime: str, found: NDArray[np.float32], expected: NDArray[np.float3
 
 
 def read_rates(folder: Path | None, gpu: str = "") -> list[Rate] | None:
-    """What was measured before with the same processor, cores, GPU and libraries; None if nothing was."""
+    """Return rates measured before with this processor, cores, GPU and libraries; None if there are none."""
     if folder is None:
         return None
     try:

@@ -31,17 +31,17 @@ _CACHED = 8
 
 
 def has_gpu() -> bool:
-    """Whether torch can use a GPU here."""
+    """Return whether torch can use a GPU here."""
     return torch.cuda.is_available()
 
 
 def gpu_name() -> str:
-    """Name of the GPU that torch uses; there must be one."""
+    """Return the name of the GPU that torch uses; there must be one."""
     return torch.cuda.get_device_name()
 
 
 def facts_of(checkpoint: Checkpoint) -> Facts:
-    """What a checkpoint says about its network."""
+    """Return what a checkpoint says about its network."""
     network = checkpoint.network
     return Facts(
         network=network.config.name,
@@ -67,7 +67,7 @@ class TorchEngine:
         self._is_used = False
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(B, H, W, 3) uint8 -> (B, C) float32.
+        """Return embeddings, (B, H, W, 3) uint8 -> (B, C) float32.
 
         Raises:
             BirdsearchError: If the GPU has too little memory for a single photo.
@@ -82,7 +82,7 @@ class TorchEngine:
         return _joined(parts)
 
     def features(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Feature maps after each stage: (B, H, W, 3) uint8 -> `stage1`..., each (B, C, H/p, W/p) float32.
+        """Return feature maps by stage: (B, H, W, 3) uint8 -> `stage1`..., each (B, C, H/p, W/p) float32.
 
         Raises:
             BirdsearchError: If the GPU has too little memory for a single photo.

@@ -216,9 +216,9 @@ class _Search:
     def _lists_for(self, neighbours: float) -> int | None:
         """Return into how many lists to look; None for everything."""
         base = self._index.base
-        if base is None or base.effort is None:
+        if base is None or base.nprobe is None:
             return None
-        lists = base.effort.lists_for(neighbours)
+        lists = base.nprobe.lists_for(neighbours)
         needed = np.inf if lists is None else max(self._effort * lists, 1.0)
         most = min(base.lists / _MOST, base.lists * self._count / len(self._index.gone))
         return None if needed > most else int(np.ceil(needed))

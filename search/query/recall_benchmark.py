@@ -67,7 +67,7 @@ def measure_search(
         raise InvalidInputError(f"k is {k} and queries {queries}; they have to be at least 1")
     if len(index) < 2:
         raise InvalidInputError(f"{len(index)} vectors are too few to search among")
-    if index.effort is not None or not make_lists:
+    if index.nprobe is not None or not make_lists:
         return _measured(index, k, queries, seed)
     with tempfile.TemporaryDirectory(prefix="birdsearch-") as folder:
         path = Path(folder) / "lists"
@@ -83,7 +83,7 @@ def _measured(index: VectorIndex, k: int, queries: int, seed: int) -> list[Searc
     unit = index.take(index.positions(ids))
     truth = nearest(index, unit, k + 1, exact=True).view_ids
     efforts: list[float | None] = [None]
-    if index.effort is not None and index.effort.lists_for(k + 1) is not None:
+    if index.nprobe is not None and index.nprobe.lists_for(k + 1) is not None:
         efforts += EFFORTS
     alone: dict[float | None, list[float]] = {effort: [] for effort in efforts}
     together: dict[float | None, list[float]] = {effort: [] for effort in efforts}

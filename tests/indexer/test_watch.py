@@ -15,7 +15,7 @@ import pytest
 from birdsearch.errors import InvalidInputError, StalledError
 from birdsearch.indexer import pipeline, plan
 from birdsearch.indexer.catalog.store import CatalogStore
-from birdsearch.indexer.in_flight import Claims
+from birdsearch.indexer.in_flight import InFlight
 from birdsearch.indexer.options import IndexOptions
 from birdsearch.indexer.pipeline import index_archive
 from birdsearch.indexer.verify import check_catalog
@@ -58,7 +58,7 @@ def _index(catalog: Path, model: Model, archive: Path, stall_s: float = STALL_S)
     ("target", "name", "stage"),
     [
         (plan._Scan, "run", "the crawl of the folders"),
-        (Claims, "judge", "the supervision of the decoders"),
+        (InFlight, "judge", "the supervision of the decoders"),
         (Model, "infer_pixels", "the network"),
         (CatalogWriter, "commit", "the writing of the catalog"),
         (CatalogWriter, "reconcile", "the writing of what moved or is gone"),

@@ -45,7 +45,7 @@ __all__ = ["DECODE", "DO_DECODE", "DO_SEE", "DO_SKIP", "READ", "main", "read_sec
 READ, DECODE = "read", "decode"
 """What a worker may say it does next."""
 DO_SKIP, DO_SEE, DO_DECODE = "skip", "see", "decode"
-"""What a worker may be told to do with a file that it read."""
+"""What the parent may have a worker do with a file that it read."""
 
 _PARENT_POLL_S = 5.0
 _READ_SECONDS = 30.0
@@ -69,7 +69,7 @@ class _Task:
 
 
 def read_seconds(size: int) -> float:
-    """How long reading a file of `size` bytes may take: half a minute, and a second for each MiB."""
+    """Return how long reading `size` bytes may take: half a minute, and a second for each MiB."""
     return _READ_SECONDS + size / _READ_BYTES_PER_SECOND
 
 
@@ -120,7 +120,7 @@ class _Worker:
             while self._connection.poll(0):
                 self._take()
             step = self._next_step()
-            # Nothing begins unannounced, so that a fault can be told whose it is.
+            # Nothing begins unannounced, so that a fault can be put down to its step.
             if message is not None:
                 self.say({**message, "next": step})
                 message = None
@@ -230,7 +230,7 @@ class _Worker:
 
 
 def _is_new(seen: SeenPhoto, verdict: dict[str, Any]) -> bool:
-    """Whether a photo whose picture is known looks other than it was embedded."""
+    """Return whether a photo whose picture is known looks different from when it was embedded."""
     if verdict["reading"] is None:
         return False
     is_other = verdict["rendering"] is not None and seen.rendering != verdict["rendering"]

@@ -38,14 +38,14 @@ __all__ = [
 ]
 
 _MAX_FAILED_STARTS = 3
-# However long a worker may take, this often whoever waits says that it lives.
+# However long a worker may take, the waiting side shows at this interval that it lives.
 _SIGN_S = 1.0
 # More of them take memory, and the process that they work for cannot keep up.
 _MOST_DECODERS = 32
 
 
 def usual_decoders() -> int:
-    """How many processes decode unless somebody says so: one a core."""
+    """Return how many processes decode by default: one a core."""
     return min(_MOST_DECODERS, cores())
 
 
@@ -105,8 +105,8 @@ class DecodePool:
             input_size: (height, width) that the network takes.
             limits: What one photo may cost.
             memory_bytes: Address space that one process may have, where the system can limit it.
-            judge: Told the digests of a file; says whether it is decoded. It is called in the thread that runs
-                the pool.
+            judge: Called with the digests of a file, in the thread that runs the pool; says whether the file is
+                decoded.
             decode: One of `birdsearch.model.images.scaling.DECODE_MODES`.
             command: Program and arguments that start a worker; a socket's number and the settings follow.
             on_wait: Called about once a second while workers are waited for; what it raises ends the run.
@@ -234,7 +234,7 @@ class DecodePool:
         now = time.monotonic()
         results: list[DecodeResult] = []
         for worker in list(self._workers):
-            # A worker that has spoken in time is not late, however long nobody listened.
+            # A worker that has spoken in time is not late, however long its messages waited.
             if worker in heard:
                 result = self._hear(worker)
             elif worker.is_busy and worker.deadline <= now:
@@ -339,7 +339,7 @@ class DecodePool:
         return Failed(held.task, held.digests, PhotoError("decode", "deadline", reason))
 
     def _lost(self, worker: WorkerProcess) -> DecodeResult | None:
-        """A worker whose connection closed: it died, or it went because it was no longer fit."""
+        """Collect a worker that ended by itself; return the failure of its photo, None if that is retried."""
         held = worker.doing
         with contextlib.suppress(subprocess.TimeoutExpired):
             # Its end of the connection closes a moment before it can be collected; a kill would hide why.
@@ -352,7 +352,7 @@ class DecodePool:
         if held is None:
             return None
         if held.digests is None and not held.is_retry:
-            # Nothing of the photo was looked at: perhaps somebody ended the worker as it began.
+            # Nothing of the photo was looked at: perhaps the worker was ended from outside as it began.
             self._again.append(Held(held.task, True, 0))
             return None
         stage = "read" if held.digests is None else "decode"

@@ -83,12 +83,12 @@ class Verdict:
 
     @classmethod
     def skip(cls) -> Verdict:
-        """The file is known; nothing is done with it."""
+        """Return the verdict on a file that is known: nothing is done with it."""
         return cls(DO_SKIP)
 
     @classmethod
     def see(cls, reading: int | None = None, rendering: str | None = None) -> Verdict:
-        """The picture is known; the file's metadata is read."""
+        """Return the verdict on a file whose picture is known: its metadata is read."""
         return cls(DO_SEE, reading, rendering)
 
 
@@ -171,7 +171,7 @@ class WorkerProcess:
         return bool(self.held) or not self.is_ready
 
     def takes(self, task: DecodeTask) -> bool:
-        """Whether a task may be given to it on top of what it has."""
+        """Return whether the worker may get a task on top of those that it has."""
         if not self.is_ready or len(self.held) >= HELD_TASKS:
             return False
         return len(self.held) < 2 or sum(one.task.size for one in self.held) + task.size <= _MANY_BYTES
@@ -194,7 +194,7 @@ class WorkerProcess:
         )
 
     def answer(self, verdict: Verdict) -> None:
-        """Say what is to be done with the task whose digests it just told."""
+        """Send the verdict on the task whose digests the worker just sent."""
         self._send({"do": verdict.do, "reading": verdict.reading, "rendering": verdict.rendering})
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -205,7 +205,7 @@ class WorkerProcess:
             self.deadline = time.monotonic() + _WAKE_S
 
     def hear(self) -> dict[str, Any]:
-        """The next message.
+        """Return the worker's next message.
 
         Raises:
             EOFError: The connection is closed.
@@ -229,7 +229,7 @@ class WorkerProcess:
         self.deadline = time.monotonic() + allowed + GRACE_S
 
     def pixels(self, held: Held) -> NDArray[np.uint8]:
-        """A copy of the pixels that it made of a task."""
+        """Return a copy of the pixels that the worker made of a task."""
         found = np.frombuffer(self._memory, np.uint8, self._bytes, held.slot * self._bytes)
         # (H * W * 3,) -> (H, W, 3)
         return found.reshape(self._shape).copy()
@@ -248,14 +248,14 @@ class WorkerProcess:
         return status
 
     def last_words(self) -> str:
-        """The last line that it wrote on its standard error before it was ready."""
+        """Return the last line that the worker wrote on its standard error before it was ready."""
         self._log.seek(0)
         lines = self._log.read(1 << 16).decode("utf-8", "replace").strip().splitlines()
         return lines[-1][:300] if lines else "it said nothing"
 
 
 def signal_name(number: int) -> str:
-    """A signal's name, such as `SIGSEGV`."""
+    """Return a signal's name, such as `SIGSEGV`."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -263,7 +263,7 @@ def signal_name(number: int) -> str:
 
 
 def _shared_file(size: int) -> int:
-    """Descriptor of a nameless file of a size, in memory where the system has such."""
+    """Return the descriptor of a nameless file of a size, in memory where the system allows it."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("birdsearch-decode", os.MFD_CLOEXEC)
     else:

@@ -16,7 +16,7 @@ _ALARM_GRACE_S = 15.0
 
 
 def worker_environment() -> dict[str, str]:
-    """The parent's environment, so that a worker imports what the parent does, with one thread and no secret."""
+    """Return the parent's environment with one thread and no secret; a worker imports what the parent does."""
     return {
         # Each photo takes and frees the same few megabytes: glibc would hand them back to the system, which makes
         # every page anew (a quarter of the time of a small photo). Other C libraries do not read these.

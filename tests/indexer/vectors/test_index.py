@@ -15,7 +15,7 @@ from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.vectors.build import training_rows, write_index
 from birdsearch.indexer.vectors.index import VectorIndex, normalised
-from birdsearch.indexer.vectors.nprobe import Effort
+from birdsearch.indexer.vectors.nprobe import Nprobe
 from birdsearch.indexer.verify import check_catalog, rebuild_catalog
 from birdsearch.search.query.knn import nearest
 
@@ -282,9 +282,9 @@ def test_a_snapshot_is_mapped_and_says_how_it_is_searched(store: CatalogStore) -
     index = VectorIndex.open(store, 1, DIM)
     with store.reading() as connection:
         row = connection.execute(sa.select(schema.snapshot)).one()
-    assert index.effort is not None
-    assert (row.lists, row.recall) == (index.effort.count, index.effort.recall)
-    assert Effort.from_json(row.effort) == index.effort
+    assert index.nprobe is not None
+    assert (row.lists, row.recall) == (index.nprobe.count, index.nprobe.recall)
+    assert Nprobe.from_json(row.effort) == index.nprobe
     assert (row.n, row.dim) == (400, DIM)
 
 

@@ -255,8 +255,8 @@ def test_lists_find_nearly_all_true_neighbours_with_exact_similarities_whatever_
     tmp_path: Path, seed: int
 ) -> None:
     made = Listed(tmp_path, seed)
-    assert made.index.effort is not None
-    assert made.index.effort.recall >= 0.98, f"seed {seed}"
+    assert made.index.nprobe is not None
+    assert made.index.nprobe.recall >= 0.98, f"seed {seed}"
     assert made.recall(np.ones(4000, bool)) >= 0.97, f"seed {seed}"
     for share in (0.01, 0.1, 0.5, 0.9):
         assert made.recall(made.rng.random(4000) < share) >= 0.97, f"seed {seed}, {share}"
@@ -267,10 +267,10 @@ def test_lists_find_nearly_all_true_neighbours_with_exact_similarities_whatever_
 
 def test_lists_look_at_few_vectors_and_the_stated_recall_is_that_of_others(tmp_path: Path) -> None:
     made = Listed(tmp_path, 5)
-    effort = made.index.effort
-    assert effort is not None
-    assert 1 < effort.lists[0] < effort.count // 2
-    assert list(effort.lists) == sorted(effort.lists)
+    nprobe = made.index.nprobe
+    assert nprobe is not None
+    assert 1 < nprobe.lists[0] < nprobe.count // 2
+    assert list(nprobe.lists) == sorted(nprobe.lists)
     less = nearest(made.index, made.queries, 20, effort=0.02)
     truth = nearest(made.index, made.queries, 20, exact=True)
     # However little is looked at, there are as many neighbours as were asked for.

@@ -32,7 +32,7 @@ def listed(make_catalog: Callable[..., Any]) -> tuple[Any, np.ndarray]:
         )
     index = made.index()
     index.save(made.store, exact_up_to=0)
-    assert index.effort is not None
+    assert index.nprobe is not None
     return made, vectors
 
 
