@@ -92,6 +92,5 @@ def last_change_and_run(
     command = schema.run.c.command
     wanted = command.in_(commands) if prefix is None else command.startswith(prefix, autoescape=True)
     with store.reading() as connection:
-        seq = connection.execute(sa.select(sa.func.max(schema.change.c.seq))).scalar_one()
         run = connection.execute(sa.select(sa.func.max(schema.run.c.id)).where(wanted)).scalar_one()
-    return int(seq or 0), int(run or 0)
+        return last_change(connection), int(run or 0)

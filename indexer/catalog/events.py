@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.runs import finish_run, start_run
+from birdsearch.indexer.catalog.runs import finish_run, newest_finished, start_run
 from birdsearch.indexer.catalog.store import CatalogStore
 
 __all__ = ["JoinedPhotos", "event_deployments", "joined_photos", "last_sightings_run", "save_events"]
@@ -37,11 +37,8 @@ class JoinedPhotos:
 
 def last_sightings_run(store: CatalogStore) -> int | None:
     """Return the newest `sightings` run that was finished, or None."""
-    run = schema.run.c
     with store.reading() as connection:
-        newest = connection.execute(
-            sa.select(sa.func.max(run.id)).where(run.command == "sightings", run.outcome == "done")
-        ).scalar_one()
+        newest = connection.execute(newest_finished("sightings")).scalar_one()
     return None if newest is None else int(newest)
 
 

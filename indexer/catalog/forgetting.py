@@ -151,8 +151,8 @@ def _check_named(connection: sa.Connection, photo_ids: Sequence[int] | None, los
         )
 
 
-def _was_under(paths_of: Sequence[tuple[int, bytes]], folders: Sequence[bytes]) -> bool:
-    return any(path == folder or path.startswith(folder + b"/") for _, path in paths_of for folder in folders)
+def _was_under(paths: Sequence[tuple[int, bytes]], folders: Sequence[bytes]) -> bool:
+    return any(path == folder or path.startswith(folder + b"/") for _, path in paths for folder in folders)
 
 
 def _held_by_quarantine(connection: sa.Connection) -> set[int]:

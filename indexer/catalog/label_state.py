@@ -7,6 +7,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from birdsearch.indexer.catalog import schema
+from birdsearch.indexer.catalog.runs import newest_finished
 from birdsearch.indexer.catalog.store import CatalogStore
 
 __all__ = ["EstimateState", "LabelState", "estimate_state", "has_labelled_change", "label_state"]
@@ -73,7 +74,7 @@ class LabelState(NamedTuple):
 
 def label_state(store: CatalogStore) -> LabelState:
     """Return the state of a catalog's labels now."""
-    annotation, run = schema.annotation.c, schema.run.c
+    annotation = schema.annotation.c
     columns = (annotation.id, annotation.undone_run_id, schema.calibration.c.id, schema.taxon.c.run_id)
     with store.reading() as connection:
         model = connection.execute(
@@ -81,9 +82,5 @@ def label_state(store: CatalogStore) -> LabelState:
         ).scalar_one_or_none()
         seq = connection.execute(sa.select(sa.func.max(schema.change.c.seq))).scalar_one()
         found = [connection.execute(sa.select(sa.func.max(column))).scalar_one() for column in columns]
-        found.append(
-            connection.execute(
-                sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
-            ).scalar_one()
-        )
+        found.append(connection.execute(newest_finished("label")).scalar_one())
     return LabelState((int(model or 0), int(seq or 0)), tuple(int(one or 0) for one in found))

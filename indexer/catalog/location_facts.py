@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import labelled_photos
 from birdsearch.indexer.catalog.connection import cursor_of
+from birdsearch.indexer.catalog.runs import newest_finished
 from birdsearch.indexer.catalog.store import Snapshot
 
 __all__ = [
     "PlacedPhotos",
-    "last_change",
     "location_key",
     "photo_label_key",
     "photos_predicted",
@@ -62,8 +62,8 @@ def location_key(connection: Snapshot) -> _Key:
 
 def photo_label_key(connection: Snapshot) -> _Key:
     """Return a key that stays the same as long as no label is given, taken back or predicted."""
-    annotation, run, taxon = schema.annotation.c, schema.run.c, schema.taxon.c
-    newest = sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
+    annotation, taxon = schema.annotation.c, schema.taxon.c
+    newest = newest_finished("label")
     columns = (annotation.id, annotation.undone_run_id, taxon.id, taxon.run_id)
     model = sa.select(schema.meta.c.value).where(schema.meta.c.key == "model")
     count = sa.select(sa.func.count()).select_from(schema.annotation)
@@ -122,8 +122,8 @@ def read_file_folders(connection: Snapshot) -> tuple[NDArray[np.int64], list[tup
 
 def read_last_events(connection: Snapshot) -> NDArray[np.int64]:
     """Return photo, event and sighting, (N, 3) int64, by the newest finished `sightings` run."""
-    event, run = schema.event.c, schema.run.c
-    newest = sa.select(sa.func.max(run.id)).where(run.command == "sightings", run.outcome == "done")
+    event = schema.event.c
+    newest = newest_finished("sightings")
     rows = connection.execute(
         sa.select(event.photo_id, event.event, event.sighting).where(event.run_id == newest.scalar_subquery())
     ).all()
@@ -160,8 +160,8 @@ def photos_predicted(
     connection: Snapshot, photo_ids: Sequence[int] | None
 ) -> list[tuple[int, str, str | None]]:
     """Return photo, name and species of what the last `label` run said of views, of some photos or all."""
-    view, prediction, run = schema.view.c, schema.prediction.c, schema.run.c
-    newest = sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
+    view, prediction = schema.view.c, schema.prediction.c
+    newest = newest_finished("label")
     statement = (
         sa.select(view.photo_id, prediction.name, prediction.species)
         .join(schema.prediction, prediction.view_id == view.id)
@@ -183,11 +183,6 @@ def views_with_vectors(
     )
     rows = connection.execute(_of(statement, view.photo_id, photo_ids)).all()
     return np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, 2)
-
-
-def last_change(connection: Snapshot) -> int:
-    """Return the last row of the change log, 0 before the first."""
-    return connection.execute(sa.select(sa.func.max(schema.change.c.seq))).scalar_one() or 0
 
 
 def _of(

@@ -14,6 +14,7 @@ from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.embeddings import read_vectors
 from birdsearch.indexer.catalog.reach import PlacedFile, Reach
 from birdsearch.indexer.catalog.records import ModelRecord, Prediction, ViewRecord
+from birdsearch.indexer.catalog.runs import newest_finished
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
 from birdsearch.model.images.box import Box
 
@@ -142,8 +143,8 @@ def _views(connection: sa.Connection, photo_ids: Sequence[int]) -> dict[int, lis
 
 
 def _predictions(connection: sa.Connection, view_ids: Sequence[int]) -> dict[int, Prediction]:
-    table, run = schema.prediction.c, schema.run.c
-    newest = sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
+    table = schema.prediction.c
+    newest = newest_finished("label")
     columns = [table[name] for name in Prediction.__dataclass_fields__]
     return {
         row.view_id: Prediction(*row)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.records import Prediction
+from birdsearch.indexer.catalog.runs import newest_finished
 from birdsearch.indexer.catalog.store import CatalogStore
 
 __all__ = ["add_predictions", "last_predictions", "predictions"]
@@ -54,10 +55,7 @@ def predictions(store: CatalogStore, run_id: int) -> Iterator[Prediction]:
 
 def last_predictions(store: CatalogStore) -> Iterator[Prediction]:
     """Yield the predictions of the newest finished `label` run in order of their views; none before the first."""
-    run = schema.run.c
     with store.reading() as connection:
-        newest = connection.execute(
-            sa.select(sa.func.max(run.id)).where(run.command == "label", run.outcome == "done")
-        ).scalar_one()
+        newest = connection.execute(newest_finished("label")).scalar_one()
     if newest is not None:
         yield from predictions(store, newest)

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,6 +22,7 @@ __all__ = [
     "decode_mode",
     "end_run",
     "finish_run",
+    "newest_finished",
     "record_run",
     "recorded_failure",
     "recorded_run",
@@ -134,6 +136,12 @@ def recorded_failure(store: CatalogStore, command: str, model_id: int) -> Iterat
                 connection, start_run(connection, command, model_id, started_at=started_at), {}, outcome
             )
         raise
+
+
+def newest_finished(command: str) -> sa.Select[tuple[Any]]:
+    """Return SQL for the newest run of a command that was finished; NULL before the first."""
+    run = schema.run.c
+    return sa.select(sa.func.max(run.id)).where(run.command == command, run.outcome == "done")
 
 
 def vector_settings(store: CatalogStore, model_id: int) -> list[VectorSettings]:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from birdsearch.indexer.catalog.changes import last_change
 from birdsearch.indexer.catalog.embeddings import read_vectors
 from birdsearch.indexer.catalog.location_facts import (
-    last_change,
     photos_predicted,
     photos_verified,
     read_taxon_names,

@@ -34,6 +34,7 @@ from birdsearch.model.images.decode import decode_photo, digest_file
 from birdsearch.search.dedup.distinct import reject
 from birdsearch.search.dedup.groups import CopyFile, CopyGroup
 from birdsearch.search.dedup.quarantine import apply_groups, recover, undo
+from tests.soak import repeats
 
 DIM = 4
 MakePhoto = Callable[..., Path]
@@ -716,8 +717,7 @@ def kill_steps(
     first: int,
 ) -> Iterator[tuple[Library, list[CopyGroup], dict[str, tuple[bytes, int]]]]:
     """A library for each step that some work takes (every fifth one, but for a soak), killed there."""
-    is_soak = bool(os.environ.get("BIRDSEARCH_SOAK"))
-    for step in itertools.count(0 if is_soak else first, 1 if is_soak else 5):
+    for step in itertools.count(repeats(first, 0), repeats(5, 1)):
         library = libraries(step)
         groups = both_groups(library)
         whole = everything(library.folder)
