@@ -13,8 +13,9 @@ import click
 from birdsearch.cli.output import Column, catalog_option, emit, format_option, write_json, write_rows
 
 if TYPE_CHECKING:
-    from birdsearch.indexer.catalog.annotations import UndoSummary, VerifiedLabel
+    from birdsearch.indexer.catalog.annotations import UndoSummary
     from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.catalog.verified_labels import VerifiedLabel
 
 __all__ = ["list_labels", "photo_paths", "taxa", "text_of", "undo", "warn"]
 
@@ -86,9 +87,9 @@ def warn(warnings: Sequence[str]) -> None:
 @format_option
 def list_labels(photos: tuple[str, ...], history: bool, verdict: str | None, catalog: Path, fmt: str) -> None:
     """Show the labels of each PHOTO (a file, or "#12"), or all of the catalog's."""
-    from birdsearch.indexer.catalog.annotations import history as every_label
-    from birdsearch.indexer.catalog.annotations import labels_in_force
     from birdsearch.indexer.catalog.store import CatalogStore
+    from birdsearch.indexer.catalog.verified_labels import history as every_label
+    from birdsearch.indexer.catalog.verified_labels import labels_in_force
     from birdsearch.search.annotate.photos import find_stored
 
     lost = 0
@@ -205,9 +206,9 @@ def taxa(file: Path | None, catalog: Path, fmt: str) -> None:
     values; `genus` and `alternative_names` (between semicolons) may be there. Commas, semicolons or tabs may
     separate them. A taxon that is known by its common name becomes what the table says.
     """
-    from birdsearch.indexer.catalog.annotations import labels_in_force
     from birdsearch.indexer.catalog.store import CatalogStore
     from birdsearch.indexer.catalog.taxa import add_taxa, own_taxa
+    from birdsearch.indexer.catalog.verified_labels import labels_in_force
 
     if file is not None:
         text = text_of(file)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labelled_photos
 from birdsearch.indexer.catalog.live import live_file, live_photo
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import labelled_photos
 
 __all__ = ["CatalogSummary", "PhotoCounts", "catalog_summary", "photo_counts"]
 

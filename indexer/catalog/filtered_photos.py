@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labelled_photos
 from birdsearch.indexer.catalog.filters import FILTERS, Folder, Where
 from birdsearch.indexer.catalog.live import live_file
 from birdsearch.indexer.catalog.store import CatalogStore, Snapshot, chunks
 from birdsearch.indexer.catalog.taxa import clade_taxon_ids, find_clade, read_taxonomy
+from birdsearch.indexer.catalog.verified_labels import labelled_photos
 
 __all__ = ["allowed_views", "great_circle_km", "photos_of", "rows_allowed", "views_allowed"]
 

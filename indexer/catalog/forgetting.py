@@ -18,7 +18,6 @@ import sqlalchemy as sa
 
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labelled_photos
 from birdsearch.indexer.catalog.changes import live_pairs, write_changes
 from birdsearch.indexer.catalog.connection import cursor_of
 from birdsearch.indexer.catalog.file_metadata import settle_metadata
@@ -27,6 +26,7 @@ from birdsearch.indexer.catalog.merging import merge_photos
 from birdsearch.indexer.catalog.reach import Reach, is_there
 from birdsearch.indexer.catalog.runs import finish_run, start_run
 from birdsearch.indexer.catalog.store import CatalogStore, chunks
+from birdsearch.indexer.catalog.verified_labels import labelled_photos
 
 __all__ = ["ForgetUndone", "Forgettable", "find_forgettable", "forget", "undo_forget"]
 

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labelled_photos
 from birdsearch.indexer.catalog.connection import cursor_of
 from birdsearch.indexer.catalog.runs import newest_finished
 from birdsearch.indexer.catalog.store import Snapshot
+from birdsearch.indexer.catalog.verified_labels import labelled_photos
 
 __all__ = [
     "PlacedPhotos",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.annotations import VERDICTS
 from birdsearch.indexer.catalog.files import LiveFile, files_at, live_files
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import VERDICTS
 from birdsearch.search.annotate.label_table import NAME_COLUMNS, TableColumns, TableRow, read_table
 from birdsearch.search.annotate.names import Matched, NameMatcher, Unmatched
 from birdsearch.search.annotate.proposals import (

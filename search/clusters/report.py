@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.display_path import display_path
-from birdsearch.indexer.catalog.annotations import VerifiedLabel, labels_in_force
 from birdsearch.indexer.catalog.clusters import OUTLIER, ClusterState, clustering_of
 from birdsearch.indexer.catalog.copies import read_exposures
 from birdsearch.indexer.catalog.events import event_deployments
 from birdsearch.indexer.catalog.predictions import last_predictions
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import VerifiedLabel, labels_in_force
 from birdsearch.indexer.catalog.views import view_facts
 from birdsearch.search.clusters.catalog import member_kinship
 from birdsearch.search.clusters.sites import SiteCheck, check_sites

@@ -29,7 +29,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.display_path import display_path
-from birdsearch.indexer.catalog.annotations import labelled_among
 from birdsearch.indexer.catalog.copies import read_distinct_pairs, read_newest_photos
 from birdsearch.indexer.catalog.filters import Folder, Where
 from birdsearch.indexer.catalog.quarantine import has_planned_moves
@@ -37,6 +36,7 @@ from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.roots import absent_roots
 from birdsearch.indexer.catalog.runs import record_run
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import labelled_among
 from birdsearch.model.images.photo import PhotoLimits
 from birdsearch.model.images.worker.pool import usual_decoders
 from birdsearch.search.dedup.copies import (

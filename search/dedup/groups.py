@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 from birdsearch.display_path import display_path
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.annotations import labelled_among
 from birdsearch.indexer.catalog.copies import CopyFacts, read_copy_facts
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import labelled_among
 from birdsearch.model.images.exif import CAPTURE_FIELDS
 from birdsearch.search.dedup.companions import FolderNames, keywords_of
 from birdsearch.search.dedup.files import FileTable, Folders, StoredFile

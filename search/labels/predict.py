@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.embeddings import stored_vectors
 from birdsearch.indexer.catalog.filtered_photos import allowed_views
 from birdsearch.indexer.catalog.filters import Where
@@ -18,6 +17,7 @@ from birdsearch.indexer.catalog.predictions import add_predictions
 from birdsearch.indexer.catalog.records import Prediction
 from birdsearch.indexer.catalog.runs import recorded_run
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.search.labels.calibration import Calibration, fit, save_calibration
 from birdsearch.search.labels.checklist import FLAGS, Checklist, flag_predictions
 from birdsearch.search.labels.estimator import Answers, LabelEstimator

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.catalog.annotations import VerifiedLabel, labels_in_force
 from birdsearch.indexer.catalog.embeddings import unit_vectors
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import VerifiedLabel, labels_in_force
 from birdsearch.search.query.vote_groups import kinship
 
 __all__ = ["Witnesses", "read_witnesses"]

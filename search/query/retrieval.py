@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdsearch.display_path import display_path
-from birdsearch.indexer.catalog.annotations import read_verified_names
 from birdsearch.indexer.catalog.embeddings import read_vectors
 from birdsearch.indexer.catalog.photos import read_photos, read_views
 from birdsearch.indexer.catalog.records import ModelRecord, ViewRecord
 from birdsearch.indexer.catalog.store import Snapshot
+from birdsearch.indexer.catalog.verified_labels import read_verified_names
 from birdsearch.indexer.vectors.index import VectorIndex
 from birdsearch.search.query.hits import Hit
 from birdsearch.search.query.knn import nearest

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from birdsearch.indexer.catalog.annotations import history
 from birdsearch.indexer.catalog.photo_details import PhotoDetails, photo_details
 from birdsearch.indexer.catalog.records import ModelRecord
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import scientific_names
+from birdsearch.indexer.catalog.verified_labels import history
 from birdsearch.search.photos import GivenLabel, Photo, PhotoFile, PhotoLabel, PhotoView
 from birdsearch.search.query.location_privacy.coarsening import coarse_place
 from birdsearch.search.query.softmax import softmax

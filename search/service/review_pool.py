@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.label_state import LabelState, label_state
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.search.labels.estimator import LabelEstimator
 from birdsearch.search.labels.suggest import Candidates
 

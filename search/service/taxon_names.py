@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 import unicodedata
 
-from birdsearch.indexer.catalog.annotations import verified_counts
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import catalog_taxonomy
+from birdsearch.indexer.catalog.verified_labels import verified_counts
 from birdsearch.model.taxonomy import Taxon
 from birdsearch.search.annotate.records import FoundTaxon
 

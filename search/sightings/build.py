@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.embeddings import normalised, unit_vectors
 from birdsearch.indexer.catalog.frames import NO_OFFSET, Frames
 from birdsearch.indexer.catalog.predictions import last_predictions
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import catalog_taxonomy
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.model.taxonomy import Taxonomy, name_key
 from birdsearch.search.query.deployed import Assignment
 from birdsearch.search.sightings.events import Grouping

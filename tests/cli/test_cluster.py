@@ -25,8 +25,8 @@ from birdsearch.cli.annotate import annotate
 from birdsearch.cli.cluster import cluster
 from birdsearch.errors import CatalogLockedError, InvalidInputError
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.store import CatalogStore, now
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 
 MakePhoto = Callable[..., Path]
 DIM = 16

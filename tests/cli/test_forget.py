@@ -21,10 +21,11 @@ from birdsearch.cli.label import label
 from birdsearch.cli.sightings import sightings
 from birdsearch.errors import InvalidInputError
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import history, labels_in_force, record
+from birdsearch.indexer.catalog.annotations import record
 from birdsearch.indexer.catalog.copies import read_distinct_pairs
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
+from birdsearch.indexer.catalog.verified_labels import history, labels_in_force
 from birdsearch.indexer.vectors.index import VectorIndex
 from birdsearch.indexer.verify import check_catalog
 from birdsearch.search.dedup.distinct import reject

@@ -23,9 +23,10 @@ from birdsearch.cli.query import query
 from birdsearch.cli.roots import roots
 from birdsearch.errors import InvalidInputError, MissingFilesError
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labels_in_force, record
+from birdsearch.indexer.catalog.annotations import record
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.indexer.verify import check_catalog
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from birdsearch.indexer.catalog.annotations import labels_in_force, record
+from birdsearch.indexer.catalog.annotations import record
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.indexer.options import IndexOptions
 from birdsearch.indexer.pipeline import IndexSummary, index_archive
 from birdsearch.indexer.verify import check_catalog

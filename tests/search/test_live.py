@@ -16,11 +16,11 @@ from PIL import Image
 
 from birdsearch import Catalog
 from birdsearch.cli import cli
-from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.clusters import current_state, list_states, state_of
 from birdsearch.indexer.catalog.filtered_photos import allowed_views
 from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.search.clusters.report import overview
 from birdsearch.search.evaluation.data import read_labelled
 from birdsearch.search.labels.estimator import LabelEstimator

@@ -10,16 +10,9 @@ from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.annotations import (
-    AnnotationItem,
-    HistoryEntry,
-    history,
-    preview,
-    record,
-    undo,
-    undoing_run,
-)
+from birdsearch.indexer.catalog.annotations import AnnotationItem, preview, record, undo, undoing_run
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import HistoryEntry, history
 from birdsearch.indexer.catalog.views import views_of_photos
 from birdsearch.search.annotate.names import Matched
 from birdsearch.search.annotate.records import Recorded, RecordedLabel

@@ -10,9 +10,9 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from birdsearch.errors import InvalidInputError
-from birdsearch.indexer.catalog.annotations import verified_names
 from birdsearch.indexer.catalog.records import PhotoRecord
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import verified_names
 from birdsearch.search.dedup.copies import CopyRules
 from birdsearch.search.dedup.distinct import reject, unreject
 from birdsearch.search.dedup.find import DedupOptions, find_copies

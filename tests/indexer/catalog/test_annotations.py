@@ -15,12 +15,9 @@ from sqlalchemy import event
 from birdsearch.errors import CatalogReadOnlyError, InvalidInputError
 from birdsearch.indexer.catalog import schema
 from birdsearch.indexer.catalog.annotations import (
-    VERDICTS,
     AnnotationItem,
     AnnotationSummary,
     UndoSummary,
-    history,
-    labels_in_force,
     preview,
     record,
     undo,
@@ -28,6 +25,7 @@ from birdsearch.indexer.catalog.annotations import (
 )
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import catalog_taxonomy, new_taxon
+from birdsearch.indexer.catalog.verified_labels import VERDICTS, history, labels_in_force
 from birdsearch.indexer.options import IndexOptions
 from birdsearch.indexer.pipeline import index_archive
 from birdsearch.indexer.verify import check_catalog

@@ -18,9 +18,9 @@ from PIL import Image
 
 from birdsearch.cli import cli
 from birdsearch.errors import CatalogError, OldCatalogError
-from birdsearch.indexer.catalog.annotations import history
 from birdsearch.indexer.catalog.lock import JOB_LOCK, WriterLock
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import history
 from birdsearch.indexer.options import IndexOptions
 from birdsearch.indexer.pipeline import IndexSummary, index_archive
 from birdsearch.indexer.verify import check_catalog

@@ -18,10 +18,10 @@ import sqlalchemy as sa
 
 from birdsearch.errors import CatalogError
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.deployments import read_deployments
 from birdsearch.indexer.catalog.probes import probe_in_use
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.indexer.verify import check_catalog
 from birdsearch.search.labels.calibration import Calibration, load_calibration
 from tests.soak import repeats

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from birdsearch.errors import InvalidInputError, PhotoError
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labels_in_force, record, undo
+from birdsearch.indexer.catalog.annotations import record, undo
 from birdsearch.indexer.catalog.clusters import OUTLIER, ClusterState, current_state, require_state
 from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
 from birdsearch.indexer.catalog.vector_bytes import encode_vector
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.indexer.vectors.index import normalised
 from birdsearch.search.annotate.photos import Matched
 from birdsearch.search.clusters.catalog import NEW, cluster_catalog, match_clusters

@@ -22,10 +22,11 @@ import sqlalchemy as sa
 
 from birdsearch.errors import CatalogError, CatalogReadOnlyError, InvalidInputError
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labels_in_force, record
+from birdsearch.indexer.catalog.annotations import record
 from birdsearch.indexer.catalog.outcomes import EmbeddedFile
 from birdsearch.indexer.catalog.store import CatalogStore
 from birdsearch.indexer.catalog.taxa import new_taxon
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.indexer.plan import Plan, make_plan
 from birdsearch.indexer.vectors.index import VectorIndex
 from birdsearch.indexer.verify import check_catalog

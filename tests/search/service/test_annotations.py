@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from birdsearch.indexer.catalog import schema, store
-from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 
 if TYPE_CHECKING:
     from tests.search.service.conftest import MakeServer, RunningServer

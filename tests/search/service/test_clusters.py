@@ -11,9 +11,9 @@ import httpx
 import numpy as np
 import pytest
 
-from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.clusters import current_state, require_state
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.search.clusters.catalog import cluster_catalog
 from birdsearch.search.clusters.report import overview
 from tests.search.service.test_jobs import finished

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from birdsearch.errors import CatalogLockedError
-from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.search.job import Job
 from birdsearch.search.service.jobs import Jobs, Task
 

@@ -15,10 +15,10 @@ import pytest
 import sqlalchemy as sa
 
 from birdsearch.indexer.catalog import schema
-from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.filtered_photos import allowed_views, photos_of
 from birdsearch.indexer.catalog.filters import Where
 from birdsearch.indexer.catalog.store import CatalogStore
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.search.catalog import Catalog
 from birdsearch.search.service.originals import parse_range
 

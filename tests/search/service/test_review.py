@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from birdsearch.indexer.catalog.annotations import labels_in_force
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.search.labels.suggest import Candidates, suggest
 from tests.search.service.test_jobs import finished, until
 

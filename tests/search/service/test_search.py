@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from birdsearch.indexer.catalog.annotations import labels_in_force
 from birdsearch.indexer.catalog.filters import Where
+from birdsearch.indexer.catalog.verified_labels import labels_in_force
 from birdsearch.search.catalog import Catalog
 from birdsearch.search.query.hits import QueryResult
 from birdsearch.search.service.schemas.search import SearchAnswer
