@@ -87,7 +87,6 @@ def running(options: ServeOptions, limits: ConnectionLimits | None = None) -> It
         if thread.is_alive():
             # What it waits for, said in the test's output.
             faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
-            thread.join(60)
         assert not thread.is_alive(), "the server did not stop"
 
 

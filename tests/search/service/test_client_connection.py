@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -141,7 +142,7 @@ def test_a_read_is_asked_again_after_the_time_that_a_busy_service_names(
     scripted: MakeScripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("birdsearch.client.connection.time.sleep", waited.append)
+    monkeypatch.setattr("birdsearch.client.connection.time", SimpleNamespace(sleep=waited.append))
     busy = _problem(503)
     server = scripted(
         (503, {**busy[1], "Retry-After": "2"}, busy[2]),
